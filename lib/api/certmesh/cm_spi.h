@@ -1,0 +1,396 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#ifndef CERTMESH_CM_SPI_H
+#define CERTMESH_CM_SPI_H
+
+/* What an author of a backend fills in (storage with its locker, issuer, solver), and the gates
+ * through which certmesh itself calls those tables. Gates check arguments, abi and deadline, so a
+ * backend need not; certmesh never calls an op without its gate.
+ *
+ * One shape everywhere: a `static const` table whose first fields are abi, size and name; an
+ * instance struct whose first member is the public struct. Ops marked optional may be NULL: the
+ * gate then answers CM_E_UNSUPPORTED or does what the comment says.
+ * "ret_" parameters are written only when CM_OK is returned. Every op may be entered by several
+ * threads at once and gives up soon after @op's deadline passes or it is canceled. */
+
+#include <certmesh/cm_base.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+#define CM_SPI_ABI 1u
+
+#define CM_OPS_HEAD                                                                                \
+    uint32_t abi;  /* CM_SPI_ABI */                                                                \
+    uint32_t size; /* sizeof(the ops struct) as the author saw it */                               \
+    const char *name /* "file", "acme": shown in logs and errors */
+
+/* ----------------------------------------------------------------- storage */
+
+#define CM_STORAGE_KEY_MAX       512u           /* bytes of a whole key */
+#define CM_STORAGE_COMPONENT_MAX 255u           /* bytes of one component */
+#define CM_STORAGE_VALUE_MAX     (1024u * 1024) /* bytes of one value */
+#define CM_LOCK_NAME_MAX         512u
+#define CM_COMMIT_MAX            64u /* items of one commit */
+
+struct cm_key_info {
+    const char *key;     /* full key; borrowed for the call that hands it out */
+    int64_t modified_ns; /* wall clock of the storage */
+    uint64_t size;       /* bytes; 0 for a directory */
+    bool terminal;       /* false: a directory, that is a prefix of other keys */
+};
+
+/** One key of a list. Anything but CM_OK ends the listing and becomes its result. */
+typedef cm_status (*cm_list_fn)(void *user, const struct cm_key_info *info, struct cm_err *err);
+
+/** One change of a commit. */
+struct cm_commit_item {
+    const char *key;
+    struct cm_span value;
+    bool remove; /* remove the key (missing is fine); value is ignored */
+};
+
+/**
+ * A lock as granted: who holds it and in which generation. Filled in by try_lock; plain data for
+ * everyone but the backend, which may hang its own state on @state.
+ */
+struct cm_grant {
+    char name[CM_LOCK_NAME_MAX + 1];
+    char token[48];  /* random, unique per grant */
+    uint64_t fence;  /* grows with every grant of this name, for ever */
+    int64_t ttl_ns;  /* the lease ends this long after the last refresh; a backend may grant less
+                        than was asked for (file: at most 10 s, as its peers steal then) */
+    void *state;     /* the backend's; released by unlock or drop */
+};
+
+struct cm_storage;
+
+/**
+ * A place that keeps named values and locks, and is shared by every node of a fleet.
+ * A backend never learns what a value means.
+ *
+ * Keys: relative, '/'-separated, no empty, "." or ".." component, no control bytes; the gates see
+ *   to it. Directories are implicit and cease with their last key. A backend may refuse to have a
+ *   value and keys below it under one name (CM_E_EXISTS).
+ *   "locks", "certmesh/locks", "certmesh/redo" and "certmesh/tmp" and all below them are reserved:
+ *   the gates refuse them, lists do not show them.
+ * Model: certmagic's Storage and Locker, plus fences and commit.
+ */
+struct cm_storage_ops {
+    CM_OPS_HEAD;
+
+    /**
+     * Set the value at @key.
+     * Atomic: a concurrent load yields the old value or the new one, whole.
+     * Durable: once CM_OK is returned, a power cut does not undo it. A failed flush is a failure.
+     */
+    cm_status (*store)(struct cm_storage *st, const struct cm_op *op, const char *key,
+                       struct cm_span value, struct cm_err *err);
+    /** Append the value at @key to @ret (unchanged on failure). CM_E_NOTFOUND only if absent. */
+    cm_status (*load)(struct cm_storage *st, const struct cm_op *op, const char *key,
+                      struct cm_buf *ret, struct cm_err *err);
+    /** Remove the value at @key, or everything below it. Missing is CM_OK. */
+    cm_status (*remove)(struct cm_storage *st, const struct cm_op *op, const char *key,
+                        struct cm_err *err);
+    /** Facts on a value or a directory; ret->key is @key. CM_E_NOTFOUND only if absent. */
+    cm_status (*stat)(struct cm_storage *st, const struct cm_op *op, const char *key,
+                      struct cm_key_info *ret, struct cm_err *err);
+    /**
+     * Hand out keys below @prefix ("" = all) in byte order per directory. Not recursive: direct
+     * children, values and directories. Recursive: values only. A missing prefix is an empty list.
+     * No lock of the backend is held during @each.
+     */
+    cm_status (*list)(struct cm_storage *st, const struct cm_op *op, const char *prefix,
+                      bool recursive, cm_list_fn each, void *user, struct cm_err *err);
+
+    /**
+     * Try once to take the lock @name for @ttl_ns. CM_E_BUSY when another holds it: then
+     * *ret_wait_ns, if not NULL, is how long it may be worth waiting before the next try.
+     * A lock whose lease has run out is taken over. Time is the backend's, not the caller's.
+     */
+    cm_status (*try_lock)(struct cm_storage *st, const struct cm_op *op, const char *name,
+                          int64_t ttl_ns, struct cm_grant *ret, int64_t *ret_wait_ns,
+                          struct cm_err *err);
+    /** Start the lease anew. CM_E_LOCK_LOST when another took it or it is gone. May run at the same
+     *  time as a commit under the same grant: neither changes it. */
+    cm_status (*refresh)(struct cm_storage *st, const struct cm_op *op, struct cm_grant *grant,
+                         struct cm_err *err);
+    /** Give the lock back and release grant->state whatever happens. CM_E_LOCK_LOST if it was not
+     *  ours any more: then the other's lock is untouched. */
+    cm_status (*unlock)(struct cm_storage *st, const struct cm_op *op, struct cm_grant *grant,
+                        struct cm_err *err);
+    /** Release grant->state without touching the lock (after a fork, or when it is lost). */
+    void (*drop)(struct cm_storage *st, struct cm_grant *grant);
+    /**
+     * Store several values while @grant is held: all or nothing, as far as the backend can.
+     * CM_E_LOCK_LOST when it is not: then nothing was changed. @grant NULL: no lock needed.
+     * 1..CM_COMMIT_MAX items, no key twice.
+     */
+    cm_status (*commit)(struct cm_storage *st, const struct cm_op *op, const struct cm_grant *grant,
+                        const struct cm_commit_item *items, size_t n, struct cm_err *err);
+
+    /** Where this is, without secrets ("file:///var/lib/x"); borrowed. */
+    const char *(*describe)(struct cm_storage *st);
+    /** Never called while an op runs. */
+    void (*destroy)(struct cm_storage *st);
+};
+
+struct cm_storage {
+    const struct cm_storage_ops *ops;
+};
+
+struct cm_storage_open_options {
+    uint32_t size;
+    const struct cm_env *env; /* NULL = the real one */
+    struct cm_log log;
+};
+#define CM_STORAGE_OPEN_OPTIONS_INIT                                                               \
+    {                                                                                              \
+        (uint32_t)sizeof(struct cm_storage_open_options), NULL, { NULL, NULL, CM_LOG_INFO }        \
+    }
+
+/**
+ * Open storage by URL: "file:///abs/path", "file:rel/path", a plain path, "memory:", or NULL/""
+ * for the default place ($XDG_DATA_HOME/certmagic, else $HOME/.local/share/certmagic).
+ * Errors: CM_E_INVAL (unknown scheme or parameter, named in the message), CM_E_PERM, CM_E_IO.
+ * Ownership: caller; cm_storage_close().
+ */
+CM_API CM_MUST_CHECK cm_status cm_storage_open(const char *url,
+                                               const struct cm_storage_open_options *opts,
+                                               struct cm_storage **ret, struct cm_err *err);
+/** NULL is fine. No call may be running. */
+CM_API void cm_storage_close(struct cm_storage *st);
+
+/* The gates: contracts as in the table above. */
+CM_API CM_MUST_CHECK cm_status cm_storage_store(struct cm_storage *st, const struct cm_op *op,
+                                                const char *key, struct cm_span value,
+                                                struct cm_err *err);
+CM_API CM_MUST_CHECK cm_status cm_storage_load(struct cm_storage *st, const struct cm_op *op,
+                                               const char *key, struct cm_buf *ret,
+                                               struct cm_err *err);
+CM_API CM_MUST_CHECK cm_status cm_storage_remove(struct cm_storage *st, const struct cm_op *op,
+                                                 const char *key, struct cm_err *err);
+CM_API CM_MUST_CHECK cm_status cm_storage_stat(struct cm_storage *st, const struct cm_op *op,
+                                               const char *key, struct cm_key_info *ret,
+                                               struct cm_err *err);
+CM_API CM_MUST_CHECK cm_status cm_storage_list(struct cm_storage *st, const struct cm_op *op,
+                                               const char *prefix, bool recursive, cm_list_fn each,
+                                               void *user, struct cm_err *err);
+CM_API CM_MUST_CHECK cm_status cm_storage_try_lock(struct cm_storage *st, const struct cm_op *op,
+                                                   const char *name, int64_t ttl_ns,
+                                                   struct cm_grant *ret, int64_t *ret_wait_ns,
+                                                   struct cm_err *err);
+CM_API CM_MUST_CHECK cm_status cm_storage_refresh(struct cm_storage *st, const struct cm_op *op,
+                                                  struct cm_grant *grant, struct cm_err *err);
+CM_API CM_MUST_CHECK cm_status cm_storage_unlock(struct cm_storage *st, const struct cm_op *op,
+                                                 struct cm_grant *grant, struct cm_err *err);
+CM_API void cm_storage_drop(struct cm_storage *st, struct cm_grant *grant);
+CM_API CM_MUST_CHECK cm_status cm_storage_commit(struct cm_storage *st, const struct cm_op *op,
+                                                 const struct cm_grant *grant,
+                                                 const struct cm_commit_item *items, size_t n,
+                                                 struct cm_err *err);
+CM_API const char *cm_storage_describe(struct cm_storage *st);
+
+/** CM_OK if @key is well-formed, else CM_E_INVAL naming what is wrong. "" passes if @prefix_ok. */
+CM_API CM_MUST_CHECK cm_status cm_storage_key_check(const char *key, bool prefix_ok,
+                                                    struct cm_err *err);
+
+/* ------------------------------------------------------------------- lease */
+
+/**
+ * A held lock with its heartbeat: refreshed in the background until released. When it is lost the
+ * holder learns it at once: cm_lease_cancel() fires, cm_lease_check() fails, commits are refused.
+ */
+struct cm_lease;
+
+struct cm_lease_options {
+    uint32_t size;
+    int64_t ttl_ns;    /* 0 = 15 s */
+    bool try_only;     /* CM_E_BUSY instead of waiting */
+    struct cm_log log;
+};
+#define CM_LEASE_OPTIONS_INIT                                                                      \
+    {                                                                                              \
+        (uint32_t)sizeof(struct cm_lease_options), 0, false, { NULL, NULL, CM_LOG_INFO }           \
+    }
+
+/**
+ * Take the lock @name, waiting (with jitter, at most until @op ends) while another holds it.
+ * Ownership: caller; cm_lease_release(). The storage must outlive the lease.
+ * Threads: any. Fork: the child's copy is dead (check fails); it never touches the lock.
+ */
+CM_API CM_MUST_CHECK cm_status cm_lease_acquire(struct cm_storage *st, const struct cm_op *op,
+                                                const char *name,
+                                                const struct cm_lease_options *opts,
+                                                struct cm_lease **ret, struct cm_err *err);
+/** No I/O. CM_E_LOCK_LOST once the heartbeat failed for good or the lease ran out unrefreshed. */
+CM_API CM_MUST_CHECK cm_status cm_lease_check(struct cm_lease *lease, struct cm_err *err);
+/** Child of the acquiring op's token that also fires on loss. Borrowed until release. */
+CM_API struct cm_cancel *cm_lease_cancel(struct cm_lease *lease);
+CM_API uint64_t cm_lease_fence(const struct cm_lease *lease);
+/** cm_storage_commit() under this lease. */
+CM_API CM_MUST_CHECK cm_status cm_lease_commit(struct cm_lease *lease, const struct cm_op *op,
+                                               const struct cm_commit_item *items, size_t n,
+                                               struct cm_err *err);
+/** Stop the heartbeat, give the lock back, free. Works (bounded to a few seconds) although the
+ *  acquiring op was canceled. NULL is fine. */
+CM_API void cm_lease_release(struct cm_lease *lease);
+
+/* ------------------------------------------------------- challenges, solver */
+
+enum cm_ident_type { CM_IDENT_DNS = 0, CM_IDENT_IP = 1 };
+
+/** One challenge as the CA set it (RFC 8555 8). All borrowed. */
+struct cm_challenge {
+    const char *type; /* "http-01", "tls-alpn-01", "dns-01" */
+    const char *url;
+    const char *token;             /* validated: 1..128 base64url characters */
+    const char *key_authorization; /* token "." thumbprint */
+    enum cm_ident_type ident_type;
+    const char *ident;  /* A-label name without wildcard, or IP text */
+    const char *prefix; /* storage prefix of the CA: "acme/<Safe(issuer key)>" */
+};
+
+struct cm_solver;
+
+struct cm_solver_ops {
+    CM_OPS_HEAD;
+    /** Can this solver do @type for this kind of identifier? */
+    bool (*can)(struct cm_solver *sv, const char *type, enum cm_ident_type ident_type,
+                bool wildcard);
+    /** Make the answer visible to the CA. *ret_state is handed to wait and cleanup. */
+    cm_status (*present)(struct cm_solver *sv, const struct cm_op *op,
+                         const struct cm_challenge *ch, void **ret_state, struct cm_err *err);
+    /** Optional: wait until the answer can be seen from outside (DNS propagation). */
+    cm_status (*wait)(struct cm_solver *sv, const struct cm_op *op, void *state,
+                      struct cm_err *err);
+    /** Take the answer back. Exactly once per successful present; @op is detached from the job's
+     *  cancellation and bounded. */
+    void (*cleanup)(struct cm_solver *sv, const struct cm_op *op, void *state);
+    void (*destroy)(struct cm_solver *sv);
+};
+
+struct cm_solver {
+    const struct cm_solver_ops *ops;
+};
+
+/**
+ * Answers to open challenges that this process knows in memory; the TLS and HTTP doors look here
+ * before they ask storage. Belongs to a config.
+ */
+struct cm_board;
+
+/** Put up an answer (copied). The same identifier and type replaces. */
+CM_API CM_MUST_CHECK cm_status cm_board_put(struct cm_board *b, const struct cm_challenge *ch,
+                                            struct cm_err *err);
+/** Take it down; only if the token still matches. */
+CM_API void cm_board_remove(struct cm_board *b, const struct cm_challenge *ch);
+
+/* ------------------------------------------------------------------ issuer */
+
+enum cm_phase {
+    CM_PHASE_WAITING = 0, /* for the lock or for a turn */
+    CM_PHASE_ORDERING,
+    CM_PHASE_VALIDATING,
+    CM_PHASE_FINALIZING,
+    CM_PHASE_STORED,
+    CM_PHASE_FAILED
+};
+
+/** What a job asks of an issuer. All borrowed for the call. */
+struct cm_issue_request {
+    uint32_t size;
+    const char *const *names; /* normalized: A-labels, canonical IP text; n >= 1 */
+    size_t n_names;
+    struct cm_span csr_der;
+    unsigned attempt;       /* 0 = first */
+    struct cm_span resume;  /* what an earlier call handed to checkpoint for this CSR; may be empty */
+    const char *replaces;   /* ARI certificate id of the predecessor, or NULL */
+    /** Journal @state durably before anything that cannot be repeated (finalize). An error must
+     *  end the issuance. May be called several times; the last one counts. */
+    cm_status (*checkpoint)(void *user, const struct cm_op *op, struct cm_span state,
+                            struct cm_err *err);
+    /** Tell how far it is. May be NULL. */
+    void (*progress)(void *user, enum cm_phase phase);
+    void *user;
+};
+
+/** What an issuer gives back. Caller frees both buffers. */
+struct cm_issued {
+    struct cm_buf chain_pem;   /* leaf first, the CA's bytes verbatim */
+    struct cm_buf issuer_data; /* JSON value for the metadata file; empty = null */
+};
+
+struct cm_config;
+
+/** What a config lends its issuers, for as long as the issuer lives in it. */
+struct cm_issuer_host {
+    uint32_t size;
+    struct cm_storage *storage;
+    struct cm_board *board;
+    const struct cm_env *env;
+    struct cm_log log;
+    const char *listen_host; /* for solvers that open a port of their own; NULL = all */
+    uint16_t http_port;      /* 80 */
+    uint16_t tls_port;       /* 443 */
+    struct cm_config *config; /* the config itself; usable once attach has returned */
+};
+
+struct cm_issuer;
+
+struct cm_issuer_ops {
+    CM_OPS_HEAD;
+    /** Raw issuer key, distinct per CA ("acme-v02.api.letsencrypt.org-directory"); borrowed. */
+    const char *(*key)(struct cm_issuer *is);
+    /** Optional: called once when a config takes the issuer in, before anything else. */
+    cm_status (*attach)(struct cm_issuer *is, const struct cm_issuer_host *host,
+                        struct cm_err *err);
+    /** Optional: refuse names this CA cannot certify, before anything is ordered. No I/O. */
+    cm_status (*precheck)(struct cm_issuer *is, const char *const *names, size_t n,
+                          struct cm_err *err);
+    cm_status (*issue)(struct cm_issuer *is, const struct cm_op *op,
+                       const struct cm_issue_request *req, struct cm_issued *ret,
+                       struct cm_err *err);
+    /** Optional. @leaf_der is the certificate; @reason an RFC 5280 5.3.1 code or -1 for none. */
+    cm_status (*revoke)(struct cm_issuer *is, const struct cm_op *op, struct cm_span leaf_der,
+                        int reason, struct cm_err *err);
+    /** Optional: storage prefix under which this issuer's challenge tokens lie, index 0, 1, ...
+     *  NULL ends ("acme/<Safe(key)>"). Borrowed. */
+    const char *(*challenge_prefix)(struct cm_issuer *is, unsigned index);
+    void (*destroy)(struct cm_issuer *is);
+};
+
+struct cm_issuer {
+    const struct cm_issuer_ops *ops;
+};
+
+/* Gates. */
+CM_API const char *cm_issuer_key(struct cm_issuer *is);
+CM_API CM_MUST_CHECK cm_status cm_issuer_attach(struct cm_issuer *is,
+                                                const struct cm_issuer_host *host,
+                                                struct cm_err *err);
+CM_API CM_MUST_CHECK cm_status cm_issuer_precheck(struct cm_issuer *is, const char *const *names,
+                                                  size_t n, struct cm_err *err);
+CM_API CM_MUST_CHECK cm_status cm_issuer_issue(struct cm_issuer *is, const struct cm_op *op,
+                                               const struct cm_issue_request *req,
+                                               struct cm_issued *ret, struct cm_err *err);
+CM_API CM_MUST_CHECK cm_status cm_issuer_revoke(struct cm_issuer *is, const struct cm_op *op,
+                                                struct cm_span leaf_der, int reason,
+                                                struct cm_err *err);
+CM_API const char *cm_issuer_challenge_prefix(struct cm_issuer *is, unsigned index);
+CM_API void cm_issuer_destroy(struct cm_issuer *is);
+
+CM_API CM_MUST_CHECK bool cm_solver_can(struct cm_solver *sv, const char *type,
+                                        enum cm_ident_type ident_type, bool wildcard);
+CM_API CM_MUST_CHECK cm_status cm_solver_present(struct cm_solver *sv, const struct cm_op *op,
+                                                 const struct cm_challenge *ch, void **ret_state,
+                                                 struct cm_err *err);
+CM_API CM_MUST_CHECK cm_status cm_solver_wait(struct cm_solver *sv, const struct cm_op *op,
+                                              void *state, struct cm_err *err);
+CM_API void cm_solver_cleanup(struct cm_solver *sv, const struct cm_op *op, void *state);
+CM_API void cm_solver_destroy(struct cm_solver *sv);
+
+#ifdef __cplusplus
+}
+#endif
+#endif

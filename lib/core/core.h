@@ -1,0 +1,49 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#ifndef CM_CORE_CORE_H
+#define CM_CORE_CORE_H
+
+/* The door of lib/core for lib/tls: what the adapter needs beside the public calls of cm.h. What
+ * core's own files share stands in core_private.h. */
+
+#include <certmesh/cm.h>
+
+#include "pki.h"
+
+/* ---- a certificate as something to serve ---- */
+
+/* DER of the i-th certificate, leaf first; empty past the end. Borrowed. */
+struct cm_span cm_cert_der(const struct cm_cert *c, size_t i);
+size_t cm_cert_chain_len(const struct cm_cert *c);
+/* New reference to the private key (imported from the compact form). */
+CM_MUST_CHECK cm_status cm_cert_key(const struct cm_cert *c, struct cm_key **ret,
+                                    struct cm_err *err);
+/* Is this the answer to a tls-alpn-01 challenge? */
+bool cm_cert_is_challenge(const struct cm_cert *c);
+
+/* What the adapter made of the certificate for its TLS library, made on first use and freed with
+ * the certificate. _get returns NULL while there is none; _set keeps the first one that arrives
+ * and returns the kept one (then the caller frees its own if it lost). */
+void *cm_cert_serving_get(const struct cm_cert *c);
+void *cm_cert_serving_set(struct cm_cert *c, void *serving, void (*destroy)(void *serving));
+
+/* ---- what the adapter asks of a config ---- */
+
+const char *cm_config_priority(const struct cm_config *cfg);
+bool cm_config_tickets(const struct cm_config *cfg);
+/* 64 bytes, per process for now. */
+const uint8_t *cm_config_ticket_key(const struct cm_config *cfg);
+int64_t cm_config_handshake_wait_ns(const struct cm_config *cfg);
+uint16_t cm_config_http_port(const struct cm_config *cfg);
+uint16_t cm_config_tls_port(const struct cm_config *cfg);
+const char *cm_config_listen_host(const struct cm_config *cfg); /* NULL = all */
+const struct cm_env *cm_config_env(const struct cm_config *cfg);
+const struct cm_log *cm_config_log(const struct cm_config *cfg);
+/* May a session whose ticket was made for @ticket_name resume for a hello that asks for @name?
+ * Both "" when there was no SNI. False unless the names are equal. */
+bool cm_config_may_resume(const struct cm_config *cfg, const char *ticket_name, const char *name);
+
+/* ---- board (also in cm_spi.h: put, remove) ---- */
+CM_MUST_CHECK cm_status cm_board_new(struct cm_board **ret, struct cm_err *err);
+void cm_board_free(struct cm_board *b);
+
+#endif

@@ -1,0 +1,434 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#ifndef CM_CORE_PRIVATE_H
+#define CM_CORE_PRIVATE_H
+
+/* What the files of lib/core share. Nobody outside includes this.
+ *
+ * LOCK ORDER (the one list). Take them only downwards; none is held across a vtable call, a
+ * callback of the program or a log line.
+ *
+ *   1. flights       obtain.c   one issuance per name in this process (held for moments only)
+ *   2. names         manage.c   the table of managed names and their states
+ *   3. hub           pending.c  who waits for which answer
+ *   4. run queue     runq.c     jobs not yet taken by a worker
+ *   5. cache writer  cache.c    the list of certificates, capacity
+ *   6. index stripes index.c    all of them, in ascending order, to write; one's own to read
+ *   7. leaves        cert.c (interned chains, serving slot), board.c, probe.c: nothing is taken
+ *                               while one of these is held
+ */
+
+#include "core.h"
+
+#include <stdatomic.h>
+
+#define CM_CERT_SKEW_S      600 /* clocks of CA and node may differ that much */
+#define CM_CANDIDATES_MAX   16u /* certificates of one name that are compared */
+#define CM_META_MAX         (64u * 1024)
+#define CM_TOKEN_VALUE_MAX  (16u * 1024)
+#define CM_PEM_FILE_MAX     CM_CHAIN_PEM_MAX
+#define CM_ISSUERS_MAX      16u
+#define CM_SUBJECT_MAX      100u /* names of one certificate, as the public CAs limit it */
+
+/* ------------------------------------------------------------------ keys.c */
+
+/* What one certificate is for: its names in the form used for everything, sorted and without
+ * doubles. Plain data, immutable. */
+struct cm_subject {
+    size_t n;
+    const char *const *names;
+    const char *ident; /* the one name; of several: joined by ',' (shortened when too long) */
+    const char *dir;   /* <N> of the storage layout: Safe(ident) */
+};
+CM_MUST_CHECK cm_status cm_subject_new(const char *const *names, size_t n,
+                                       struct cm_subject **ret, struct cm_err *err);
+void cm_subject_free(struct cm_subject *s); /* NULL ok */
+
+#define CM_KEY_BUF (CM_STORAGE_KEY_MAX + 1)
+/* certificates/<I>/<dir>/<dir><suffix>; suffix NULL: the directory itself. */
+CM_MUST_CHECK cm_status cm_path_cert(const char *issuer_key, const char *dir, const char *suffix,
+                                     char ret[CM_KEY_BUF], struct cm_err *err);
+/* <prefix>/challenge_tokens/<Safe(ident)>.json */
+CM_MUST_CHECK cm_status cm_path_token(const char *prefix, const char *ident, char ret[CM_KEY_BUF],
+                                      struct cm_err *err);
+CM_MUST_CHECK cm_status cm_path_journal(const char *dir, char ret[CM_KEY_BUF], struct cm_err *err);
+/* issue_cert_<ident> */
+CM_MUST_CHECK cm_status cm_lock_issue(const char *ident, char ret[CM_LOCK_NAME_MAX + 1],
+                                      struct cm_err *err);
+#define CM_JOURNAL_DIR "certmesh/journal"
+/* The flags of cm_name_normalize() that core uses for every name. */
+#define CM_NAME_FLAGS (CM_NAME_ALLOW_WILDCARD | CM_NAME_ALLOW_IP | CM_NAME_ALLOW_UNDERSCORE)
+
+/* ------------------------------------------------------------------ meta.c */
+
+/* The metadata file <N>.json. Times are ns since 1970, CM_TIME_UNSET for year 1 or absent. */
+#define CM_TIME_UNSET INT64_MIN
+struct cm_meta_ari {
+    bool present;
+    int64_t window_start_ns;
+    int64_t window_end_ns;
+    int64_t retry_after_ns;
+    int64_t selected_ns;
+    char unique_id[128];
+    char explanation_url[256];
+};
+struct cm_meta {
+    char **sans;
+    size_t n_sans;
+    struct cm_buf issuer_data; /* JSON text, "null" included; empty when the member is absent */
+    char cert_url[512];        /* from issuer_data, "" if none */
+    char ca[512];
+    char account[512];
+    struct cm_meta_ari ari;
+};
+/* Unknown members are ignored, names compare without case, depth at most 16. */
+CM_MUST_CHECK cm_status cm_meta_parse(struct cm_span json, struct cm_meta *ret,
+                                      struct cm_err *err);
+void cm_meta_free(struct cm_meta *m);
+/* As certmagic writes it: tabs, no final newline, HTML-escaped. @issuer_data is a JSON value,
+ * empty = null. */
+CM_MUST_CHECK cm_status cm_meta_format(const char *const *sans, size_t n_sans,
+                                       struct cm_span issuer_data, struct cm_buf *out,
+                                       struct cm_err *err);
+
+/* ------------------------------------------------------------------ json.c */
+
+struct json_object;
+/* Whole text, strict, depth at most 16, nothing behind it. */
+CM_MUST_CHECK cm_status cm_json_parse(struct cm_span text, struct json_object **ret,
+                                      struct cm_err *err);
+/* Member whose name equals @name without regard to case (an exact match wins); NULL if none. */
+struct json_object *cm_json_member(struct json_object *o, const char *name);
+/* Copies the text of a string member; false if absent, no string, holding NUL or too long. */
+bool cm_json_text(struct json_object *o, const char *name, char *ret, size_t ret_size);
+/* Valid JSON text laid out as Go's encoding/json indents it (tabs), HTML characters escaped. */
+CM_MUST_CHECK cm_status cm_json_indent(struct cm_span compact, struct cm_buf *out,
+                                       struct cm_err *err);
+/* Appends @s quoted. */
+CM_MUST_CHECK cm_status cm_json_quote(const char *s, struct cm_buf *out, struct cm_err *err);
+
+/* ------------------------------------------------------------------ cert.c */
+
+/* The certificates above the leaf; one object for all that share them. */
+struct cm_uplink;
+
+enum cm_cert_flags { CM_CERT_MANAGED = 1, CM_CERT_CHALLENGE = 2, CM_CERT_MUST_STAPLE = 4 };
+
+/* One allocation: this, then leaf DER, key DER and the texts. Idle it costs its DER, some 100
+ * bytes here and the entry in the index. */
+struct cm_cert {
+    _Atomic uint32_t refs;
+    uint32_t slot; /* in its cache; guarded by the cache's writer lock */
+    struct cm_uplink *uplink;
+    _Atomic(void *) serving;
+    void (*serving_destroy)(void *serving);
+    int64_t not_before_s;
+    int64_t not_after_s;
+    uint32_t leaf_len;
+    uint16_t key_len;
+    uint16_t names_off; /* texts, counted from the end of the key */
+    uint16_t tags_off;
+    uint16_t n_names;
+    uint16_t n_tags;
+    uint8_t key_type; /* enum cm_pk */
+    uint8_t flags;
+    _Atomic uint8_t used; /* looked up since the last sweep for room */
+    char ari_len;
+    uint32_t total;   /* bytes of the allocation */
+    uint16_t serial_off, issuer_cn_off, issuer_key_off, ari_off;
+    uint8_t bytes[];
+};
+
+/* What a certificate is made of. All borrowed. */
+struct cm_cert_parts {
+    const struct cm_chain *chain;
+    const struct cm_leaf *leaf; /* parsed chain->der[0] */
+    const struct cm_key *key;
+    const char *issuer_key; /* NULL = "" */
+    const char *const *tags;
+    unsigned flags;
+};
+/* No check that the parts belong together: that is the caller's. */
+CM_MUST_CHECK cm_status cm_cert_new(const struct cm_cert_parts *parts, struct cm_cert **ret,
+                                    struct cm_err *err);
+/* Parse chain and key, see that the key fits the leaf (CM_E_KEY if not). */
+CM_MUST_CHECK cm_status cm_cert_from_pem(struct cm_span chain_pem, struct cm_span key_pem,
+                                         const char *issuer_key, const char *const *tags,
+                                         unsigned flags, struct cm_cert **ret,
+                                         struct cm_err *err);
+/* Does one of its SANs cover the normalized @name? */
+bool cm_cert_covers(const struct cm_cert *c, const char *name);
+bool cm_cert_covers_all(const struct cm_cert *c, const char *const *names, size_t n);
+/* The first instant (s) at which @c counts as expired, and whether it may be served now. */
+bool cm_cert_is_valid_at(const struct cm_cert *c, int64_t now_s);
+bool cm_cert_same_leaf(const struct cm_cert *a, const struct cm_cert *b);
+const char *cm_cert_ari_id(const struct cm_cert *c);
+/* The rule of cm_cert_renew_at_s() without a config. */
+int64_t cm_renew_at_s(int64_t not_before_s, int64_t not_after_s, double ratio);
+
+/* --------------------------------------------------------- cache.c, select.c */
+
+/* Put a managed certificate in; those of the same origin (issuer key) and the same names that are
+ * older go out. Takes a reference of its own. */
+CM_MUST_CHECK cm_status cm_cache_put(struct cm_cache *cache, struct cm_cert *cert,
+                                     struct cm_err *err);
+/* Candidates for exactly @key ("*.b.c" is just another key), with a reference each. */
+size_t cm_cache_find(struct cm_cache *cache, const char *key, size_t len,
+                     struct cm_cert *out[CM_CANDIDATES_MAX]);
+/* Remove whatever has the same leaf as @cert. */
+void cm_cache_drop_leaf(struct cm_cache *cache, const struct cm_cert *cert);
+
+/* The best of @n > 0 by the built-in ranking (see select.c). */
+struct cm_cert *cm_select_best(const struct cm_hello *hello, struct cm_cert *const *certs,
+                               size_t n, int64_t now_s);
+/* Could a client with this hello use a key of this type? */
+bool cm_select_supports(const struct cm_hello *hello, enum cm_pk type);
+
+/* ------------------------------------------------------------------ runq.c */
+
+/* Jobs in order, worked on by at most so many workers at once. A job is embedded in what it is
+ * about; it is not touched after run() has been called. */
+struct cm_run {
+    struct cm_run *next;
+    void (*run)(struct cm_run *self);
+};
+struct cm_runq;
+CM_MUST_CHECK cm_status cm_runq_new(unsigned workers, struct cm_runq **ret, struct cm_err *err);
+/* Fails only if no worker at all can be started; then @r was not taken. */
+CM_MUST_CHECK cm_status cm_runq_push(struct cm_runq *q, struct cm_run *r, struct cm_err *err);
+/* Runs what is queued (tasks see their config's cancel token), joins. NULL is fine. */
+void cm_runq_stop(struct cm_runq *q);
+
+/* ----------------------------------------------------------------- probe.c */
+
+/* What was asked for lately and not there: bounded, forgets by itself. Keys are hashed with a
+ * random seed; a collision can only make one answer late or "no" for the short time. */
+struct cm_probes;
+CM_MUST_CHECK cm_status cm_probes_new(const struct cm_env *env, size_t size,
+                                      struct cm_probes **ret, struct cm_err *err);
+void cm_probes_free(struct cm_probes *p);
+/* ns until asking again makes sense; 0 = ask now. */
+int64_t cm_probes_wait_ns(struct cm_probes *p, const char *what, const char *key);
+void cm_probes_note(struct cm_probes *p, const char *what, const char *key, int64_t ttl_ns);
+
+/* --------------------------------------------------------------- pending.c */
+
+#define CM_WAITERS_PER_NAME 1000u
+#define CM_WAITERS_TOTAL    10000u
+
+/* All waiters of a config; outlives it while pendings do. */
+struct cm_hub;
+/* Those who wait for one thing; guarded by the hub. Zero-initialised is empty. */
+struct cm_waiters {
+    struct cm_pending *first;
+    size_t n;
+};
+CM_MUST_CHECK cm_status cm_hub_new(struct cm_hub **ret, struct cm_err *err);
+/* No more waiting: everyone gets CM_E_CANCELED, cfg is not touched any more. NULL is fine. */
+void cm_hub_close(struct cm_hub *h);
+
+enum cm_pending_kind { CM_PENDING_NAME, CM_PENDING_CHALLENGE };
+/* A waiter for @hello with the name it is about. Not yet in any list. */
+CM_MUST_CHECK cm_status cm_pending_new(struct cm_config *cfg, const struct cm_hello *hello,
+                                       const char *name, enum cm_pending_kind kind,
+                                       int64_t wait_ns, struct cm_pending **ret,
+                                       struct cm_err *err);
+/* Join @w. CM_E_LIMIT when too many wait. */
+CM_MUST_CHECK cm_status cm_pending_join(struct cm_pending *p, struct cm_waiters *w,
+                                        struct cm_err *err);
+/* Come back after @ns by itself (see probe.c), instead of joining a list. */
+void cm_pending_sleep(struct cm_pending *p, int64_t ns);
+/* Take all out of @w into a private list that cm_waiters_answer() then serves. */
+struct cm_pending *cm_waiters_take(struct cm_hub *h, struct cm_waiters *w);
+/* Give each its answer: a reference to what @choose finds, or its error. No lock held. */
+typedef cm_status (*cm_choose_fn)(void *user, const struct cm_hello *hello, const char *name,
+                                  struct cm_cert **ret, struct cm_err *err);
+void cm_waiters_answer(struct cm_hub *h, struct cm_pending *list, cm_choose_fn choose, void *user);
+
+/* -------------------------------------------------------- board.c, challenge.c */
+
+CM_MUST_CHECK cm_status cm_board_new_env(const struct cm_env *env, struct cm_board **ret,
+                                         struct cm_err *err);
+/* Reference to the tls-alpn-01 certificate for @ident, NULL if there is none. */
+struct cm_cert *cm_board_cert(struct cm_board *b, const char *ident);
+/* Appends the key authorization if @host has that http-01 token. */
+CM_MUST_CHECK cm_status cm_board_http(struct cm_board *b, const char *host, const char *token,
+                                      struct cm_buf *ret, struct cm_err *err);
+
+/* A stored challenge (certmagic 3.4). */
+struct cm_token {
+    char type[32];
+    char token[129];
+    char key_authorization[256];
+    enum cm_ident_type ident_type;
+    char ident[CM_NAME_BUF];
+};
+CM_MUST_CHECK cm_status cm_token_parse(struct cm_span json, struct cm_token *ret,
+                                       struct cm_err *err);
+/* The certificate that answers tls-alpn-01 for @ident. */
+CM_MUST_CHECK cm_status cm_challenge_cert(const struct cm_env *env, const char *ident,
+                                          const char *key_authorization, struct cm_cert **ret,
+                                          struct cm_err *err);
+/* cm_get_certificate() for a hello that offers nothing but acme-tls/1. */
+CM_MUST_CHECK cm_status cm_challenge_get(struct cm_config *cfg, const struct cm_hello *hello,
+                                         const char *name, struct cm_cert **ret_cert,
+                                         struct cm_pending **ret_pending, struct cm_err *err);
+/* Start the look-up in storage that @p slept for. */
+void cm_challenge_resume(struct cm_config *cfg, struct cm_pending *p, const char *name);
+struct cm_lookups;
+CM_MUST_CHECK cm_status cm_lookups_new(struct cm_lookups **ret, struct cm_err *err);
+void cm_lookups_free(struct cm_lookups *l);
+
+/* ------------------------------------------------------------------ store.c */
+
+enum cm_load_want {
+    CM_LOAD_VALID, /* only what may be served now: CM_E_NOTFOUND otherwise */
+    CM_LOAD_NEWEST /* valid before not valid, newest notBefore first */
+};
+/* The best certificate of @s among cfg's issuers. Pairs are verified (and read again a few times
+ * when a writer is in the middle), the leaf must cover the names. What cannot be used is logged
+ * and counts as absent; an error of the storage is one only if nothing else was found. */
+CM_MUST_CHECK cm_status cm_store_load(struct cm_config *cfg, const struct cm_op *op,
+                                      const struct cm_subject *s, enum cm_load_want want,
+                                      struct cm_cert **ret, struct cm_err *err);
+/* One directory, whatever issuer. @names may be NULL (no check of names). */
+CM_MUST_CHECK cm_status cm_store_load_dir(struct cm_config *cfg, const struct cm_op *op,
+                                          const char *issuer_key, const char *dir,
+                                          const char *const *names, size_t n,
+                                          struct cm_cert **ret, struct cm_err *err);
+/* Key, chain and metadata in one commit under @lease, together with the end of the journal. */
+CM_MUST_CHECK cm_status cm_store_commit(const struct cm_op *op, struct cm_lease *lease,
+                                        const struct cm_subject *s, const char *issuer_key,
+                                        const struct cm_key *key, const struct cm_issued *issued,
+                                        struct cm_err *err);
+/* Remove the three of one directory under @lease. */
+CM_MUST_CHECK cm_status cm_store_remove(const struct cm_op *op, struct cm_lease *lease,
+                                        const char *issuer_key, const char *dir,
+                                        struct cm_err *err);
+/* What @name means: names, or a directory of the layout whose certificate tells the names. */
+CM_MUST_CHECK cm_status cm_store_resolve(struct cm_config *cfg, const struct cm_op *op,
+                                         const char *name, struct cm_subject **ret_subject,
+                                         struct cm_cert **ret_cert, struct cm_err *err);
+
+/* ---------------------------------------------------------------- journal.c */
+
+#define CM_JOURNAL_FRESH_S (24 * 3600)
+#define CM_JOURNAL_STALE_S (7 * 24 * 3600)
+#define CM_JOURNAL_MAX     (256u * 1024)
+
+/* What must survive a crash between the order and the certificate. */
+struct cm_journal {
+    int64_t created_ns;
+    char issuer_key[256];
+    bool must_staple;
+    char *names; /* joined by ',' */
+    struct cm_key *key;
+    struct cm_buf csr_der;
+    struct cm_buf resume;
+};
+void cm_journal_init(struct cm_journal *j);
+void cm_journal_free(struct cm_journal *j);
+CM_MUST_CHECK cm_status cm_journal_parse(struct cm_span text, struct cm_journal *ret,
+                                         struct cm_err *err);
+/* @out must be a secret buffer. */
+CM_MUST_CHECK cm_status cm_journal_format(const struct cm_journal *j, struct cm_buf *out,
+                                          struct cm_err *err);
+CM_MUST_CHECK cm_status cm_journal_load(struct cm_config *cfg, const struct cm_op *op,
+                                        const struct cm_subject *s, struct cm_journal *ret,
+                                        struct cm_err *err);
+CM_MUST_CHECK cm_status cm_journal_store(struct cm_lease *lease, const struct cm_op *op,
+                                         const struct cm_subject *s, const struct cm_journal *j,
+                                         struct cm_err *err);
+
+/* --------------------------------------------------------- obtain.c, issue.c */
+
+enum cm_job_mode { CM_JOB_OBTAIN, CM_JOB_RENEW, CM_JOB_RENEW_FORCE };
+
+struct cm_job {
+    struct cm_config *cfg;
+    const struct cm_op *op; /* the caller's */
+    const struct cm_subject *subject;
+    enum cm_job_mode mode;
+    void (*progress)(void *user, enum cm_phase phase); /* beside the config's; may be NULL */
+    void *progress_user;
+    /* results */
+    struct cm_cert *cert; /* owned by the caller; also set when storing it failed */
+    bool already_there;
+};
+/* Obtain or renew; the whole of it, see obtain.c. job->cert is set on CM_OK. */
+CM_MUST_CHECK cm_status cm_job_run(struct cm_job *job, struct cm_err *err);
+void cm_job_progress(struct cm_job *job, enum cm_phase phase, const struct cm_err *why);
+
+/* Under the lease: from "nothing usable in storage" to a committed certificate. @old is what is to
+ * be replaced, or NULL. */
+CM_MUST_CHECK cm_status cm_issue(struct cm_job *job, const struct cm_op *op,
+                                 struct cm_lease *lease, const struct cm_cert *old,
+                                 struct cm_err *err);
+
+struct cm_flights;
+CM_MUST_CHECK cm_status cm_flights_new(struct cm_flights **ret, struct cm_err *err);
+void cm_flights_free(struct cm_flights *f);
+
+/* ----------------------------------------------------------------- manage.c */
+
+struct cm_names;
+CM_MUST_CHECK cm_status cm_names_new(struct cm_names **ret, struct cm_err *err);
+/* Nothing may be running any more. */
+void cm_names_free(struct cm_names *n);
+/* For a handshake that found nothing for the normalized @name: CM_E_NOTFOUND if it is not managed,
+ * CM_OK if a second look is worth it, CM_E_AGAIN with a waiter that has joined, else refused. */
+CM_MUST_CHECK cm_status cm_names_wait(struct cm_config *cfg, const struct cm_hello *hello,
+                                      const char *name, struct cm_pending **ret_pending,
+                                      struct cm_err *err);
+/* Choice among what the cache has for the normalized @name (exact, then wildcard). */
+CM_MUST_CHECK cm_status cm_choose_by_name(void *cfg, const struct cm_hello *hello,
+                                          const char *name, struct cm_cert **ret,
+                                          struct cm_err *err);
+
+/* ----------------------------------------------------------------- config.c */
+
+struct cm_config {
+    const struct cm_env *env;
+    struct cm_log log;
+    struct cm_storage *storage;
+    bool owns_storage;
+    struct cm_cache *cache;
+    bool owns_cache;
+    struct cm_issuer *issuers[CM_ISSUERS_MAX];
+    size_t n_issuers;
+    struct cm_issuer_host host;
+    struct cm_board *board;
+    struct cm_cancel *stop;   /* parent of everything in the background */
+    struct cm_runq *io;       /* short storage reads; never waits behind an issuance */
+    struct cm_runq *jobs;     /* issuances */
+    struct cm_names *names;
+    struct cm_flights *flights;
+    struct cm_hub *hub;
+    struct cm_lookups *lookups;
+    struct cm_probes *probes;
+    enum cm_pk key_type;
+    bool reuse_key;
+    bool must_staple;
+    bool disable_tickets;
+    bool default_name_set, fallback_name_set;
+    char default_name[CM_NAME_BUF];
+    char fallback_name[CM_NAME_BUF];
+    char *listen_host;
+    char *priority;
+    uint16_t http_port;
+    uint16_t tls_port;
+    int64_t handshake_wait_ns;
+    double renew_ratio;
+    cm_select_fn select;
+    void *select_user;
+    cm_progress_fn on_progress;
+    void *progress_user;
+    uint8_t ticket_key[64];
+};
+
+/* The issuer of cfg with this raw key; NULL if there is none. */
+struct cm_issuer *cm_config_find_issuer(const struct cm_config *cfg, const char *issuer_key);
+/* Real waiting between threads of this process happens in slices, so that cancellation and a
+ * simulated clock are seen. */
+#define CM_WAIT_SLICE_NS (50 * CM_NS_PER_MS)
+
+#endif

@@ -1,0 +1,65 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#ifndef CM_PKI_KEY_H
+#define CM_PKI_KEY_H
+
+/* Inside lib/pki: what key.c, key_der.c and jose.c share. */
+
+#include "der.h"
+#include "pki.h"
+#include "x509.h"
+
+#include <gnutls/abstract.h>
+#include <stdatomic.h>
+
+/* A key is its canonical DER and nothing else: 121 bytes for P-256, no pointers, no GnuTLS
+ * object (2.7 kB each). Whoever signs imports it, which costs microseconds. */
+struct cm_key {
+    atomic_uint refs;
+    enum cm_pk type;
+    unsigned rsa_bits;    /* 0 = not RSA */
+    struct cm_span curve; /* static OID contents; empty = not EC */
+    size_t der_len;
+    uint8_t der[];
+};
+
+/* The public half. EC: the uncompressed point. RSA: modulus and exponent. Ed25519: @point is the
+ * 32 bytes in @own. */
+struct cm_key_public {
+    struct cm_span point;
+    struct cm_span n, e;
+    uint8_t own[32];
+};
+CM_MUST_CHECK cm_status cm__key_public(const struct cm_key *key, struct cm_key_public *ret,
+                                       struct cm_err *err);
+/* Append the SubjectPublicKeyInfo. */
+CM_MUST_CHECK cm_status cm__key_spki(const struct cm_key *key, struct cm_buf *out,
+                                     struct cm_err *err);
+CM_MUST_CHECK cm_status cm__key_matches_spki(const struct cm_key *key, const struct cm_spki *spki,
+                                             bool *ret, struct cm_err *err);
+
+/* Signature as X.509 wants it (EC: DER), with the hash that goes with the key. */
+CM_MUST_CHECK cm_status cm__key_sign(const struct cm_key *key, struct cm_span input,
+                                     struct cm_buf *out, struct cm_err *err);
+/* AlgorithmIdentifier of cm__key_sign(), with header; static. */
+struct cm_span cm__key_sig_alg(const struct cm_key *key);
+
+/* Do private and public half belong together? Costs a point multiplication or worse. */
+CM_MUST_CHECK cm_status cm__key_verify(const struct cm_key *key, struct cm_err *err);
+
+/* What the DER of a private key is, after cm__key_canonical(). */
+struct cm_key_shape {
+    enum cm_pk type;
+    struct cm_span curve; /* static OID contents, EC only */
+    unsigned rsa_bits;
+};
+/* Any of PKCS#1, SEC1, PKCS#8 to the one form that we keep and write. @out: a secret buffer.
+ * Errors: CM_E_PARSE, CM_E_KEY, CM_E_LIMIT. */
+CM_MUST_CHECK cm_status cm__key_canonical(struct cm_span der, struct cm_buf *out,
+                                          struct cm_key_shape *ret, struct cm_err *err);
+
+#define CM_KEY_DER_MAX    (12u * 1024)
+#define CM_RSA_BITS_MIN   1024u /* to be readable at all; cm_chain_accept() asks for 2048 */
+#define CM_RSA_BITS_MAX   8192u
+#define CM_RSA_BITS_SOUND 2048u
+
+#endif
