@@ -1,0 +1,310 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "issuers.h"
+
+#include <stdio.h>
+#include <string.h>
+
+/* The ACME issuer: options checked and copied, and the table that core calls. */
+
+/* Public CAs whose rules are known, found by substring of the directory URL. */
+static const struct {
+    const char *host;
+    bool ip;
+} public_cas[] = {
+    { "api.letsencrypt.org", true }, { "api.pki.goog", true },  { "acme.zerossl.com", false },
+    { "api.buypass.com", false },    { "acme.ssl.com", false },
+};
+
+static struct acme_issuer *self(struct cm_issuer *is)
+{
+    return CM_CONTAINER_OF(is, struct acme_issuer, base);
+}
+
+static const char *acme_key(struct cm_issuer *is)
+{
+    return self(is)->key;
+}
+
+static const char *acme_challenge_prefix(struct cm_issuer *is, unsigned index)
+{
+    return index == 0 ? self(is)->prefix : NULL;
+}
+
+/* Asking again without a change is of no use. */
+static cm_status final(struct cm_err *err, cm_status rc)
+{
+    if (err != NULL)
+        err->no_retry = true;
+    return rc;
+}
+
+static cm_status precheck_public(const struct acme_issuer *ai, const char *name, struct cm_err *err)
+{
+    for (size_t c = 0; c < CM_ARRAY_LEN(public_cas); c++) {
+        if (strstr(ai->directory_url, public_cas[c].host) == NULL)
+            continue;
+        if (cm_name_is_internal(name))
+            return final(err, cm_fail(err, CM_E_POLICY,
+                                      "%s: not a public name, %s cannot certify it (use "
+                                      "--internal for a local certificate)",
+                                      name, public_cas[c].host));
+        if (cm_name_is_ip(name) && !public_cas[c].ip)
+            return final(err, cm_fail(err, CM_E_POLICY, "%s: %s does not certify IP addresses",
+                                      name, public_cas[c].host));
+    }
+    return CM_OK;
+}
+
+static cm_status acme_precheck(struct cm_issuer *is, const char *const *names, size_t n,
+                               struct cm_err *err)
+{
+    for (size_t i = 0; i < n; i++) {
+        if (cm_name_is_wildcard(names[i]))
+            return final(err, cm_fail(err, CM_E_POLICY,
+                                      "%s: a wildcard needs a DNS challenge, which this version "
+                                      "does not have; name the hosts one by one",
+                                      names[i]));
+        cm_status rc = precheck_public(self(is), names[i], err);
+        if (rc != CM_OK)
+            return rc;
+    }
+    return CM_OK;
+}
+
+static cm_status acme_attach(struct cm_issuer *is, const struct cm_issuer_host *host,
+                             struct cm_err *err)
+{
+    struct acme_issuer *ai = self(is);
+
+    if (ai->client != NULL)
+        return cm_fail(err, CM_E_STATE, "issuer for %s already belongs to a config",
+                       ai->directory_url);
+    ai->host = *host;
+    ai->listen_host = cm_strdup(host->listen_host);
+    if (host->listen_host != NULL && ai->listen_host == NULL)
+        return cm_fail_nomem(err);
+    ai->host.listen_host = ai->listen_host;
+
+    const struct cm_acme_client_options co = {
+        .directory_url = ai->directory_url,
+        .http = { .ca_file = ai->ca_root_file,
+                  .allow_plain_http = ai->allow_plain_http,
+                  .log = host->log },
+        .log = host->log,
+    };
+    cm_status rc = cm_acme_new(&co, &ai->client, err);
+    if (rc == CM_OK)
+        rc = cm_solver_shared_new(&ai->host, &ai->solver, err);
+    return rc;
+}
+
+static cm_status acme_revoke(struct cm_issuer *is, const struct cm_op *op, struct cm_span leaf_der,
+                             int reason, struct cm_err *err)
+{
+    struct acme_issuer *ai = self(is);
+    struct acme_identity *id = NULL;
+    struct cm_op within = cm_op_within(op, ai->obtain_timeout_ns);
+
+    cm_status rc = acme_identity_get(ai, &within, false, &id, err);
+    if (rc != CM_OK)
+        return cm_wrap(err, rc, "revoke");
+    const struct cm_acme_signer who = { id->key, id->url };
+    rc = cm_acme_revoke(ai->client, &within, &who, leaf_der, reason, err);
+    acme_identity_unref(id);
+    return rc;
+}
+
+static void acme_destroy(struct cm_issuer *is)
+{
+    struct acme_issuer *ai = self(is);
+    if (ai->solver != NULL)
+        cm_solver_destroy(ai->solver);
+    cm_acme_free(ai->client);
+    acme_identity_unref(ai->identity);
+    cm_buf_free(&ai->eab_key);
+    free(ai->directory_url);
+    free(ai->key);
+    free(ai->prefix);
+    free(ai->email);
+    free(ai->ca_root_file);
+    free(ai->eab_kid);
+    free(ai->account_key_file);
+    free(ai->profile);
+    free(ai->preferred_chain);
+    free(ai->listen_host);
+    (void)pthread_mutex_destroy(&ai->lock);
+    (void)pthread_cond_destroy(&ai->changed);
+    free(ai);
+}
+
+const struct cm_issuer_ops acme_issuer_ops = {
+    .abi = CM_SPI_ABI,
+    .size = sizeof(struct cm_issuer_ops),
+    .name = "acme",
+    .key = acme_key,
+    .attach = acme_attach,
+    .precheck = acme_precheck,
+    .issue = acme_issue,
+    .revoke = acme_revoke,
+    .challenge_prefix = acme_challenge_prefix,
+    .destroy = acme_destroy,
+};
+
+/* ------------------------------------------------------------------ options */
+
+static cm_status copy(char **to, const char *from, struct cm_err *err)
+{
+    if (from == NULL || from[0] == '\0')
+        return CM_OK;
+    *to = cm_strdup(from);
+    return *to == NULL ? cm_fail_nomem(err) : CM_OK;
+}
+
+/* Trimmed and lower-cased: accounts are found by it. */
+static cm_status copy_email(struct acme_issuer *ai, const char *email, struct cm_err *err)
+{
+    if (email == NULL)
+        return CM_OK;
+    while (*email == ' ' || *email == '\t')
+        email++;
+    size_t len = strlen(email);
+    while (len > 0 && (email[len - 1] == ' ' || email[len - 1] == '\t'))
+        len--;
+    if (len == 0)
+        return CM_OK;
+    const char *at = memchr(email, '@', len);
+    if (len > 254 || at == NULL || at == email || at == email + len - 1)
+        return cm_fail(err, CM_E_INVAL, "'%.*s' is not an e-mail address",
+                       (int)(len > 254 ? 254 : len), email);
+    ai->email = cm_strndup(email, len);
+    if (ai->email == NULL)
+        return cm_fail_nomem(err);
+    for (char *p = ai->email; *p != '\0'; p++) {
+        if ((unsigned char)*p < 0x21 || *p == 0x7f || strchr(",;<>\"\\", *p) != NULL)
+            return cm_fail(err, CM_E_INVAL,
+                           "the e-mail address has a character that none may have");
+        if (*p >= 'A' && *p <= 'Z')
+            *p = (char)(*p - 'A' + 'a');
+    }
+    return CM_OK;
+}
+
+static cm_status take_eab(struct acme_issuer *ai, const struct cm_acme_options *o,
+                          struct cm_err *err)
+{
+    static const struct {
+        const char *name;
+        enum cm_hmac alg;
+    } algs[] = { { "HS256", CM_HMAC_SHA256 },
+                 { "HS384", CM_HMAC_SHA384 },
+                 { "HS512", CM_HMAC_SHA512 } };
+    const char *name = o->eab_alg == NULL ? "HS256" : o->eab_alg;
+    bool known = false;
+
+    if (o->eab_kid == NULL && o->eab_mac_key == NULL)
+        return CM_OK;
+    if (o->eab_kid == NULL || o->eab_mac_key == NULL)
+        return cm_fail(err, CM_E_INVAL,
+                       "external account binding needs both a key id and a MAC key");
+    for (size_t i = 0; i < CM_ARRAY_LEN(algs); i++)
+        if (strcmp(algs[i].name, name) == 0) {
+            ai->eab_alg = algs[i].alg;
+            known = true;
+        }
+    if (!known)
+        return cm_fail(err, CM_E_INVAL, "eab_alg '%s' is none of HS256, HS384, HS512", name);
+    struct cm_span text = cm_span_str(o->eab_mac_key);
+    while (text.len > 0 && text.data[text.len - 1] == '=')
+        text.len--;
+    cm_status rc = cm_b64url_decode(text, &ai->eab_key, err);
+    if (rc == CM_OK && ai->eab_key.len < 16)
+        rc = cm_fail(err, CM_E_INVAL, "shorter than 16 bytes");
+    if (rc != CM_OK)
+        return cm_wrap(err, rc, "external account binding: MAC key (base64url)");
+    return copy(&ai->eab_kid, o->eab_kid, err);
+}
+
+static cm_status check_url(const struct cm_acme_options *o, const char *url, struct cm_err *err)
+{
+    bool https = strncmp(url, "https://", 8) == 0 && url[8] != '\0' && url[8] != '/';
+    bool http = strncmp(url, "http://", 7) == 0 && url[7] != '\0' && url[7] != '/';
+
+    if (https || (http && o->allow_plain_http))
+        return CM_OK;
+    return cm_fail(err, http ? CM_E_POLICY : CM_E_INVAL,
+                   "CA directory '%s': give a full https:// URL", url);
+}
+
+static cm_status take_names(struct acme_issuer *ai, struct cm_err *err)
+{
+    CM_AUTO_BUF struct cm_buf key = CM_BUF_INIT(CM_HTTP_URL_MAX);
+    CM_AUTO_BUF struct cm_buf safe = CM_BUF_INIT(CM_STORAGE_COMPONENT_MAX);
+
+    cm_status rc = cm_issuer_key_from_url(ai->directory_url, &key, err);
+    if (rc == CM_OK)
+        rc = cm_safe_name(cm_buf_str(&key), &safe, err);
+    if (rc != CM_OK)
+        return cm_wrap(err, rc, "CA directory '%s'", ai->directory_url);
+    ai->key = cm_strdup(cm_buf_str(&key));
+    ai->prefix = cm_asprintf("acme/%s", cm_buf_str(&safe));
+    return ai->key == NULL || ai->prefix == NULL ? cm_fail_nomem(err) : CM_OK;
+}
+
+static cm_status take_options(struct acme_issuer *ai, const struct cm_acme_options *o,
+                              struct cm_err *err)
+{
+    const char *url = o->directory_url == NULL ? CM_CA_LETSENCRYPT : o->directory_url;
+    const unsigned all = CM_CHALLENGE_HTTP01 | CM_CHALLENGE_TLSALPN01;
+
+    cm_status rc = check_url(o, url, err);
+    if (rc == CM_OK)
+        rc = copy(&ai->directory_url, url, err);
+    if (rc == CM_OK)
+        rc = take_names(ai, err);
+    if (rc == CM_OK)
+        rc = copy_email(ai, o->email, err);
+    if (rc == CM_OK)
+        rc = take_eab(ai, o, err);
+    if (rc == CM_OK)
+        rc = copy(&ai->ca_root_file, o->ca_root_file, err);
+    if (rc == CM_OK)
+        rc = copy(&ai->account_key_file, o->account_key_file, err);
+    if (rc == CM_OK)
+        rc = copy(&ai->profile, o->profile, err);
+    if (rc == CM_OK)
+        rc = copy(&ai->preferred_chain, o->preferred_chain, err);
+    if (rc != CM_OK)
+        return rc;
+    if ((o->challenges & ~all) != 0)
+        return cm_fail(err, CM_E_INVAL, "unknown challenge bits 0x%x", o->challenges & ~all);
+    if (o->obtain_timeout_s < 0 || o->obtain_timeout_s > 86400)
+        return cm_fail(err, CM_E_INVAL, "obtain_timeout_s must be between 0 and 86400");
+    ai->challenges = o->challenges == 0 ? all : o->challenges;
+    ai->obtain_timeout_ns = (o->obtain_timeout_s == 0 ? 300 : o->obtain_timeout_s) * CM_NS_PER_S;
+    ai->agreed = o->agreed;
+    ai->allow_plain_http = o->allow_plain_http;
+    ai->account_key_type = (enum cm_pk)o->account_key_type;
+    return CM_OK;
+}
+
+cm_status cm_acme_issuer_new(const struct cm_acme_options *opts, struct cm_issuer **ret,
+                             struct cm_err *err)
+{
+    static const struct cm_buf secret = CM_BUF_SECRET(1024);
+    if (opts == NULL || ret == NULL)
+        return cm_fail(err, CM_E_INVAL, "cm_acme_issuer_new: no options");
+    struct acme_issuer *ai = cm_calloc(1, sizeof *ai);
+    if (ai == NULL)
+        return cm_fail_nomem(err);
+    ai->base.ops = &acme_issuer_ops;
+    ai->eab_key = secret;
+    cm_mutex_init(&ai->lock);
+    cm_cond_init(&ai->changed);
+    cm_status rc = take_options(ai, opts, err);
+    if (rc != CM_OK) {
+        acme_destroy(&ai->base);
+        return rc;
+    }
+    *ret = &ai->base;
+    return CM_OK;
+}

@@ -1,0 +1,409 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "issuers.h"
+
+#include <stdio.h>
+#include <string.h>
+
+/* One account per CA and e-mail, shared by the whole fleet through storage.
+ *
+ * Crash safety: the key of a new account is stored aside (under certmesh/) before the CA hears of
+ * it. Whoever comes after a crash registers with that key again and is given the same account, so
+ * none is ever lost. The files that peers read are written together, when the CA has answered. */
+
+#define ACCOUNT_JSON_MAX (64u * 1024)
+
+void acme_identity_unref(struct acme_identity *id)
+{
+    if (id == NULL || atomic_fetch_sub(&id->refs, 1) != 1)
+        return;
+    cm_key_unref(id->key);
+    free(id->url);
+    free(id->status);
+    free(id);
+}
+
+static struct acme_identity *identity_ref(struct acme_identity *id)
+{
+    (void)atomic_fetch_add(&id->refs, 1);
+    return id;
+}
+
+/* Takes over nothing: @key is referenced, @acc copied. */
+static cm_status identity_new(struct cm_key *key, const struct cm_acme_account *acc,
+                              struct acme_identity **ret, struct cm_err *err)
+{
+    struct acme_identity *id = cm_calloc(1, sizeof *id);
+    if (id == NULL)
+        return cm_fail_nomem(err);
+    atomic_init(&id->refs, 1);
+    id->key = cm_key_ref(key);
+    id->url = cm_strdup(acc->url);
+    id->status = cm_strdup(cm_acme_status_text(acc->status));
+    if (id->url == NULL || id->status == NULL) {
+        acme_identity_unref(id);
+        return cm_fail_nomem(err);
+    }
+    *ret = id;
+    return CM_OK;
+}
+
+/* ------------------------------------------------------------------ storage */
+
+static cm_status load_key(struct acme_issuer *ai, const struct cm_op *op, const char *path,
+                          struct cm_key **ret, struct cm_err *err)
+{
+    CM_AUTO_BUF struct cm_buf pem = CM_BUF_SECRET(CM_KEY_PEM_MAX);
+    cm_status rc = cm_storage_load(ai->host.storage, op, path, &pem, err);
+    if (rc != CM_OK)
+        return rc;
+    rc = cm_key_from_pem(cm_buf_span(&pem), ret, err);
+    return rc == CM_OK ? rc : cm_wrap(err, rc, "account key '%s'", path);
+}
+
+/* CM_E_NOTFOUND when there is no usable account: a file missing, or not registered yet. */
+static cm_status load_identity(struct acme_issuer *ai, const struct cm_op *op,
+                               const struct acme_account_paths *paths, struct acme_identity **ret,
+                               struct cm_err *err)
+{
+    CM_AUTO_BUF struct cm_buf json = CM_BUF_INIT(ACCOUNT_JSON_MAX);
+    struct cm_acme_account acc = { 0 };
+    struct cm_key *key = NULL;
+
+    cm_status rc = cm_storage_load(ai->host.storage, op, paths->json, &json, err);
+    if (rc != CM_OK)
+        return rc;
+    rc = acme_account_from_json(cm_buf_span(&json), &acc, err);
+    if (rc != CM_OK)
+        return cm_wrap(err, rc, "account '%s' (move it away to register anew)", paths->json);
+    if (acc.status != CM_ACME_VALID || acc.url == NULL)
+        rc = cm_fail(err, CM_E_NOTFOUND, "account '%s' is not registered", paths->json);
+    if (rc == CM_OK)
+        rc = load_key(ai, op, paths->key, &key, err);
+    if (rc == CM_OK)
+        rc = identity_new(key, &acc, ret, err);
+    cm_key_unref(key);
+    cm_acme_account_free(&acc);
+    return rc;
+}
+
+struct newest {
+    char name[CM_STORAGE_COMPONENT_MAX + 1];
+    int64_t modified_ns;
+    bool found;
+};
+
+static cm_status newest_each(void *user, const struct cm_key_info *info, struct cm_err *err)
+{
+    struct newest *n = user;
+    const char *slash = strrchr(info->key, '/');
+    const char *leaf = slash == NULL ? info->key : slash + 1;
+
+    (void)err;
+    if (info->terminal || (n->found && info->modified_ns <= n->modified_ns) ||
+        strlen(leaf) >= sizeof n->name)
+        return CM_OK;
+    (void)snprintf(n->name, sizeof n->name, "%s", leaf);
+    n->modified_ns = info->modified_ns;
+    n->found = true;
+    return CM_OK;
+}
+
+/* Without a configured e-mail the newest account of this CA is used, whatever its e-mail. */
+static cm_status choose_paths(struct acme_issuer *ai, const struct cm_op *op,
+                              struct acme_account_paths *paths, struct cm_err *err)
+{
+    struct newest newest = { "", 0, false };
+    char users[CM_STORAGE_KEY_MAX + 1];
+
+    if (ai->email == NULL) {
+        int n = snprintf(users, sizeof users, "%s/users", ai->prefix);
+        if (n < 0 || (size_t)n >= sizeof users)
+            return cm_fail(err, CM_E_LIMIT, "storage prefix '%s' is too long", ai->prefix);
+        cm_status rc =
+            cm_storage_list(ai->host.storage, op, users, false, newest_each, &newest, err);
+        if (rc != CM_OK)
+            return rc;
+    }
+    cm_status rc =
+        acme_account_paths(ai->prefix, newest.found ? newest.name : ai->email, paths, err);
+    if (rc == CM_OK && ai->email == NULL)
+        (void)snprintf(paths->lock, sizeof paths->lock, "register_acme_account");
+    return rc;
+}
+
+static cm_status write_identity(struct acme_issuer *ai, const struct cm_op *op,
+                                const struct acme_account_paths *paths, struct cm_lease *lease,
+                                const struct cm_key *key, const struct cm_acme_account *acc,
+                                struct cm_err *err)
+{
+    CM_AUTO_BUF struct cm_buf json = CM_BUF_INIT(ACCOUNT_JSON_MAX);
+    CM_AUTO_BUF struct cm_buf pem = CM_BUF_SECRET(CM_KEY_PEM_MAX);
+
+    cm_status rc = acme_account_to_json(acc, &json, err);
+    if (rc == CM_OK)
+        rc = cm_key_to_pem(key, &pem, err);
+    if (rc != CM_OK)
+        return rc;
+    const struct cm_commit_item items[] = {
+        { paths->json, cm_buf_span(&json), false },
+        { paths->key, cm_buf_span(&pem), false },
+        { paths->pending, { NULL, 0 }, true },
+    };
+    (void)ai;
+    return cm_lease_commit(lease, op, items, CM_ARRAY_LEN(items), err);
+}
+
+/* ------------------------------------------------------------- registration */
+
+static cm_status key_from_file(struct acme_issuer *ai, struct cm_key **ret, struct cm_err *err)
+{
+    CM_AUTO_BUF struct cm_buf pem = CM_BUF_SECRET(CM_KEY_PEM_MAX);
+    cm_status rc = issuer_read_file(ai->account_key_file, &pem, err);
+    if (rc == CM_OK)
+        rc = cm_key_from_pem(cm_buf_span(&pem), ret, err);
+    return rc == CM_OK ? rc : cm_wrap(err, rc, "account key '%s'", ai->account_key_file);
+}
+
+/* The key to register with: configured, left behind by a crash, or fresh and stored aside. */
+static cm_status registration_key(struct acme_issuer *ai, const struct cm_op *op,
+                                  const struct acme_account_paths *paths, struct cm_lease *lease,
+                                  struct cm_key **ret, struct cm_err *err)
+{
+    if (ai->account_key_file != NULL)
+        return key_from_file(ai, ret, err);
+    cm_status rc = load_key(ai, op, paths->pending, ret, err);
+    if (rc == CM_OK || (rc != CM_E_NOTFOUND && rc != CM_E_PARSE && rc != CM_E_KEY))
+        return rc;
+
+    CM_AUTO_BUF struct cm_buf pem = CM_BUF_SECRET(CM_KEY_PEM_MAX);
+    struct cm_key *key = NULL;
+    rc = cm_key_generate(ai->account_key_type == CM_PK_DEFAULT ? CM_PK_P256 : ai->account_key_type,
+                         &key, err);
+    if (rc == CM_OK)
+        rc = cm_key_to_pem(key, &pem, err);
+    if (rc == CM_OK) {
+        const struct cm_commit_item item = { paths->pending, cm_buf_span(&pem), false };
+        rc = cm_lease_commit(lease, op, &item, 1, err);
+    }
+    if (rc != CM_OK) {
+        cm_key_unref(key);
+        return rc;
+    }
+    *ret = key;
+    return CM_OK;
+}
+
+static cm_status may_register(struct acme_issuer *ai, const struct cm_acme_directory *dir,
+                              struct cm_err *err)
+{
+    if (!ai->agreed) {
+        cm_status rc = cm_fail(
+            err, CM_E_POLICY,
+            "no account at %s yet, and its terms of service are not agreed to%s%s: read them, "
+            "then set 'agreed' (--agree)",
+            ai->directory_url, dir->terms_of_service == NULL ? "" : " ",
+            dir->terms_of_service == NULL ? "" : dir->terms_of_service);
+        if (err != NULL)
+            err->no_retry = true;
+        return rc;
+    }
+    if (dir->eab_required && ai->eab_kid == NULL) {
+        cm_status rc = cm_fail(err, CM_E_POLICY,
+                               "%s wants an external account binding: set its key id and MAC key "
+                               "(--eab-kid, --eab-key-file)",
+                               ai->directory_url);
+        if (err != NULL)
+            err->no_retry = true;
+        return rc;
+    }
+    return CM_OK;
+}
+
+static cm_status register_account(struct acme_issuer *ai, const struct cm_op *op,
+                                  const struct acme_account_paths *paths, struct cm_lease *lease,
+                                  struct acme_identity **ret, struct cm_err *err)
+{
+    const struct cm_acme_directory *dir = NULL;
+    struct cm_acme_account acc = { 0 };
+    struct cm_key *key = NULL;
+    char contact[300];
+    const char *contacts[1] = { contact };
+    bool created = false;
+
+    cm_status rc = cm_acme_directory(ai->client, op, &dir, err);
+    if (rc == CM_OK)
+        rc = may_register(ai, dir, err);
+    if (rc == CM_OK)
+        rc = registration_key(ai, op, paths, lease, &key, err);
+    if (rc != CM_OK)
+        return rc;
+
+    struct cm_acme_new_account req = { .tos_agreed = true };
+    if (ai->email != NULL) {
+        (void)snprintf(contact, sizeof contact, "mailto:%s", ai->email);
+        req.contact = contacts;
+        req.n_contact = 1;
+    }
+    if (ai->eab_kid != NULL) {
+        req.eab_kid = ai->eab_kid;
+        req.eab_key = cm_buf_span(&ai->eab_key);
+        req.eab_alg = ai->eab_alg;
+    }
+    rc = cm_acme_account_new(ai->client, op, key, &req, &acc, &created, err);
+    if (rc == CM_OK && acc.status != CM_ACME_VALID)
+        rc = cm_fail(err, CM_E_ACME, "account %s at %s is %s; use another key or e-mail", acc.url,
+                     ai->directory_url, cm_acme_status_text(acc.status));
+    if (rc == CM_OK)
+        rc = write_identity(ai, op, paths, lease, key, &acc, err);
+    if (rc == CM_OK)
+        rc = identity_new(key, &acc, ret, err);
+    if (rc == CM_OK) {
+        const struct cm_log_field f[] = { { "ca", ai->directory_url }, { "account", acc.url } };
+        cm_logf(&ai->host.log, CM_LOG_INFO, created ? "account_created" : "account_found", f,
+                CM_ARRAY_LEN(f), "%s account %s", created ? "created" : "found", acc.url);
+    }
+    cm_acme_account_free(&acc);
+    cm_key_unref(key);
+    return rc;
+}
+
+static cm_status find_or_register(struct acme_issuer *ai, const struct cm_op *op, bool may,
+                                  struct acme_identity **ret, struct cm_err *err)
+{
+    struct acme_account_paths paths;
+    struct cm_lease *lease = NULL;
+
+    cm_status rc = choose_paths(ai, op, &paths, err);
+    if (rc != CM_OK)
+        return rc;
+    rc = load_identity(ai, op, &paths, ret, err);
+    if (rc != CM_E_NOTFOUND)
+        return rc;
+    if (!may)
+        return cm_fail(err, CM_E_NOTFOUND, "no account for %s in %s", ai->directory_url,
+                       cm_storage_describe(ai->host.storage));
+
+    struct cm_lease_options lo = CM_LEASE_OPTIONS_INIT;
+    lo.log = ai->host.log;
+    rc = cm_lease_acquire(ai->host.storage, op, paths.lock, &lo, &lease, err);
+    if (rc != CM_OK)
+        return cm_wrap(err, rc, "register account");
+    /* Somebody else may have been quicker. */
+    struct cm_op held = *op;
+    held.cancel = cm_lease_cancel(lease);
+    rc = load_identity(ai, &held, &paths, ret, err);
+    if (rc == CM_E_NOTFOUND)
+        rc = register_account(ai, &held, &paths, lease, ret, err);
+    cm_lease_release(lease);
+    return rc;
+}
+
+/* ------------------------------------------------------------ single flight */
+
+/* Wait until nobody is fetching the account. True: *ret is a reference to it; false: the caller
+ * is the one who fetches now. */
+static cm_status enter(struct acme_issuer *ai, const struct cm_op *op, struct acme_identity **ret,
+                       struct cm_err *err)
+{
+    cm_mutex_lock(&ai->lock);
+    while (ai->identity_busy) {
+        cm_status rc = cm_op_check(op, err);
+        if (rc != CM_OK) {
+            cm_mutex_unlock(&ai->lock);
+            return rc;
+        }
+        (void)cm_cond_wait_ns(&ai->changed, &ai->lock, 50 * CM_NS_PER_MS);
+    }
+    if (ai->identity != NULL)
+        *ret = identity_ref(ai->identity);
+    else
+        ai->identity_busy = true;
+    cm_mutex_unlock(&ai->lock);
+    return CM_OK;
+}
+
+/* @id (may be NULL) becomes the known account. */
+static void leave(struct acme_issuer *ai, struct acme_identity *id)
+{
+    cm_mutex_lock(&ai->lock);
+    struct acme_identity *old = ai->identity;
+    ai->identity = id == NULL ? NULL : identity_ref(id);
+    ai->identity_busy = false;
+    (void)pthread_cond_broadcast(&ai->changed);
+    cm_mutex_unlock(&ai->lock);
+    acme_identity_unref(old);
+}
+
+cm_status acme_identity_get(struct acme_issuer *ai, const struct cm_op *op, bool may_register_now,
+                            struct acme_identity **ret, struct cm_err *err)
+{
+    struct acme_identity *id = NULL;
+    struct cm_op whole = { cm_op_env(op), op == NULL ? 0 : op->deadline_ns,
+                           op == NULL ? NULL : op->cancel };
+
+    cm_status rc = enter(ai, &whole, &id, err);
+    if (rc == CM_OK && id == NULL) {
+        rc = find_or_register(ai, &whole, may_register_now, &id, err);
+        leave(ai, rc == CM_OK ? id : NULL);
+    }
+    if (rc == CM_OK)
+        *ret = id;
+    return rc;
+}
+
+cm_status acme_identity_forget(struct acme_issuer *ai, const struct cm_op *op,
+                               struct acme_identity *stale, struct cm_err *err)
+{
+    struct acme_account_paths paths;
+    struct acme_identity *stored = NULL;
+    struct cm_lease *lease = NULL;
+
+    cm_mutex_lock(&ai->lock);
+    struct acme_identity *old = NULL;
+    if (ai->identity == stale) {
+        old = ai->identity;
+        ai->identity = NULL;
+    }
+    cm_mutex_unlock(&ai->lock);
+    acme_identity_unref(old);
+
+    cm_status rc = choose_paths(ai, op, &paths, err);
+    if (rc == CM_OK)
+        rc = cm_lease_acquire(ai->host.storage, op, paths.lock, NULL, &lease, err);
+    if (rc != CM_OK)
+        return rc;
+    /* Only if storage still names the account that is gone: a peer may have replaced it. */
+    rc = load_identity(ai, op, &paths, &stored, err);
+    if (rc == CM_OK && strcmp(stored->url, stale->url) == 0) {
+        const struct cm_commit_item items[] = { { paths.json, { NULL, 0 }, true },
+                                                { paths.key, { NULL, 0 }, true } };
+        rc = cm_lease_commit(lease, op, items, CM_ARRAY_LEN(items), err);
+    }
+    acme_identity_unref(stored);
+    cm_lease_release(lease);
+    return rc == CM_E_NOTFOUND ? CM_OK : rc;
+}
+
+cm_status acme_identity_save(struct acme_issuer *ai, const struct cm_op *op,
+                             struct acme_identity *id, const struct cm_acme_account *acc,
+                             struct cm_err *err)
+{
+    struct acme_account_paths paths;
+    struct cm_lease *lease = NULL;
+
+    cm_status rc = choose_paths(ai, op, &paths, err);
+    if (rc == CM_OK)
+        rc = cm_lease_acquire(ai->host.storage, op, paths.lock, NULL, &lease, err);
+    if (rc == CM_OK)
+        rc = write_identity(ai, op, &paths, lease, id->key, acc, err);
+    cm_lease_release(lease);
+    if (rc == CM_OK && acc->status != CM_ACME_VALID) {
+        cm_mutex_lock(&ai->lock);
+        struct acme_identity *old = ai->identity == id ? ai->identity : NULL;
+        if (old != NULL)
+            ai->identity = NULL;
+        cm_mutex_unlock(&ai->lock);
+        acme_identity_unref(old);
+    }
+    return rc;
+}

@@ -1,0 +1,342 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "issuers.h"
+
+#include <json-c/json.h>
+#include <stdio.h>
+#include <string.h>
+
+/* One certificate from an ACME CA.
+ *
+ *   account -> order -> journal -> validate -> finalize -> wait -> download -> choose chain
+ *
+ * The journal entry (order URL, account) is written as soon as there is an order; core keeps it
+ * together with the key and CSR. Whoever resumes asks the CA for that order's state and goes on
+ * from there, so a crash anywhere costs no second order once this one was finalized. */
+
+struct run {
+    struct acme_issuer *ai;
+    const struct cm_issue_request *req;
+    struct acme_identity *id;
+    struct cm_acme_signer who;
+    struct cm_acme_order order;
+    bool have_order;
+};
+
+static void progress(const struct run *r, enum cm_phase phase)
+{
+    if (r->req->progress != NULL)
+        r->req->progress(r->req->user, phase);
+}
+
+static void use_identity(struct run *r, struct acme_identity *id)
+{
+    acme_identity_unref(r->id);
+    r->id = id;
+    r->who.key = id->key;
+    r->who.kid = id->url;
+}
+
+static void drop_order(struct run *r)
+{
+    cm_acme_order_free(&r->order);
+    memset(&r->order, 0, sizeof r->order);
+    r->have_order = false;
+}
+
+/* ------------------------------------------------------------------ journal */
+
+static cm_status put_member(struct json_object *obj, const char *name, const char *value,
+                            struct cm_err *err)
+{
+    struct json_object *s = json_object_new_string(value);
+    if (s == NULL || json_object_object_add(obj, name, s) != 0) {
+        json_object_put(s);
+        return cm_fail_nomem(err);
+    }
+    return CM_OK;
+}
+
+/* {"order","ca","account"} or {"url","ca","account"}, compact. */
+static cm_status three_urls(const char *first, const char *url, const struct run *r,
+                            struct cm_buf *out, struct cm_err *err)
+{
+    struct json_object *obj = json_object_new_object();
+    if (obj == NULL)
+        return cm_fail_nomem(err);
+    cm_status rc = put_member(obj, first, url, err);
+    if (rc == CM_OK)
+        rc = put_member(obj, "ca", r->ai->directory_url, err);
+    if (rc == CM_OK)
+        rc = put_member(obj, "account", r->who.kid, err);
+    if (rc == CM_OK) {
+        const char *text = json_object_to_json_string_ext(obj, JSON_C_TO_STRING_PLAIN |
+                                                                   JSON_C_TO_STRING_NOSLASHESCAPE);
+        rc = text == NULL ? cm_fail_nomem(err) : cm_buf_puts(out, text, err);
+    }
+    json_object_put(obj);
+    return rc;
+}
+
+static cm_status journal(struct run *r, const struct cm_op *op, struct cm_err *err)
+{
+    CM_AUTO_BUF struct cm_buf state = CM_BUF_INIT(8 * 1024);
+    if (r->req->checkpoint == NULL)
+        return CM_OK;
+    cm_status rc = three_urls("order", r->order.url, r, &state, err);
+    if (rc == CM_OK)
+        rc = r->req->checkpoint(r->req->user, op, cm_buf_span(&state), err);
+    return rc == CM_OK ? rc : cm_wrap(err, rc, "journal the order");
+}
+
+static const char *member(struct json_object *obj, const char *name)
+{
+    struct json_object *v = NULL;
+    if (!json_object_object_get_ex(obj, name, &v) || !json_object_is_type(v, json_type_string))
+        return "";
+    return json_object_get_string(v);
+}
+
+/* The journalled order's URL if it belongs to this CA and account; NULL otherwise. */
+static char *journalled_order(const struct run *r)
+{
+    struct cm_span in = r->req->resume;
+    if (in.len == 0 || in.len > 8 * 1024)
+        return NULL;
+    struct json_tokener *tok = json_tokener_new_ex(4);
+    if (tok == NULL)
+        return NULL;
+    struct json_object *obj = json_tokener_parse_ex(tok, (const char *)in.data, (int)in.len);
+    json_tokener_free(tok);
+    char *url = NULL;
+    if (json_object_is_type(obj, json_type_object) &&
+        strcmp(member(obj, "ca"), r->ai->directory_url) == 0 &&
+        strcmp(member(obj, "account"), r->who.kid) == 0 && member(obj, "order")[0] != '\0')
+        url = cm_strdup(member(obj, "order"));
+    json_object_put(obj);
+    return url;
+}
+
+/* Take up a journalled order. Not being able to is no failure: a new one is made. But when the CA
+ * cannot be reached the outcome of the old order is unknown, and that ends the attempt. */
+static cm_status resume_order(struct run *r, const struct cm_op *op, struct cm_err *err)
+{
+    char *url = journalled_order(r);
+    if (url == NULL)
+        return CM_OK;
+    r->order.url = url;
+    cm_status rc = cm_acme_order_get(r->ai->client, op, &r->who, &r->order, err);
+    if (rc == CM_OK && r->order.status != CM_ACME_INVALID && r->order.status != CM_ACME_UNKNOWN) {
+        r->have_order = true;
+        const struct cm_log_field f[] = { { "order", r->order.url } };
+        cm_logf(&r->ai->host.log, CM_LOG_INFO, "order_resumed", f, 1, "%s: order resumed (%s)",
+                r->req->names[0], cm_acme_status_text(r->order.status));
+        return CM_OK;
+    }
+    drop_order(r);
+    if (rc == CM_OK || rc == CM_E_ACME || rc == CM_E_PARSE || rc == CM_E_POLICY)
+        return CM_OK; /* gone, invalid, of a CA that forgot it */
+    return cm_wrap(err, rc, "resume order");
+}
+
+/* -------------------------------------------------------------------- order */
+
+static bool account_is_gone(cm_status rc, const struct cm_err *err)
+{
+    static const char type[] = "urn:ietf:params:acme:error:accountDoesNotExist";
+    return rc == CM_E_ACME && err != NULL && strcmp(err->problem, type) == 0;
+}
+
+static cm_status place_order(struct run *r, const struct cm_op *op, struct cm_err *err)
+{
+    const struct cm_acme_new_order what = {
+        .names = r->req->names,
+        .n = r->req->n_names,
+        .profile = r->ai->profile,
+        .replaces = r->req->replaces,
+    };
+    struct cm_err local = CM_ERR_INIT;
+
+    progress(r, CM_PHASE_ORDERING);
+    cm_status rc = cm_acme_order_new(r->ai->client, op, &r->who, &what, &r->order, &local);
+    if (account_is_gone(rc, &local)) {
+        /* The CA lost its state or closed the account: register anew, once. */
+        cm_logf(&r->ai->host.log, CM_LOG_WARN, "account_gone", NULL, 0,
+                "%s does not know account %s any more; registering again", r->ai->directory_url,
+                r->who.kid);
+        struct acme_identity *fresh = NULL;
+        rc = acme_identity_forget(r->ai, op, r->id, err);
+        if (rc == CM_OK)
+            rc = acme_identity_get(r->ai, op, true, &fresh, err);
+        if (rc != CM_OK)
+            return rc;
+        use_identity(r, fresh);
+        rc = cm_acme_order_new(r->ai->client, op, &r->who, &what, &r->order, &local);
+    }
+    if (rc != CM_OK) {
+        if (err != NULL)
+            *err = local;
+        return cm_wrap(err, rc, "new order");
+    }
+    r->have_order = true;
+    return journal(r, op, err);
+}
+
+/* Would another challenge type have a chance where this one failed? */
+static bool try_other_type(cm_status rc, const struct cm_err *err)
+{
+    static const char *const types[] = {
+        "urn:ietf:params:acme:error:connection",
+        "urn:ietf:params:acme:error:dns",
+        "urn:ietf:params:acme:error:serverInternal",
+        "urn:ietf:params:acme:error:unauthorized",
+        "urn:ietf:params:acme:error:tls",
+        "urn:ietf:params:acme:error:incorrectResponse",
+    };
+    /* Could not put the answer up here, or the CA does not offer the type. */
+    if (rc == CM_E_UNSUPPORTED || rc == CM_E_PERM)
+        return true;
+    for (size_t i = 0; rc == CM_E_ACME && i < CM_ARRAY_LEN(types); i++)
+        if (strcmp(err->problem, types[i]) == 0)
+            return true;
+    return false;
+}
+
+/* An order that is ready or further: the resumed one, or new ones until a challenge type works. */
+static cm_status ready_order(struct run *r, const struct cm_op *op, struct cm_err *err)
+{
+    struct cm_err first = CM_ERR_INIT;
+    cm_status rc = resume_order(r, op, err);
+    cm_status first_rc = CM_OK;
+
+    for (unsigned t = 0; rc == CM_OK && t < ACME_CHALLENGE_TYPES; t++) {
+        if ((r->ai->challenges & (1u << t)) == 0)
+            continue;
+        if (!r->have_order)
+            rc = place_order(r, op, err);
+        if (rc != CM_OK || r->order.status != CM_ACME_PENDING)
+            return rc;
+
+        struct cm_err why = CM_ERR_INIT;
+        progress(r, CM_PHASE_VALIDATING);
+        rc = acme_validate(r->ai, op, &r->who, &r->order, (enum acme_challenge_type)t, &why);
+        if (rc == CM_OK)
+            return rc;
+        drop_order(r);
+        if (first_rc == CM_OK) {
+            first = why;
+            first_rc = rc;
+        }
+        if (!try_other_type(rc, &why) || cm_op_check(op, NULL) != CM_OK)
+            break;
+        rc = CM_OK;
+    }
+    if (first_rc == CM_OK)
+        return rc;
+    if (err != NULL)
+        *err = first;
+    return first_rc;
+}
+
+/* ----------------------------------------------------------------- finalize */
+
+static cm_status finalize(struct run *r, const struct cm_op *op, struct cm_err *err)
+{
+    cm_status rc = CM_OK;
+    progress(r, CM_PHASE_FINALIZING);
+    if (r->order.status == CM_ACME_READY) {
+        rc = cm_acme_order_finalize(r->ai->client, op, &r->who, &r->order, r->req->csr_der, err);
+        if (rc == CM_E_NET || rc == CM_E_TIMEOUT) {
+            /* It may have arrived: the order knows. */
+            if (cm_op_check(op, NULL) != CM_OK)
+                return cm_wrap(err, rc, "finalize");
+            rc = cm_acme_order_get(r->ai->client, op, &r->who, &r->order, err);
+            if (rc == CM_OK && r->order.status == CM_ACME_READY)
+                rc = cm_acme_order_finalize(r->ai->client, op, &r->who, &r->order, r->req->csr_der,
+                                            err);
+        }
+    }
+    if (rc == CM_OK && r->order.status == CM_ACME_PROCESSING)
+        rc = cm_acme_order_wait(r->ai->client, op, &r->who, &r->order, false, err);
+    if (rc == CM_OK && (r->order.status != CM_ACME_VALID || r->order.certificate == NULL))
+        rc = cm_fail(err, CM_E_ACME, "order %s is %s after finalize, without a certificate",
+                     r->order.url, cm_acme_status_text(r->order.status));
+    return rc == CM_OK ? rc : cm_wrap(err, rc, "finalize");
+}
+
+static bool leads_to(const char *root_cn, struct cm_span pem)
+{
+    struct cm_chain chain = { 0 };
+    char cn[256];
+    bool match = cm_chain_from_pem(pem, &chain, NULL) == CM_OK &&
+                 cm_chain_top_issuer_cn(&chain, cn, sizeof cn, NULL) == CM_OK &&
+                 strcmp(cn, root_cn) == 0;
+    cm_chain_free(&chain);
+    return match;
+}
+
+/* Replace the default chain by the alternate that leads to the preferred root, if there is one. */
+static void prefer_chain(struct run *r, const struct cm_op *op, char **alternates,
+                         struct cm_buf *pem)
+{
+    if (r->ai->preferred_chain == NULL || leads_to(r->ai->preferred_chain, cm_buf_span(pem)))
+        return;
+    for (size_t i = 0; alternates != NULL && alternates[i] != NULL; i++) {
+        struct cm_buf other = CM_BUF_INIT(CM_CHAIN_PEM_MAX);
+        if (cm_acme_certificate_get(r->ai->client, op, &r->who, alternates[i], &other, NULL,
+                                    NULL) == CM_OK &&
+            leads_to(r->ai->preferred_chain, cm_buf_span(&other))) {
+            cm_buf_free(pem);
+            *pem = other;
+            return;
+        }
+        cm_buf_free(&other);
+    }
+    cm_logf(&r->ai->host.log, CM_LOG_WARN, "preferred_chain_missing", NULL, 0,
+            "%s offers no chain to '%s'; its default is used", r->ai->directory_url,
+            r->ai->preferred_chain);
+}
+
+static cm_status download(struct run *r, const struct cm_op *op, struct cm_issued *ret,
+                          struct cm_err *err)
+{
+    struct cm_buf pem = CM_BUF_INIT(CM_CHAIN_PEM_MAX);
+    struct cm_buf data = CM_BUF_INIT(8 * 1024);
+    char **alternates = NULL;
+
+    cm_status rc = cm_acme_certificate_get(r->ai->client, op, &r->who, r->order.certificate, &pem,
+                                           &alternates, err);
+    if (rc == CM_OK) {
+        prefer_chain(r, op, alternates, &pem);
+        rc = three_urls("url", r->order.certificate, r, &data, err);
+    }
+    cm_acme_strv_free(alternates);
+    if (rc != CM_OK) {
+        cm_buf_free(&pem);
+        cm_buf_free(&data);
+        return cm_wrap(err, rc, "download certificate");
+    }
+    ret->chain_pem = pem;
+    ret->issuer_data = data;
+    return CM_OK;
+}
+
+cm_status acme_issue(struct cm_issuer *is, const struct cm_op *op,
+                     const struct cm_issue_request *req, struct cm_issued *ret, struct cm_err *err)
+{
+    struct run r = { .ai = CM_CONTAINER_OF(is, struct acme_issuer, base), .req = req };
+    struct cm_op within = cm_op_within(op, r.ai->obtain_timeout_ns);
+    struct acme_identity *id = NULL;
+
+    cm_status rc = acme_identity_get(r.ai, &within, true, &id, err);
+    if (rc == CM_OK) {
+        use_identity(&r, id);
+        rc = ready_order(&r, &within, err);
+    }
+    if (rc == CM_OK)
+        rc = finalize(&r, &within, err);
+    if (rc == CM_OK)
+        rc = download(&r, &within, ret, err);
+    drop_order(&r);
+    acme_identity_unref(r.id);
+    return rc;
+}

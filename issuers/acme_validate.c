@@ -1,0 +1,181 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "issuers.h"
+
+#include <stdio.h>
+#include <string.h>
+
+/* From a pending order to a ready one.
+ *
+ * Few requests: each authorization is fetched once (its challenge carries the token), each
+ * challenge accepted once, and then only the order is polled, whatever the number of names. */
+
+static const char *const type_names[ACME_CHALLENGE_TYPES] = {
+    [ACME_HTTP01] = "http-01",
+    [ACME_TLSALPN01] = "tls-alpn-01",
+};
+
+struct presented {
+    void *state;
+};
+
+struct round {
+    struct acme_issuer *ai;
+    const struct cm_acme_signer *who;
+    struct presented done[CM_ACME_IDENTS_MAX];
+    size_t n_done;
+};
+
+static const struct cm_acme_challenge *find_challenge(const struct cm_acme_authz *z,
+                                                      const char *type)
+{
+    for (size_t i = 0; i < z->n_challenges; i++)
+        if (strcmp(z->challenges[i].type, type) == 0 && z->challenges[i].token[0] != '\0')
+            return &z->challenges[i];
+    return NULL;
+}
+
+static void list_offered(const struct cm_acme_authz *z, char *out, size_t size)
+{
+    size_t used = 0;
+    out[0] = '\0';
+    for (size_t i = 0; i < z->n_challenges && used < size; i++) {
+        int n =
+            snprintf(out + used, size - used, "%s%s", i == 0 ? "" : ", ", z->challenges[i].type);
+        if (n < 0)
+            return;
+        used += (size_t)n;
+    }
+}
+
+static cm_status answer(struct round *r, const struct cm_op *op, const struct cm_acme_authz *z,
+                        const char *type, struct cm_err *err)
+{
+    const struct cm_acme_challenge *ch = find_challenge(z, type);
+    if (ch == NULL) {
+        char offered[200];
+        list_offered(z, offered, sizeof offered);
+        return cm_fail(err, CM_E_UNSUPPORTED, "%s: the CA offers no %s challenge (it offers: %s)",
+                       z->ident, type, offered);
+    }
+    CM_AUTO_BUF struct cm_buf ka = CM_BUF_INIT(512);
+    cm_status rc = cm_acme_key_authorization(ch->token, r->who->key, &ka, err);
+    if (rc != CM_OK)
+        return rc;
+
+    const struct cm_challenge pub = {
+        .type = type,
+        .url = ch->url,
+        .token = ch->token,
+        .key_authorization = cm_buf_str(&ka),
+        .ident_type = z->is_ip ? CM_IDENT_IP : CM_IDENT_DNS,
+        .ident = z->ident,
+        .prefix = r->ai->prefix,
+    };
+    void *state = NULL;
+    rc = cm_solver_present(r->ai->solver, op, &pub, &state, err);
+    if (rc != CM_OK)
+        return cm_wrap(err, rc, "%s: present %s", z->ident, type);
+    r->done[r->n_done++].state = state;
+    rc = cm_solver_wait(r->ai->solver, op, state, err);
+    if (rc == CM_OK)
+        rc = cm_acme_challenge_accept(r->ai->client, op, r->who, ch->url, err);
+    return rc == CM_OK ? rc : cm_wrap(err, rc, "%s: %s", z->ident, type);
+}
+
+static cm_status open_authz(struct round *r, const struct cm_op *op, const char *url,
+                            const char *type, struct cm_err *err)
+{
+    struct cm_acme_authz z = { 0 };
+    cm_status rc = cm_acme_authz_get(r->ai->client, op, r->who, url, &z, err);
+    if (rc != CM_OK)
+        return cm_wrap(err, rc, "fetch authorization");
+    switch (z.status) {
+    case CM_ACME_VALID:
+        break;
+    case CM_ACME_PENDING:
+    case CM_ACME_PROCESSING:
+        rc = answer(r, op, &z, type, err);
+        break;
+    case CM_ACME_UNKNOWN:
+    case CM_ACME_READY:
+    case CM_ACME_INVALID:
+    case CM_ACME_DEACTIVATED:
+    case CM_ACME_REVOKED:
+    case CM_ACME_EXPIRED:
+        rc = cm_fail(err, CM_E_ACME, "%s: authorization is %s", z.ident,
+                     cm_acme_status_text(z.status));
+        break;
+    }
+    cm_acme_authz_free(&z);
+    return rc;
+}
+
+static void take_back(struct round *r, const struct cm_op *op)
+{
+    const struct cm_op cleanup = issuer_cleanup_op(op);
+    while (r->n_done > 0)
+        cm_solver_cleanup(r->ai->solver, &cleanup, r->done[--r->n_done].state);
+}
+
+static void take_reason(const struct cm_acme_authz *z, struct cm_err *err)
+{
+    for (size_t i = 0; err != NULL && i < z->n_challenges; i++) {
+        const struct cm_acme_challenge *ch = &z->challenges[i];
+        if (ch->error.type[0] == '\0')
+            continue;
+        (void)cm_fail(err, CM_E_ACME, "%s: %s failed: %s", z->ident, ch->type, ch->error.detail);
+        (void)snprintf(err->problem, sizeof err->problem, "%s", ch->error.type);
+        err->http_status = ch->error.status;
+        return;
+    }
+}
+
+/* After a failure: why, from the authorization that failed, and leave none pending at the CA (they
+ * count against a limit). Best effort: the order has failed in any case. */
+static void post_mortem(struct round *r, const struct cm_op *op, const struct cm_acme_order *o,
+                        cm_status failed, struct cm_err *err)
+{
+    const struct cm_op cleanup = issuer_cleanup_op(op);
+    bool reason_known = failed != CM_E_ACME;
+
+    for (size_t i = 0; i < o->n_authz; i++) {
+        struct cm_acme_authz z = { 0 };
+        if (cm_acme_authz_get(r->ai->client, &cleanup, r->who, o->authz[i], &z, NULL) != CM_OK)
+            continue;
+        if (z.status == CM_ACME_PENDING) {
+            if (cm_acme_authz_deactivate(r->ai->client, &cleanup, r->who, o->authz[i], NULL) !=
+                CM_OK) {
+                const struct cm_log_field f[] = { { "identifier", z.ident } };
+                cm_logf(&r->ai->host.log, CM_LOG_WARN, "authz_left_pending", f, 1,
+                        "%s: could not deactivate its authorization; it expires at the CA",
+                        z.ident);
+            }
+        } else if (z.status == CM_ACME_INVALID && !reason_known) {
+            take_reason(&z, err);
+            reason_known = true;
+        }
+        cm_acme_authz_free(&z);
+    }
+}
+
+cm_status acme_validate(struct acme_issuer *ai, const struct cm_op *op,
+                        const struct cm_acme_signer *who, struct cm_acme_order *o,
+                        enum acme_challenge_type type, struct cm_err *err)
+{
+    struct round *r = cm_calloc(1, sizeof *r);
+    if (r == NULL)
+        return cm_fail_nomem(err);
+    r->ai = ai;
+    r->who = who;
+
+    cm_status rc = CM_OK;
+    for (size_t i = 0; rc == CM_OK && i < o->n_authz && i < CM_ACME_IDENTS_MAX; i++)
+        rc = open_authz(r, op, o->authz[i], type_names[type], err);
+    if (rc == CM_OK)
+        rc = cm_acme_order_wait(ai->client, op, who, o, true, err);
+    take_back(r, op);
+    if (rc != CM_OK)
+        post_mortem(r, op, o, rc, err);
+    free(r);
+    return rc;
+}

@@ -1,0 +1,140 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#ifndef CM_ISSUERS_H
+#define CM_ISSUERS_H
+
+/* The door of issuers/: what its files share. Callers make issuers by cm_acme_issuer_new() and
+ * cm_internal_issuer_new() of cm.h and see only struct cm_issuer. */
+
+#include <certmesh/cm.h>
+
+#include "acme.h"
+#include "base.h"
+#include "pki.h"
+
+#include <stdatomic.h>
+
+/* --------------------------------------------------------- shared solver */
+
+/* Solves http-01 and tls-alpn-01 by putting the token where every process on the storage finds it
+ * (and this one in memory), and by answering on the challenge port itself while nobody else does.
+ * @host must outlive the solver. */
+CM_MUST_CHECK cm_status cm_solver_shared_new(const struct cm_issuer_host *host,
+                                             struct cm_solver **ret, struct cm_err *err);
+
+/* ---- responder: the ports that are open only while challenges are ---- */
+
+enum cm_responder_kind { CM_RESPONDER_HTTP = 0, CM_RESPONDER_TLS = 1 };
+
+struct cm_responder;
+CM_MUST_CHECK cm_status cm_responder_new(const struct cm_issuer_host *host,
+                                         enum cm_responder_kind kind, struct cm_responder **ret,
+                                         struct cm_err *err);
+/* One more challenge wants answers: opens the port for the first one. CM_OK also when the port is
+ * taken by somebody else: then that server is expected to answer (it shares our storage).
+ * Errors: CM_E_PERM (no right to bind: the message says what to do), CM_E_IO. */
+CM_MUST_CHECK cm_status cm_responder_acquire(struct cm_responder *r, struct cm_err *err);
+/* One less: closes the port after the last one, when what had arrived is answered. */
+void cm_responder_release(struct cm_responder *r);
+void cm_responder_free(struct cm_responder *r); /* NULL ok */
+
+/* Connection handlers of the two kinds; own @fd no longer than the call, never close it. */
+void cm_responder_serve_http(const struct cm_issuer_host *host, const struct cm_op *op, int fd);
+void cm_responder_serve_tls(const struct cm_issuer_host *host, const struct cm_op *op, int fd);
+
+/* ------------------------------------------------------------ ACME issuer */
+
+/* An account that is known to the CA: immutable, reference counted, so that jobs keep signing with
+ * the one they began with. */
+struct acme_identity {
+    atomic_int refs;
+    struct cm_key *key;
+    char *url;    /* kid */
+    char *status; /* as stored */
+};
+void acme_identity_unref(struct acme_identity *id); /* NULL ok */
+
+struct acme_issuer {
+    struct cm_issuer base;
+    struct cm_issuer_host host; /* copy; .listen_host is ours */
+    char *directory_url;
+    char *key;    /* raw issuer key */
+    char *prefix; /* "acme/<Safe(key)>" */
+    char *email;
+    char *ca_root_file;
+    char *eab_kid;
+    struct cm_buf eab_key; /* raw MAC key */
+    enum cm_hmac eab_alg;
+    char *account_key_file;
+    enum cm_pk account_key_type;
+    char *profile;
+    char *preferred_chain;
+    char *listen_host;
+    unsigned challenges;
+    bool agreed;
+    bool allow_plain_http;
+    int64_t obtain_timeout_ns;
+    struct cm_acme *client;
+    struct cm_solver *solver;
+
+    /* Single flight for the account: guarded by lock, never held over I/O. */
+    pthread_mutex_t lock;
+    pthread_cond_t changed;
+    bool identity_busy;
+    struct acme_identity *identity;
+};
+
+extern const struct cm_issuer_ops acme_issuer_ops;
+
+/* ---- acme_account.c ---- */
+
+/* The account to sign with: from memory, storage, or registered now (once, whoever asks first).
+ * @may_register false: CM_E_NOTFOUND instead of a registration. */
+CM_MUST_CHECK cm_status acme_identity_get(struct acme_issuer *ai, const struct cm_op *op,
+                                          bool may_register, struct acme_identity **ret,
+                                          struct cm_err *err);
+/* The CA no longer knows @stale: forget it in memory and in the storage of this directory. */
+CM_MUST_CHECK cm_status acme_identity_forget(struct acme_issuer *ai, const struct cm_op *op,
+                                             struct acme_identity *stale, struct cm_err *err);
+/* Write what the CA said of the account (after an update). */
+CM_MUST_CHECK cm_status acme_identity_save(struct acme_issuer *ai, const struct cm_op *op,
+                                           struct acme_identity *id,
+                                           const struct cm_acme_account *acc, struct cm_err *err);
+
+/* ---- acme_paths.c: storage keys and JSON of accounts, pure ---- */
+
+struct acme_account_paths {
+    char json[CM_STORAGE_KEY_MAX + 1];
+    char key[CM_STORAGE_KEY_MAX + 1];
+    char pending[CM_STORAGE_KEY_MAX + 1]; /* key of a registration under way, certmesh/ */
+    char lock[CM_LOCK_NAME_MAX + 1];
+};
+/* @email NULL or "" = "default". */
+CM_MUST_CHECK cm_status acme_account_paths(const char *prefix, const char *email,
+                                           struct acme_account_paths *ret, struct cm_err *err);
+CM_MUST_CHECK cm_status acme_account_to_json(const struct cm_acme_account *acc, struct cm_buf *out,
+                                             struct cm_err *err);
+/* Fills status, url, contact, orders. Unknown members are ignored. */
+CM_MUST_CHECK cm_status acme_account_from_json(struct cm_span json, struct cm_acme_account *ret,
+                                               struct cm_err *err);
+
+/* ---- acme_issue.c ---- */
+cm_status acme_issue(struct cm_issuer *is, const struct cm_op *op,
+                     const struct cm_issue_request *req, struct cm_issued *ret, struct cm_err *err);
+
+/* ---- acme_validate.c ---- */
+
+/* Bring a pending order to ready: present an answer for each open authorization with challenge
+ * @type (0 http-01, 1 tls-alpn-01), tell the CA, wait for the order, clean up. On failure the
+ * authorizations that are still open are deactivated and the reason found. */
+enum acme_challenge_type { ACME_HTTP01 = 0, ACME_TLSALPN01 = 1, ACME_CHALLENGE_TYPES = 2 };
+CM_MUST_CHECK cm_status acme_validate(struct acme_issuer *ai, const struct cm_op *op,
+                                      const struct cm_acme_signer *who, struct cm_acme_order *o,
+                                      enum acme_challenge_type type, struct cm_err *err);
+
+/* ---- util.c ---- */
+/* Whole file, at most out->max bytes; regular files only. */
+CM_MUST_CHECK cm_status issuer_read_file(const char *path, struct cm_buf *out, struct cm_err *err);
+/* Detached from cancellation and bounded: for taking back what was done. */
+struct cm_op issuer_cleanup_op(const struct cm_op *op);
+
+#endif
