@@ -48,7 +48,8 @@ static cm_status fill(struct acme_issuer *ai, const struct acme_identity *id,
 }
 
 static cm_status act(struct acme_issuer *ai, const struct cm_op *op, enum cm_account_action what,
-                     struct acme_identity *id, struct cm_acme_account *acc, struct cm_err *err)
+                     struct acme_identity *id, const struct acme_account_paths *old,
+                     struct cm_acme_account *acc, struct cm_err *err)
 {
     const struct cm_acme_signer who = { id->key, id->url };
     char contact[300];
@@ -75,12 +76,12 @@ static cm_status act(struct acme_issuer *ai, const struct cm_op *op, enum cm_acc
         break;
     }
     if (rc == CM_OK)
-        rc = acme_identity_save(ai, op, id, acc, err);
+        rc = acme_identity_save(ai, op, id, acc, old, err);
     return rc;
 }
 
-/* cfg's e-mail names the account it uses. To give an account another address, it is found by the
- * only one there is. */
+/* cfg's e-mail names the account it uses. To give an account another address it cannot be found by
+ * that: then the newest one of the CA is meant. */
 cm_status cm_account(struct cm_config *cfg, const struct cm_op *op, enum cm_account_action what,
                      struct cm_account_info *ret, struct cm_err *err)
 {
@@ -95,8 +96,12 @@ cm_status cm_account(struct cm_config *cfg, const struct cm_op *op, enum cm_acco
 
     struct cm_op within = cm_op_within(op, ai->obtain_timeout_ns);
     cm_status rc = acme_identity_get(ai, &within, what == CM_ACCOUNT_REGISTER, &id, err);
+    struct acme_account_paths old;
+    bool moved = rc == CM_E_NOTFOUND && what == CM_ACCOUNT_UPDATE;
+    if (moved)
+        rc = acme_identity_newest(ai, &within, &old, &id, err);
     if (rc == CM_OK)
-        rc = act(ai, &within, what, id, &acc, err);
+        rc = act(ai, &within, what, id, moved ? &old : NULL, &acc, err);
     if (rc == CM_OK)
         rc = fill(ai, id, &acc, ret, err);
     cm_acme_account_free(&acc);

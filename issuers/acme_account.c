@@ -108,33 +108,40 @@ static cm_status newest_each(void *user, const struct cm_key_info *info, struct 
     return CM_OK;
 }
 
-/* Without a configured e-mail the newest account of this CA is used, whatever its e-mail. */
-static cm_status choose_paths(struct acme_issuer *ai, const struct cm_op *op,
+/* The newest account of this CA, whatever its e-mail; CM_E_NOTFOUND without any. */
+static cm_status newest_paths(struct acme_issuer *ai, const struct cm_op *op,
                               struct acme_account_paths *paths, struct cm_err *err)
 {
     struct newest newest = { "", 0, false };
     char users[CM_STORAGE_KEY_MAX + 1];
 
-    if (ai->email == NULL) {
-        int n = snprintf(users, sizeof users, "%s/users", ai->prefix);
-        if (n < 0 || (size_t)n >= sizeof users)
-            return cm_fail(err, CM_E_LIMIT, "storage prefix '%s' is too long", ai->prefix);
-        cm_status rc =
-            cm_storage_list(ai->host.storage, op, users, false, newest_each, &newest, err);
-        if (rc != CM_OK)
-            return rc;
-    }
-    cm_status rc =
-        acme_account_paths(ai->prefix, newest.found ? newest.name : ai->email, paths, err);
+    int n = snprintf(users, sizeof users, "%s/users", ai->prefix);
+    if (n < 0 || (size_t)n >= sizeof users)
+        return cm_fail(err, CM_E_LIMIT, "storage prefix '%s' is too long", ai->prefix);
+    cm_status rc = cm_storage_list(ai->host.storage, op, users, false, newest_each, &newest, err);
+    if (rc == CM_OK && !newest.found)
+        rc = cm_fail(err, CM_E_NOTFOUND, "no account for %s in %s", ai->directory_url,
+                     cm_storage_describe(ai->host.storage));
+    return rc == CM_OK ? acme_account_paths(ai->prefix, newest.name, paths, err) : rc;
+}
+
+/* Without a configured e-mail the newest account of this CA is used. */
+static cm_status choose_paths(struct acme_issuer *ai, const struct cm_op *op,
+                              struct acme_account_paths *paths, struct cm_err *err)
+{
+    cm_status rc = CM_E_NOTFOUND;
+    if (ai->email == NULL)
+        rc = newest_paths(ai, op, paths, err);
+    if (rc == CM_E_NOTFOUND)
+        rc = acme_account_paths(ai->prefix, ai->email, paths, err);
     if (rc == CM_OK && ai->email == NULL)
         (void)snprintf(paths->lock, sizeof paths->lock, "register_acme_account");
     return rc;
 }
 
-static cm_status write_identity(struct acme_issuer *ai, const struct cm_op *op,
-                                const struct acme_account_paths *paths, struct cm_lease *lease,
-                                const struct cm_key *key, const struct cm_acme_account *acc,
-                                struct cm_err *err)
+static cm_status write_identity(const struct cm_op *op, const struct acme_account_paths *paths,
+                                struct cm_lease *lease, const struct cm_key *key,
+                                const struct cm_acme_account *acc, struct cm_err *err)
 {
     CM_AUTO_BUF struct cm_buf json = CM_BUF_INIT(ACCOUNT_JSON_MAX);
     CM_AUTO_BUF struct cm_buf pem = CM_BUF_SECRET(CM_KEY_PEM_MAX);
@@ -149,7 +156,6 @@ static cm_status write_identity(struct acme_issuer *ai, const struct cm_op *op,
         { paths->key, cm_buf_span(&pem), false },
         { paths->pending, { NULL, 0 }, true },
     };
-    (void)ai;
     return cm_lease_commit(lease, op, items, CM_ARRAY_LEN(items), err);
 }
 
@@ -254,7 +260,7 @@ static cm_status register_account(struct acme_issuer *ai, const struct cm_op *op
         rc = cm_fail(err, CM_E_ACME, "account %s at %s is %s; use another key or e-mail", acc.url,
                      ai->directory_url, cm_acme_status_text(acc.status));
     if (rc == CM_OK)
-        rc = write_identity(ai, op, paths, lease, key, &acc, err);
+        rc = write_identity(op, paths, lease, key, &acc, err);
     if (rc == CM_OK)
         rc = identity_new(key, &acc, ret, err);
     if (rc == CM_OK) {
@@ -300,34 +306,42 @@ static cm_status find_or_register(struct acme_issuer *ai, const struct cm_op *op
 
 /* ------------------------------------------------------------ single flight */
 
-/* Wait until nobody is fetching the account. True: *ret is a reference to it; false: the caller
- * is the one who fetches now. */
+/* Wait until nobody is fetching the account. CM_OK with *ret: a reference to it. CM_OK without:
+ * the caller is the one who fetches now. Whoever waited for a fetch that failed shares its failure
+ * (a CA that is down must not be asked once per waiter), unless it was only canceled. */
 static cm_status enter(struct acme_issuer *ai, const struct cm_op *op, struct acme_identity **ret,
                        struct cm_err *err)
 {
+    cm_status rc = CM_OK;
+
     cm_mutex_lock(&ai->lock);
-    while (ai->identity_busy) {
-        cm_status rc = cm_op_check(op, err);
-        if (rc != CM_OK) {
-            cm_mutex_unlock(&ai->lock);
-            return rc;
-        }
+    bool waited = ai->identity_busy;
+    while (rc == CM_OK && ai->identity_busy) {
         (void)cm_cond_wait_ns(&ai->changed, &ai->lock, 50 * CM_NS_PER_MS);
+        rc = cm_op_check(op, err);
     }
-    if (ai->identity != NULL)
+    if (rc == CM_OK && ai->identity != NULL) {
         *ret = identity_ref(ai->identity);
-    else
+    } else if (rc == CM_OK && waited && ai->failed.status != CM_OK) {
+        rc = ai->failed.status;
+        if (err != NULL)
+            *err = ai->failed;
+    } else if (rc == CM_OK) {
         ai->identity_busy = true;
+    }
     cm_mutex_unlock(&ai->lock);
-    return CM_OK;
+    return rc;
 }
 
-/* @id (may be NULL) becomes the known account. */
-static void leave(struct acme_issuer *ai, struct acme_identity *id)
+/* The fetch ended: @id is the account, or NULL and @why. */
+static void leave(struct acme_issuer *ai, struct acme_identity *id, const struct cm_err *why)
 {
     cm_mutex_lock(&ai->lock);
     struct acme_identity *old = ai->identity;
     ai->identity = id == NULL ? NULL : identity_ref(id);
+    ai->failed = *why;
+    if (why->status == CM_E_CANCELED || why->status == CM_E_TIMEOUT)
+        ai->failed.status = CM_OK;
     ai->identity_busy = false;
     (void)pthread_cond_broadcast(&ai->changed);
     cm_mutex_unlock(&ai->lock);
@@ -338,17 +352,31 @@ cm_status acme_identity_get(struct acme_issuer *ai, const struct cm_op *op, bool
                             struct acme_identity **ret, struct cm_err *err)
 {
     struct acme_identity *id = NULL;
+    struct cm_err why = CM_ERR_INIT;
     struct cm_op whole = { cm_op_env(op), op == NULL ? 0 : op->deadline_ns,
                            op == NULL ? NULL : op->cancel };
 
     cm_status rc = enter(ai, &whole, &id, err);
     if (rc == CM_OK && id == NULL) {
-        rc = find_or_register(ai, &whole, may_register_now, &id, err);
-        leave(ai, rc == CM_OK ? id : NULL);
+        rc = find_or_register(ai, &whole, may_register_now, &id, &why);
+        why.status = rc;
+        leave(ai, rc == CM_OK ? id : NULL, &why);
+        if (rc != CM_OK && err != NULL)
+            *err = why;
     }
     if (rc == CM_OK)
         *ret = id;
     return rc;
+}
+
+static void forget_in_memory(struct acme_issuer *ai, const struct acme_identity *id)
+{
+    cm_mutex_lock(&ai->lock);
+    struct acme_identity *old = ai->identity == id ? ai->identity : NULL;
+    if (old != NULL)
+        ai->identity = NULL;
+    cm_mutex_unlock(&ai->lock);
+    acme_identity_unref(old);
 }
 
 cm_status acme_identity_forget(struct acme_issuer *ai, const struct cm_op *op,
@@ -358,15 +386,7 @@ cm_status acme_identity_forget(struct acme_issuer *ai, const struct cm_op *op,
     struct acme_identity *stored = NULL;
     struct cm_lease *lease = NULL;
 
-    cm_mutex_lock(&ai->lock);
-    struct acme_identity *old = NULL;
-    if (ai->identity == stale) {
-        old = ai->identity;
-        ai->identity = NULL;
-    }
-    cm_mutex_unlock(&ai->lock);
-    acme_identity_unref(old);
-
+    forget_in_memory(ai, stale);
     cm_status rc = choose_paths(ai, op, &paths, err);
     if (rc == CM_OK)
         rc = cm_lease_acquire(ai->host.storage, op, paths.lock, NULL, &lease, err);
@@ -384,9 +404,28 @@ cm_status acme_identity_forget(struct acme_issuer *ai, const struct cm_op *op,
     return rc == CM_E_NOTFOUND ? CM_OK : rc;
 }
 
+cm_status acme_identity_newest(struct acme_issuer *ai, const struct cm_op *op,
+                               struct acme_account_paths *paths, struct acme_identity **ret,
+                               struct cm_err *err)
+{
+    cm_status rc = newest_paths(ai, op, paths, err);
+    return rc == CM_OK ? load_identity(ai, op, paths, ret, err) : rc;
+}
+
+static cm_status remove_old(const struct cm_op *op, struct cm_lease *lease,
+                            const struct acme_account_paths *old,
+                            const struct acme_account_paths *now, struct cm_err *err)
+{
+    const struct cm_commit_item items[] = { { old->json, { NULL, 0 }, true },
+                                            { old->key, { NULL, 0 }, true } };
+    if (strcmp(old->json, now->json) == 0)
+        return CM_OK;
+    return cm_lease_commit(lease, op, items, CM_ARRAY_LEN(items), err);
+}
+
 cm_status acme_identity_save(struct acme_issuer *ai, const struct cm_op *op,
                              struct acme_identity *id, const struct cm_acme_account *acc,
-                             struct cm_err *err)
+                             const struct acme_account_paths *old, struct cm_err *err)
 {
     struct acme_account_paths paths;
     struct cm_lease *lease = NULL;
@@ -395,15 +434,11 @@ cm_status acme_identity_save(struct acme_issuer *ai, const struct cm_op *op,
     if (rc == CM_OK)
         rc = cm_lease_acquire(ai->host.storage, op, paths.lock, NULL, &lease, err);
     if (rc == CM_OK)
-        rc = write_identity(ai, op, &paths, lease, id->key, acc, err);
+        rc = write_identity(op, &paths, lease, id->key, acc, err);
+    if (rc == CM_OK && old != NULL)
+        rc = remove_old(op, lease, old, &paths, err);
     cm_lease_release(lease);
-    if (rc == CM_OK && acc->status != CM_ACME_VALID) {
-        cm_mutex_lock(&ai->lock);
-        struct acme_identity *old = ai->identity == id ? ai->identity : NULL;
-        if (old != NULL)
-            ai->identity = NULL;
-        cm_mutex_unlock(&ai->lock);
-        acme_identity_unref(old);
-    }
+    if (rc == CM_OK && acc->status != CM_ACME_VALID)
+        forget_in_memory(ai, id);
     return rc;
 }

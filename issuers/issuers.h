@@ -81,9 +81,18 @@ struct acme_issuer {
     pthread_cond_t changed;
     bool identity_busy;
     struct acme_identity *identity;
+    struct cm_err failed; /* of the last fetch; status CM_OK if it did not fail */
 };
 
 extern const struct cm_issuer_ops acme_issuer_ops;
+
+/* Where one account lies. */
+struct acme_account_paths {
+    char json[CM_STORAGE_KEY_MAX + 1];
+    char key[CM_STORAGE_KEY_MAX + 1];
+    char pending[CM_STORAGE_KEY_MAX + 1]; /* key of a registration under way, certmesh/ */
+    char lock[CM_LOCK_NAME_MAX + 1];
+};
 
 /* ---- acme_account.c ---- */
 
@@ -95,19 +104,20 @@ CM_MUST_CHECK cm_status acme_identity_get(struct acme_issuer *ai, const struct c
 /* The CA no longer knows @stale: forget it in memory and in the storage of this directory. */
 CM_MUST_CHECK cm_status acme_identity_forget(struct acme_issuer *ai, const struct cm_op *op,
                                              struct acme_identity *stale, struct cm_err *err);
-/* Write what the CA said of the account (after an update). */
+/* The newest account of this CA in storage, whatever its e-mail, and where it lies. */
+CM_MUST_CHECK cm_status acme_identity_newest(struct acme_issuer *ai, const struct cm_op *op,
+                                             struct acme_account_paths *paths,
+                                             struct acme_identity **ret, struct cm_err *err);
+/* Write what the CA said of the account (after an update), at the place of the configured e-mail;
+ * what lies at @old (NULL ok), if that is elsewhere, goes. */
 CM_MUST_CHECK cm_status acme_identity_save(struct acme_issuer *ai, const struct cm_op *op,
                                            struct acme_identity *id,
-                                           const struct cm_acme_account *acc, struct cm_err *err);
+                                           const struct cm_acme_account *acc,
+                                           const struct acme_account_paths *old,
+                                           struct cm_err *err);
 
 /* ---- acme_paths.c: storage keys and JSON of accounts, pure ---- */
 
-struct acme_account_paths {
-    char json[CM_STORAGE_KEY_MAX + 1];
-    char key[CM_STORAGE_KEY_MAX + 1];
-    char pending[CM_STORAGE_KEY_MAX + 1]; /* key of a registration under way, certmesh/ */
-    char lock[CM_LOCK_NAME_MAX + 1];
-};
 /* @email NULL or "" = "default". */
 CM_MUST_CHECK cm_status acme_account_paths(const char *prefix, const char *email,
                                            struct acme_account_paths *ret, struct cm_err *err);

@@ -1,0 +1,178 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "issuers.h"
+
+#include <check.h>
+#include <string.h>
+
+/* Where accounts lie and what they look like: CertMagic's vectors. */
+
+static struct cm_err err;
+
+#define PREFIX "acme/acme-v02.api.letsencrypt.org-directory"
+
+static void expect_paths(const char *email, const char *json, const char *key, const char *lock)
+{
+    struct acme_account_paths p;
+    ck_assert_msg(acme_account_paths(PREFIX, email, &p, &err) == CM_OK, "%s", err.msg);
+    ck_assert_str_eq(p.json, json);
+    ck_assert_str_eq(p.key, key);
+    ck_assert_str_eq(p.lock, lock);
+}
+
+START_TEST(account_with_plus_in_its_address)
+{
+    expect_paths("You+tag@Example.com", PREFIX "/users/you_plus_tag@example.com/you_plus_tag.json",
+                 PREFIX "/users/you_plus_tag@example.com/you_plus_tag.key",
+                 "register_acme_account_you+tag@example.com");
+}
+END_TEST
+
+START_TEST(account_without_address_is_default)
+{
+    expect_paths(NULL, PREFIX "/users/default/default.json", PREFIX "/users/default/default.key",
+                 "register_acme_account");
+    expect_paths("", PREFIX "/users/default/default.json", PREFIX "/users/default/default.key",
+                 "register_acme_account");
+}
+END_TEST
+
+START_TEST(address_that_begins_with_at_uses_what_follows)
+{
+    expect_paths("@example.com", PREFIX "/users/@example.com/example.com.json",
+                 PREFIX "/users/@example.com/example.com.key",
+                 "register_acme_account_@example.com");
+}
+END_TEST
+
+START_TEST(address_without_usable_local_part_has_fixed_file_names)
+{
+    expect_paths("\xc3\xa9@example.com", PREFIX "/users/@example.com/registration.json",
+                 PREFIX "/users/@example.com/private.key",
+                 "register_acme_account_\xc3\xa9@example.com");
+}
+END_TEST
+
+START_TEST(address_cannot_climb_out_of_its_folder)
+{
+    struct acme_account_paths p;
+    ck_assert_int_eq(acme_account_paths(PREFIX, "./.", &p, &err), CM_E_INVAL);
+    ck_assert_msg(strstr(err.msg, "./.") != NULL, "%s", err.msg);
+}
+END_TEST
+
+/* The file a CertMagic peer writes, byte for byte but for the tab-indented array. */
+static const char peer_json[] = "{\n"
+                                "\t\"status\": \"valid\",\n"
+                                "\t\"contact\": [\n"
+                                "\t\t\"mailto:a@a.test\"\n"
+                                "\t],\n"
+                                "\t\"termsOfServiceAgreed\": true,\n"
+                                "\t\"orders\": \"https://127.0.0.1:14000/list-orderz/1\",\n"
+                                "\t\"location\": \"https://127.0.0.1:14000/my-account/1\"\n"
+                                "}";
+
+START_TEST(account_json_survives_a_round_trip_byte_for_byte)
+{
+    struct cm_acme_account acc = { 0 };
+    struct cm_buf out = CM_BUF_INIT(4096);
+    ck_assert_msg(acme_account_from_json(cm_span_str(peer_json), &acc, &err) == CM_OK, "%s",
+                  err.msg);
+    ck_assert_int_eq(acc.status, CM_ACME_VALID);
+    ck_assert_str_eq(acc.url, "https://127.0.0.1:14000/my-account/1");
+    ck_assert_str_eq(acc.contact[0], "mailto:a@a.test");
+    ck_assert_ptr_null(acc.contact[1]);
+    ck_assert_int_eq(acme_account_to_json(&acc, &out, &err), CM_OK);
+    ck_assert_str_eq(cm_buf_str(&out), peer_json);
+    cm_buf_free(&out);
+    cm_acme_account_free(&acc);
+}
+END_TEST
+
+START_TEST(account_json_that_is_none_is_a_parse_error)
+{
+    static const char *const bad[] = { "", "null", "[]", "{", "\"x\"", "{\"status\":", "\x00" };
+    struct cm_acme_account acc = { 0 };
+    for (size_t i = 0; i < CM_ARRAY_LEN(bad); i++)
+        ck_assert_int_eq(acme_account_from_json(cm_span_str(bad[i]), &acc, &err), CM_E_PARSE);
+}
+END_TEST
+
+START_TEST(account_json_with_wrong_types_is_read_as_not_registered)
+{
+    struct cm_acme_account acc = { 0 };
+    const char *odd = "{\"status\":5,\"contact\":{},\"location\":null,\"new\":[[]]}";
+    ck_assert_msg(acme_account_from_json(cm_span_str(odd), &acc, &err) == CM_OK, "%s", err.msg);
+    ck_assert_int_eq(acc.status, CM_ACME_UNKNOWN);
+    ck_assert_ptr_null(acc.url);
+    cm_acme_account_free(&acc);
+}
+END_TEST
+
+static void expect_refused(struct cm_acme_options o, cm_status want, const char *text)
+{
+    struct cm_issuer *is = NULL;
+    ck_assert_int_eq(cm_acme_issuer_new(&o, &is, &err), want);
+    ck_assert_msg(strstr(err.msg, text) != NULL, "'%s' must say '%s'", err.msg, text);
+}
+
+START_TEST(options_that_cannot_work_are_refused_by_name)
+{
+    expect_refused((struct cm_acme_options){ .directory_url = "http://ca.test/dir" }, CM_E_POLICY,
+                   "http://ca.test/dir");
+    expect_refused((struct cm_acme_options){ .directory_url = "ca.test/dir" }, CM_E_INVAL,
+                   "https://");
+    expect_refused((struct cm_acme_options){ .email = "nobody" }, CM_E_INVAL, "nobody");
+    expect_refused((struct cm_acme_options){ .eab_kid = "k" }, CM_E_INVAL, "MAC key");
+    expect_refused((struct cm_acme_options){ .eab_kid = "k", .eab_mac_key = "!!" }, CM_E_PARSE,
+                   "MAC key");
+    expect_refused((struct cm_acme_options){ .eab_kid = "k", .eab_mac_key = "AAAA" }, CM_E_INVAL,
+                   "16 bytes");
+    expect_refused((struct cm_acme_options){ .challenges = 64 }, CM_E_INVAL, "challenge");
+    expect_refused((struct cm_acme_options){ .obtain_timeout_s = -1 }, CM_E_INVAL,
+                   "obtain_timeout_s");
+}
+END_TEST
+
+START_TEST(names_that_the_ca_cannot_certify_are_refused_before_any_request)
+{
+    struct cm_issuer *is = NULL;
+    static const char *const wild[] = { "*.example.com" };
+    static const char *const local[] = { "localhost" };
+    static const char *const ip[] = { "192.0.2.1" };
+    static const char *const good[] = { "example.com" };
+    struct cm_acme_options o = { .directory_url = "https://acme.zerossl.com/v2/DV90" };
+
+    ck_assert_int_eq(cm_acme_issuer_new(&o, &is, &err), CM_OK);
+    ck_assert_str_eq(cm_issuer_key(is), "acme.zerossl.com-v2-DV90");
+    ck_assert_str_eq(cm_issuer_challenge_prefix(is, 0), "acme/acme.zerossl.com-v2-dv90");
+    ck_assert_ptr_null(cm_issuer_challenge_prefix(is, 1));
+    ck_assert_int_eq(cm_issuer_precheck(is, good, 1, &err), CM_OK);
+    ck_assert_int_eq(cm_issuer_precheck(is, wild, 1, &err), CM_E_POLICY);
+    ck_assert_int_eq(cm_issuer_precheck(is, local, 1, &err), CM_E_POLICY);
+    ck_assert_int_eq(cm_issuer_precheck(is, ip, 1, &err), CM_E_POLICY);
+    ck_assert(err.no_retry);
+    cm_issuer_destroy(is);
+}
+END_TEST
+
+int main(void)
+{
+    Suite *s = suite_create("acme_paths");
+    TCase *tc = tcase_create("acme_paths");
+    tcase_add_test(tc, account_with_plus_in_its_address);
+    tcase_add_test(tc, account_without_address_is_default);
+    tcase_add_test(tc, address_that_begins_with_at_uses_what_follows);
+    tcase_add_test(tc, address_without_usable_local_part_has_fixed_file_names);
+    tcase_add_test(tc, address_cannot_climb_out_of_its_folder);
+    tcase_add_test(tc, account_json_survives_a_round_trip_byte_for_byte);
+    tcase_add_test(tc, account_json_that_is_none_is_a_parse_error);
+    tcase_add_test(tc, account_json_with_wrong_types_is_read_as_not_registered);
+    tcase_add_test(tc, options_that_cannot_work_are_refused_by_name);
+    tcase_add_test(tc, names_that_the_ca_cannot_certify_are_refused_before_any_request);
+    suite_add_tcase(s, tc);
+    SRunner *sr = srunner_create(s);
+    srunner_run_all(sr, CK_ENV);
+    int failed = srunner_ntests_failed(sr);
+    srunner_free(sr);
+    return failed == 0 ? 0 : 1;
+}
