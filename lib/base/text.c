@@ -1,0 +1,58 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "base.h"
+
+#include <string.h>
+
+static const char hex_digits[] = "0123456789abcdef";
+
+const char *cm_escape(const char *s, size_t len, char *out, size_t out_size)
+{
+    size_t at = 0;
+    size_t dots = 0; /* the last place where "..." still fits */
+
+    if (out_size == 0)
+        return "";
+    for (size_t i = 0; s != NULL && i < len; i++) {
+        unsigned char c = (unsigned char)s[i];
+        size_t need = c < 0x20 || c >= 0x7f ? 4 : 1;
+
+        if (need >= out_size - at) { /* does not fit: say so */
+            at = dots;
+            for (unsigned d = 0; d < 3 && at + 1 < out_size; d++)
+                out[at++] = '.';
+            break;
+        }
+        if (need == 1) {
+            out[at++] = (char)c;
+        } else {
+            out[at++] = '\\';
+            out[at++] = 'x';
+            out[at++] = hex_digits[c >> 4];
+            out[at++] = hex_digits[c & 15];
+        }
+        if (at + 3 < out_size)
+            dots = at;
+    }
+    out[at] = '\0';
+    return out;
+}
+
+cm_status cm_random_hex(const struct cm_env *env, size_t bytes, char *out, struct cm_err *err)
+{
+    uint8_t chunk[64];
+    cm_status rc = CM_OK;
+
+    while (bytes > 0 && rc == CM_OK) {
+        size_t n = bytes < sizeof chunk ? bytes : sizeof chunk;
+
+        rc = cm_env_random(env, chunk, n, err);
+        for (size_t i = 0; rc == CM_OK && i < n; i++) {
+            *out++ = hex_digits[chunk[i] >> 4];
+            *out++ = hex_digits[chunk[i] & 15];
+        }
+        bytes -= n;
+    }
+    *out = '\0';
+    cm_wipe(chunk, sizeof chunk);
+    return rc;
+}
