@@ -40,7 +40,8 @@ bool cm_der_take(struct cm_span *in, uint8_t tag, struct cm_span *ret);
 bool cm_der_is(const struct cm_span *in, uint8_t tag);
 /* Skip the next element if it has @tag; false only when it is malformed. */
 bool cm_der_skip_opt(struct cm_span *in, uint8_t tag);
-/* An INTEGER that is not negative; @ret its magnitude without the sign byte (one zero byte for 0). */
+/* An INTEGER that is not negative; @ret its magnitude without the sign byte (one zero byte for 0).
+ */
 bool cm_der_take_uint(struct cm_span *in, struct cm_span *ret);
 /* An INTEGER in 0..65535. */
 bool cm_der_take_small(struct cm_span *in, unsigned *ret);

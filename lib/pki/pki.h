@@ -32,9 +32,10 @@ enum cm_name_flags {
 };
 
 /**
- * The one form in which a name is used for anything: trimmed, IDNA A-labels (RFC 5891 by
- * libidn2 through GnuTLS; the wildcard label is split off before), lower case, no final dot, LDH
- * labels of 1..63, 253 in all; an IP address as inet_ntop prints it, IPv4-mapped as IPv4.
+ * The one form in which a name is used for anything: trimmed, IDNA A-labels (RFC 5891 with the
+ * UTS 46 mapping, not transitional, by libidn2; the wildcard label is split off before), lower
+ * case, no final dot, LDH labels of 1..63, 253 in all, the last not all digits; an IP address as
+ * RFC 5952 and Go print it, IPv4-mapped as IPv4.
  * @ret has CM_NAME_BUF bytes. Errors: CM_E_INVAL naming the name and what is wrong with it.
  */
 CM_MUST_CHECK cm_status cm_name_normalize(const char *in, unsigned flags, char *ret,
@@ -45,6 +46,9 @@ bool cm_name_is_wildcard(const char *name);
 /* localhost, .localhost .local .internal .home.arpa, loopback
  * and private addresses: nothing a public CA certifies. certmagic-compatible list. */
 bool cm_name_is_internal(const char *name);
+/* May a public CA be asked? Not internal, and a wildcard has at least two labels after the '*'.
+ * Whether that CA certifies addresses is for its issuer to know. */
+bool cm_name_is_public(const char *name);
 /* Does the pattern (a SAN: exact, or wildcard for one label) cover @name? Both normalized. */
 bool cm_name_covers(const char *pattern, const char *name);
 /* "1.2.0.192.in-addr.arpa" / nibble form of a normalized IP: RFC 8738 6. */
@@ -56,15 +60,15 @@ bool cm_name_from_arpa(const char *name, char *ret /* CM_NAME_BUF */);
 /* --------------------------------------------------------------------- keys */
 
 enum cm_pk { /* the same values as enum cm_key_type of cm.h */
-    CM_PK_DEFAULT = 0,
-    CM_PK_P256 = 1,
-    CM_PK_P384 = 2,
-    CM_PK_RSA2048 = 3,
-    CM_PK_RSA4096 = 4,
-    CM_PK_ED25519 = 5,
-    CM_PK_RSA3072 = 6,
-    CM_PK_RSA8192 = 7,
-    CM_PK_OTHER = 100 /* loaded, not one of ours (P-521, RSA of another size) */
+             CM_PK_DEFAULT = 0,
+             CM_PK_P256 = 1,
+             CM_PK_P384 = 2,
+             CM_PK_RSA2048 = 3,
+             CM_PK_RSA4096 = 4,
+             CM_PK_ED25519 = 5,
+             CM_PK_RSA3072 = 6,
+             CM_PK_RSA8192 = 7,
+             CM_PK_OTHER = 100 /* loaded, not one of ours (P-521, RSA of another size) */
 };
 const char *cm_pk_name(enum cm_pk t); /* "p256" ... */
 CM_MUST_CHECK cm_status cm_pk_parse(const char *name, enum cm_pk *ret, struct cm_err *err);
@@ -76,8 +80,10 @@ struct cm_key;
 CM_MUST_CHECK cm_status cm_key_generate(enum cm_pk type, struct cm_key **ret, struct cm_err *err);
 /* First private-key block; any label "PRIVATE KEY" or "* PRIVATE KEY"; PKCS#1, PKCS#8, SEC1 tried
  * whatever the label says (Go writes "ED25519 PRIVATE KEY" around PKCS#8). Encrypted: CM_E_KEY. */
-CM_MUST_CHECK cm_status cm_key_from_pem(struct cm_span pem, struct cm_key **ret, struct cm_err *err);
-CM_MUST_CHECK cm_status cm_key_from_der(struct cm_span der, struct cm_key **ret, struct cm_err *err);
+CM_MUST_CHECK cm_status cm_key_from_pem(struct cm_span pem, struct cm_key **ret,
+                                        struct cm_err *err);
+CM_MUST_CHECK cm_status cm_key_from_der(struct cm_span der, struct cm_key **ret,
+                                        struct cm_err *err);
 /* EC: "EC PRIVATE KEY" (SEC1, named curve and public key, scalar of exact width). RSA: PKCS#1.
  * Ed25519: PKCS#8 "PRIVATE KEY". @out must be a secret buffer. */
 CM_MUST_CHECK cm_status cm_key_to_pem(const struct cm_key *key, struct cm_buf *out,
@@ -140,21 +146,24 @@ CM_MUST_CHECK cm_status cm_cert_der_to_pem(struct cm_span der, struct cm_buf *ou
 
 /* What core wants to know of a leaf. One allocation, plain data. */
 struct cm_leaf {
-    char **names; /* SANs dns and ip, normalized, in certificate order; CN first only if no SAN */
+    char **names; /* SANs dns and ip, normalized, in certificate order, each once; the CN only if
+                   * there is no SAN */
     size_t n_names;
+    size_t n_other_sans; /* SANs of other kinds, or that no client could match (not in names) */
+    bool names_from_cn;  /* there was no SAN extension */
     int64_t not_before_s;
-    int64_t not_after_s;     /* the last second of validity */
-    uint8_t serial[24];      /* content octets, with sign byte */
+    int64_t not_after_s; /* the last second of validity */
+    uint8_t serial[24];  /* content octets, with sign byte */
     size_t serial_len;
-    char serial_hex[49];     /* lower case, no sign byte */
-    char issuer_cn[128];     /* escaped; CN of the issuer, else its O, else "" */
+    char serial_hex[49]; /* lower case, no sign byte */
+    char issuer_cn[128]; /* escaped; CN of the issuer, else its O, else "" */
     char subject_cn[128];
     enum cm_pk key_type;
     bool is_ca;
     bool must_staple;
     bool self_issued;
-    char ocsp_url[256];      /* first AIA OCSP URI, "" = none */
-    char ari_id[128];        /* RFC 9773 4.1, "" when there is no AKI */
+    char ocsp_url[256]; /* first AIA OCSP URI, "" = none */
+    char ari_id[128];   /* RFC 9773 4.1, "" when there is no AKI */
 };
 CM_MUST_CHECK cm_status cm_leaf_parse(struct cm_span der, struct cm_leaf **ret, struct cm_err *err);
 void cm_leaf_free(struct cm_leaf *l); /* NULL ok */

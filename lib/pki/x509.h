@@ -71,13 +71,13 @@ CM_MUST_CHECK cm_status cm_x509_verify_sig(const struct cm_x509 *child, const st
 /* ---- making one ---- */
 
 struct cm_x509_new {
-    struct cm_span serial;   /* magnitude */
-    struct cm_span issuer;   /* Name, with header */
-    struct cm_span subject;  /* Name, with header */
+    struct cm_span serial;  /* magnitude */
+    struct cm_span issuer;  /* Name, with header */
+    struct cm_span subject; /* Name, with header */
     int64_t not_before_s;
     int64_t not_after_s;
-    struct cm_span spki;     /* with header */
-    struct cm_span exts;     /* Extension elements one after the other */
+    struct cm_span spki; /* with header */
+    struct cm_span exts; /* Extension elements one after the other */
 };
 /* Append to @out the certificate signed by @signer. */
 CM_MUST_CHECK cm_status cm_x509_sign(const struct cm_x509_new *t, const struct cm_key *signer,
@@ -108,6 +108,11 @@ void cm_dn_put(struct cm_derw *w, const char *cn);
 #define CM_KEYID_LEN 20
 void cm_spki_keyid(const struct cm_spki *spki, uint8_t ret[CM_KEYID_LEN]);
 CM_MUST_CHECK cm_status cm_spki_parse(struct cm_span whole, struct cm_spki *ret);
+
+/* RSA of 2048 to 8192 bits, P-256, P-384, P-521 or Ed25519? */
+bool cm_spki_is_sound(const struct cm_spki *spki);
+#define CM_RSA_BITS_SOUND 2048u
+#define CM_RSA_BITS_MAX   8192u
 
 #define CM_SERIAL_LEN 16
 /* Positive, 126 random bits. */

@@ -47,7 +47,7 @@ typedef cm_status (*cm_list_fn)(void *user, const struct cm_key_info *info, stru
 struct cm_commit_item {
     const char *key;
     struct cm_span value;
-    bool remove; /* remove the key (missing is fine); value is ignored */
+    bool remove; /* remove the value at key (missing is fine); value is ignored */
 };
 
 /**

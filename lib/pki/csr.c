@@ -1,0 +1,41 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "key.h"
+
+enum { CSR_NAMES_MAX = 256 };
+
+cm_status cm_csr_make(const struct cm_key *key, const char *const *names, size_t n,
+                      bool must_staple, struct cm_buf *ret_der, struct cm_err *err)
+{
+    static const uint8_t zero[] = { 0 };
+    CM_AUTO_BUF struct cm_buf info = CM_BUF_INIT(CM_CERT_DER_MAX);
+    struct cm_derw w = CM_DERW_INIT(&info, err);
+
+    if (n == 0 || n > CSR_NAMES_MAX)
+        return cm_fail(err, CM_E_INVAL, "certificate request: %zu names, 1 to %d are possible", n,
+                       CSR_NAMES_MAX);
+    size_t seq = cm_derw_open(&w, CM_DER_SEQUENCE);
+    cm_derw_put(&w, CM_DER_INTEGER, CM_SPAN_OF(zero));
+    cm_dn_put(&w, NULL);
+    if (w.rc == CM_OK)
+        w.rc = cm__key_spki(key, &info, err);
+    size_t attrs = cm_derw_open(&w, CM_DER_CTX_CONS(0));
+    size_t attr = cm_derw_open(&w, CM_DER_SEQUENCE);
+    cm_derw_put(&w, CM_DER_OID, CM_SPAN_OF(cm_oid_ext_request));
+    size_t values = cm_derw_open(&w, CM_DER_SET);
+    size_t exts = cm_derw_open(&w, CM_DER_SEQUENCE);
+    if (w.rc == CM_OK) {
+        w.rc = cm_ext_san(&w, names, n, false, err);
+        if (w.rc != CM_OK)
+            return cm_wrap(err, w.rc, "certificate request");
+    }
+    if (must_staple)
+        cm_ext_must_staple(&w);
+    cm_derw_close(&w, exts);
+    cm_derw_close(&w, values);
+    cm_derw_close(&w, attr);
+    cm_derw_close(&w, attrs);
+    cm_derw_close(&w, seq);
+    if (w.rc != CM_OK)
+        return w.rc;
+    return cm_x509_frame(cm_buf_span(&info), key, ret_der, err);
+}
