@@ -23,9 +23,10 @@ struct cm_acme;
 struct cm_acme_client_options {
     const char *directory_url; /* https; http only with http_options.allow_plain_http */
     struct cm_http_options http;
-    const char *allowed_origins; /* comma separated further origins of URLs this CA hands out;
-                                    NULL: same origin as the directory, or origins that the
-                                    directory itself names */
+    const char *allowed_origins; /* comma separated further origins of URLs this CA hands out,
+                                    "https://" may be left out; NULL: same origin as the
+                                    directory, or origins that the directory itself names (those
+                                    must not resolve to loopback or link-local addresses) */
     int64_t poll_first_ns;     /* 0 = 5 ms: first wait before polling, then doubling */
     int64_t poll_cap_ns;       /* 0 = 5 s */
     struct cm_log log;
@@ -37,7 +38,8 @@ void cm_acme_free(struct cm_acme *a); /* NULL ok */
 /* RFC 8555 7.1.1; cached (12 h on the op's clock), fetched again once when an endpoint of it
  * answers 404/405. Borrowed strings live as long as the client. */
 struct cm_acme_directory {
-    char *new_nonce, *new_account, *new_order, *revoke_cert, *key_change;
+    char *new_nonce, *new_account, *new_order;
+    char *revoke_cert, *key_change; /* NULL if absent, or not https */
     char *new_authz;    /* NULL if absent */
     char *renewal_info; /* RFC 9773; NULL if absent */
     char *terms_of_service, *website;
@@ -116,6 +118,10 @@ struct cm_acme_problem { /* RFC 7807 / 8555 6.7; texts escaped */
     int status;
 };
 
+/* err->problem and cm_acme_problem.type are as the CA sent them, usually
+ * "urn:ietf:params:acme:error:rateLimited": compare with this; @name with or without the prefix. */
+bool cm_acme_problem_is(const char *type, const char *name);
+
 struct cm_acme_order {
     enum cm_acme_status status;
     char *url;          /* Location of newOrder, kept over refreshes */
@@ -144,8 +150,10 @@ CM_MUST_CHECK cm_status cm_acme_order_get(struct cm_acme *a, const struct cm_op 
                                           const struct cm_acme_signer *who,
                                           struct cm_acme_order *o, struct cm_err *err);
 /* Poll until the status is none of pending and processing (when @past_pending) or not processing;
- * "ready" and "valid" are CM_OK, "invalid" is CM_E_ACME with the order's error. Polls early, then
- * doubles, obeys Retry-After, ends with @op. */
+ * "ready" and "valid" are CM_OK, "invalid" is CM_E_ACME with the order's error. @o as it stands is
+ * judged first, without a request. Polls early, then doubles, obeys Retry-After, ends with @op.
+ * CM_E_AGAIN with err->retry_after_s, at once: the CA asks for more time than @op has left, or for
+ * more than 5 minutes. */
 CM_MUST_CHECK cm_status cm_acme_order_wait(struct cm_acme *a, const struct cm_op *op,
                                            const struct cm_acme_signer *who,
                                            struct cm_acme_order *o, bool past_pending,

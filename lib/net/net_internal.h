@@ -31,12 +31,14 @@ struct transfer {
 
     struct curl_slist *lines; /* request header lines */
     struct cm_buf post;
+    size_t post_sent;
     char error_text[CURL_ERROR_SIZE];
 
     struct cm_buf body;
     struct cm_buf headers;
     size_t header_bytes; /* of the whole exchange, interim answers included */
     unsigned header_lines;
+    bool header_ended;
     bool body_begun;
     bool refuse_local;
     cm_status stop_rc; /* why a callback aborted; CM_OK = it did not */
