@@ -1,0 +1,484 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "memory.h"
+
+#include <string.h>
+
+/* The storage contract without a disk: for tests, for programs that keep nothing, and as the
+ * plainest example of a backend. One mutex per store; it is never held during a callback. */
+
+static pthread_mutex_t registry_mutex = PTHREAD_MUTEX_INITIALIZER;
+static struct memory_store *registry;
+
+struct memory_store *memory_store_of(struct cm_storage *st)
+{
+    return CM_CONTAINER_OF(st, struct memory_storage, base)->store;
+}
+
+/* ----------------------------------------------------------------- entries */
+
+/* Byte order per directory: '/' sorts before everything, so that what is below "a" comes directly
+ * after "a" and before "a.b", as in a tree. */
+static int compare_keys(const char *a, const char *b)
+{
+    while (*a != '\0' && *a == *b) {
+        a++;
+        b++;
+    }
+    int x = *a == '/' ? 1 : *a == '\0' ? 0 : (unsigned char)*a + 1;
+    int y = *b == '/' ? 1 : *b == '\0' ? 0 : (unsigned char)*b + 1;
+
+    return x - y;
+}
+
+/* First entry that is not before @key. */
+static size_t position_locked(const struct memory_store *s, const char *key)
+{
+    size_t lo = 0;
+    size_t hi = s->n;
+
+    while (lo < hi) {
+        size_t mid = lo + (hi - lo) / 2;
+
+        if (compare_keys(s->entries[mid].key, key) < 0)
+            lo = mid + 1;
+        else
+            hi = mid;
+    }
+    return lo;
+}
+
+static bool is_below(const char *key, const char *dir)
+{
+    size_t n = strlen(dir);
+
+    return n == 0 || (strncmp(key, dir, n) == 0 && key[n] == '/');
+}
+
+static struct memory_entry *find_locked(struct memory_store *s, const char *key)
+{
+    size_t at = position_locked(s, key);
+
+    return at < s->n && strcmp(s->entries[at].key, key) == 0 ? &s->entries[at] : NULL;
+}
+
+static bool has_below_locked(struct memory_store *s, const char *dir)
+{
+    size_t at = position_locked(s, dir);
+
+    if (at < s->n && strcmp(s->entries[at].key, dir) == 0)
+        at++;
+    return at < s->n && is_below(s->entries[at].key, dir);
+}
+
+static void entry_clear(struct memory_entry *e)
+{
+    if (e->value != NULL)
+        cm_wipe(e->value, e->len);
+    free(e->value);
+    free(e->key);
+    memset(e, 0, sizeof *e);
+}
+
+static cm_status entry_make(const char *key, struct cm_span value, int64_t now_ns,
+                            struct memory_entry *ret, struct cm_err *err)
+{
+    struct memory_entry e = { cm_strdup(key), cm_calloc(1, value.len + 1), value.len, now_ns };
+
+    if (e.key == NULL || e.value == NULL) {
+        entry_clear(&e);
+        return cm_fail_nomem(err);
+    }
+    if (value.len > 0)
+        memcpy(e.value, value.data, value.len);
+    *ret = e;
+    return CM_OK;
+}
+
+static cm_status room_locked(struct memory_store *s, size_t extra, struct cm_err *err)
+{
+    size_t cap = s->cap * 2 > s->n + extra ? s->cap * 2 : s->n + extra;
+    struct memory_entry *grown;
+
+    if (s->n + extra <= s->cap)
+        return CM_OK;
+    grown = cm_realloc_array(s->entries, cap, sizeof *grown);
+    if (grown == NULL)
+        return cm_fail_nomem(err);
+    s->entries = grown;
+    s->cap = cap;
+    return CM_OK;
+}
+
+/* Takes @e over. There is room. */
+static void put_locked(struct memory_store *s, struct memory_entry e)
+{
+    size_t at = position_locked(s, e.key);
+
+    if (at < s->n && strcmp(s->entries[at].key, e.key) == 0) {
+        entry_clear(&s->entries[at]);
+    } else {
+        if (at < s->n)
+            memmove(&s->entries[at + 1], &s->entries[at], (s->n - at) * sizeof e);
+        s->n++;
+    }
+    s->entries[at] = e;
+}
+
+static void cut_locked(struct memory_store *s, size_t from, size_t to)
+{
+    for (size_t i = from; i < to; i++)
+        entry_clear(&s->entries[i]);
+    if (to > from && to < s->n)
+        memmove(&s->entries[from], &s->entries[to], (s->n - to) * sizeof s->entries[0]);
+    s->n -= to - from;
+}
+
+static void remove_locked(struct memory_store *s, const char *key)
+{
+    size_t from = position_locked(s, key);
+    size_t to = from;
+
+    while (to < s->n && (strcmp(s->entries[to].key, key) == 0 || is_below(s->entries[to].key, key)))
+        to++;
+    cut_locked(s, from, to);
+}
+
+static void drop_value_locked(struct memory_store *s, const char *key)
+{
+    const struct memory_entry *e = find_locked(s, key);
+
+    if (e != NULL)
+        cut_locked(s, (size_t)(e - s->entries), (size_t)(e - s->entries) + 1);
+}
+
+/* A tree has either a value or a directory under one name; so has this, like the file backend. */
+static cm_status check_place_locked(struct memory_store *s, const char *key, struct cm_err *err)
+{
+    char part[CM_STORAGE_KEY_MAX + 1];
+
+    if (has_below_locked(s, key))
+        return cm_fail(err, CM_E_EXISTS, "cannot store '%s': it is a directory", key);
+    for (const char *c = strchr(key, '/'); c != NULL; c = strchr(c + 1, '/')) {
+        memcpy(part, key, (size_t)(c - key));
+        part[c - key] = '\0';
+        if (find_locked(s, part) != NULL)
+            return cm_fail(err, CM_E_EXISTS, "cannot store '%s': '%s' is a value", key, part);
+    }
+    return CM_OK;
+}
+
+static cm_status memory_store(struct cm_storage *st, const struct cm_op *op, const char *key,
+                              struct cm_span value, struct cm_err *err)
+{
+    struct memory_store *s = memory_store_of(st);
+    struct memory_entry e;
+    cm_status rc = entry_make(key, value, s->env->wall_ns(s->env), &e, err);
+
+    (void)op;
+    if (rc != CM_OK)
+        return rc;
+    cm_mutex_lock(&s->mutex);
+    rc = check_place_locked(s, key, err);
+    if (rc == CM_OK)
+        rc = room_locked(s, 1, err);
+    if (rc == CM_OK)
+        put_locked(s, e);
+    cm_mutex_unlock(&s->mutex);
+    if (rc != CM_OK)
+        entry_clear(&e);
+    return rc;
+}
+
+static cm_status not_found(const char *key, struct cm_err *err)
+{
+    return cm_fail(err, CM_E_NOTFOUND, "there is no value at '%s'", key);
+}
+
+static cm_status memory_load(struct cm_storage *st, const struct cm_op *op, const char *key,
+                             struct cm_buf *ret, struct cm_err *err)
+{
+    struct memory_store *s = memory_store_of(st);
+    const struct memory_entry *e;
+    cm_status rc;
+
+    (void)op;
+    cm_mutex_lock(&s->mutex);
+    e = find_locked(s, key);
+    if (e == NULL)
+        rc = not_found(key, err);
+    else
+        rc = cm_buf_append(ret, e->value, e->len, err);
+    cm_mutex_unlock(&s->mutex);
+    if (rc == CM_E_LIMIT)
+        return cm_wrap(err, rc, "value at '%s'", key);
+    return rc;
+}
+
+static cm_status memory_remove(struct cm_storage *st, const struct cm_op *op, const char *key,
+                               struct cm_err *err)
+{
+    struct memory_store *s = memory_store_of(st);
+
+    (void)op;
+    (void)err;
+    cm_mutex_lock(&s->mutex);
+    remove_locked(s, key);
+    cm_mutex_unlock(&s->mutex);
+    return CM_OK;
+}
+
+static cm_status memory_stat(struct cm_storage *st, const struct cm_op *op, const char *key,
+                             struct cm_key_info *ret, struct cm_err *err)
+{
+    struct memory_store *s = memory_store_of(st);
+    const struct memory_entry *e;
+    cm_status rc = CM_OK;
+
+    (void)op;
+    cm_mutex_lock(&s->mutex);
+    e = find_locked(s, key);
+    if (e != NULL) {
+        ret->modified_ns = e->modified_ns;
+        ret->size = e->len;
+        ret->terminal = true;
+    } else if (has_below_locked(s, key)) {
+        ret->modified_ns = s->entries[position_locked(s, key)].modified_ns;
+        ret->size = 0;
+        ret->terminal = false;
+    } else {
+        rc = not_found(key, err);
+    }
+    cm_mutex_unlock(&s->mutex);
+    return rc;
+}
+
+/* ------------------------------------------------------------------- list */
+
+struct listing {
+    struct cm_key_info *infos; /* keys owned */
+    size_t n;
+};
+
+static void listing_free(struct listing *l)
+{
+    for (size_t i = 0; i < l->n; i++)
+        free((char *)(uintptr_t)l->infos[i].key);
+    free(l->infos);
+}
+
+/* Copy what a list of @prefix shows, so that callbacks may change the store. */
+static cm_status snapshot_locked(struct memory_store *s, const char *prefix, bool recursive,
+                                 struct listing *ret, struct cm_err *err)
+{
+    size_t skip = prefix[0] == '\0' ? 0 : strlen(prefix) + 1;
+
+    ret->infos = cm_calloc(s->n, sizeof ret->infos[0]);
+    if (ret->infos == NULL)
+        return cm_fail_nomem(err);
+    for (size_t i = position_locked(s, prefix); i < s->n; i++) {
+        const struct memory_entry *e = &s->entries[i];
+        struct cm_key_info *last = ret->n > 0 ? &ret->infos[ret->n - 1] : NULL;
+        struct cm_key_info info = { NULL, e->modified_ns, e->len, true };
+        const char *slash;
+
+        if (strcmp(e->key, prefix) == 0)
+            continue;
+        if (!is_below(e->key, prefix))
+            break;
+        slash = recursive ? NULL : strchr(e->key + skip, '/');
+        if (slash != NULL) {
+            size_t len = (size_t)(slash - e->key);
+
+            if (last != NULL && !last->terminal && strlen(last->key) == len &&
+                memcmp(last->key, e->key, len) == 0)
+                continue;
+            info.key = cm_strndup(e->key, len);
+            info.size = 0;
+            info.terminal = false;
+        } else {
+            info.key = cm_strdup(e->key);
+        }
+        if (info.key == NULL)
+            return cm_fail_nomem(err);
+        ret->infos[ret->n++] = info;
+    }
+    return CM_OK;
+}
+
+static cm_status memory_list(struct cm_storage *st, const struct cm_op *op, const char *prefix,
+                             bool recursive, cm_list_fn each, void *user, struct cm_err *err)
+{
+    struct memory_store *s = memory_store_of(st);
+    struct listing l = { NULL, 0 };
+    cm_status rc;
+
+    cm_mutex_lock(&s->mutex);
+    rc = snapshot_locked(s, prefix, recursive, &l, err);
+    cm_mutex_unlock(&s->mutex);
+    for (size_t i = 0; i < l.n && rc == CM_OK; i++) {
+        rc = cm_op_check(op, err);
+        if (rc == CM_OK)
+            rc = each(user, &l.infos[i], err);
+    }
+    listing_free(&l);
+    return rc;
+}
+
+/* ----------------------------------------------------------------- commit */
+
+/* Everything that can fail is done before the first change. */
+static cm_status commit_locked(struct memory_store *s, const struct cm_commit_item *items, size_t n,
+                               struct memory_entry *made, struct cm_err *err)
+{
+    cm_status rc = room_locked(s, n, err);
+
+    for (size_t i = 0; i < n && rc == CM_OK; i++) {
+        if (items[i].remove)
+            continue;
+        rc = check_place_locked(s, items[i].key, err);
+        if (rc == CM_OK)
+            rc = entry_make(items[i].key, items[i].value, s->env->wall_ns(s->env), &made[i], err);
+    }
+    for (size_t i = 0; i < n && rc == CM_OK; i++) {
+        if (items[i].remove)
+            drop_value_locked(s, items[i].key);
+        else
+            put_locked(s, made[i]);
+    }
+    for (size_t i = 0; i < n && rc != CM_OK; i++)
+        entry_clear(&made[i]);
+    return rc;
+}
+
+static cm_status memory_commit(struct cm_storage *st, const struct cm_op *op,
+                               const struct cm_grant *grant, const struct cm_commit_item *items,
+                               size_t n, struct cm_err *err)
+{
+    struct memory_store *s = memory_store_of(st);
+    struct memory_entry *made = cm_calloc(n, sizeof *made);
+    cm_status rc = CM_OK;
+
+    (void)op;
+    if (made == NULL)
+        return cm_fail_nomem(err);
+    cm_mutex_lock(&s->mutex);
+    if (grant != NULL && memory_held_locked(s, grant) == NULL)
+        rc = memory_lost(grant, err);
+    else
+        rc = commit_locked(s, items, n, made, err);
+    cm_mutex_unlock(&s->mutex);
+    free(made);
+    return rc;
+}
+
+/* --------------------------------------------------------------- instance */
+
+static void store_free(struct memory_store *s)
+{
+    for (size_t i = 0; i < s->n; i++)
+        entry_clear(&s->entries[i]);
+    free(s->entries);
+    memory_locks_free(s);
+    (void)pthread_mutex_destroy(&s->mutex);
+    free(s->name);
+    free(s);
+}
+
+static struct memory_store *store_get_locked(const char *name, const struct cm_env *env)
+{
+    struct memory_store *s = registry;
+
+    while (s != NULL && (name[0] == '\0' || strcmp(s->name, name) != 0))
+        s = s->next;
+    if (s != NULL) {
+        s->handles++;
+        return s;
+    }
+    s = cm_calloc(1, sizeof *s);
+    if (s == NULL)
+        return NULL;
+    s->name = cm_strdup(name);
+    if (s->name == NULL) {
+        free(s);
+        return NULL;
+    }
+    cm_mutex_init(&s->mutex);
+    s->env = env != NULL ? env : cm_env_system();
+    s->handles = 1;
+    if (name[0] != '\0') {
+        s->next = registry;
+        registry = s;
+    }
+    return s;
+}
+
+static void store_put(struct memory_store *s)
+{
+    bool last;
+
+    cm_mutex_lock(&registry_mutex);
+    last = --s->handles == 0;
+    if (last)
+        for (struct memory_store **p = &registry; *p != NULL; p = &(*p)->next)
+            if (*p == s) {
+                *p = s->next;
+                break;
+            }
+    cm_mutex_unlock(&registry_mutex);
+    if (last)
+        store_free(s);
+}
+
+static const char *memory_describe(struct cm_storage *st)
+{
+    return CM_CONTAINER_OF(st, struct memory_storage, base)->url;
+}
+
+static void memory_destroy(struct cm_storage *st)
+{
+    struct memory_storage *m = CM_CONTAINER_OF(st, struct memory_storage, base);
+
+    store_put(m->store);
+    free(m->url);
+    free(m);
+}
+
+static const struct cm_storage_ops memory_ops = {
+    .abi = CM_SPI_ABI,
+    .size = sizeof(struct cm_storage_ops),
+    .name = "memory",
+    .store = memory_store,
+    .load = memory_load,
+    .remove = memory_remove,
+    .stat = memory_stat,
+    .list = memory_list,
+    .try_lock = memory_try_lock,
+    .refresh = memory_refresh,
+    .unlock = memory_unlock,
+    .commit = memory_commit,
+    .describe = memory_describe,
+    .destroy = memory_destroy,
+};
+
+cm_status cm_storage_memory_open(const char *name, const struct cm_storage_open_options *opts,
+                                 struct cm_storage **ret, struct cm_err *err)
+{
+    struct memory_storage *m = cm_calloc(1, sizeof *m);
+
+    if (m == NULL)
+        return cm_fail_nomem(err);
+    m->base.ops = &memory_ops;
+    m->url = cm_asprintf("memory:%s", name);
+    if (m->url != NULL) {
+        cm_mutex_lock(&registry_mutex);
+        m->store = store_get_locked(name, opts != NULL ? opts->env : NULL);
+        cm_mutex_unlock(&registry_mutex);
+    }
+    if (m->store == NULL) {
+        free(m->url);
+        free(m);
+        return cm_fail_nomem(err);
+    }
+    *ret = &m->base;
+    return CM_OK;
+}

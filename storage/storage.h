@@ -1,0 +1,48 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#ifndef CM_STORAGE_STORAGE_H
+#define CM_STORAGE_STORAGE_H
+
+/* The door of storage/: the constructors behind cm_storage_open(), for the rest of this room and
+ * for tests. Everybody else opens by URL. */
+
+#include <certmesh/cm_spi.h>
+
+#include "base.h"
+
+/* Values and locks in this process only. Handles opened with the same non-empty @name share them
+ * until the last one is closed, so that a whole fleet can live in one test; "" is private. */
+CM_MUST_CHECK cm_status cm_storage_memory_open(const char *name,
+                                               const struct cm_storage_open_options *opts,
+                                               struct cm_storage **ret, struct cm_err *err);
+
+/* certmagic's file layout and lock protocol below the directory @path, made if missing. */
+CM_MUST_CHECK cm_status cm_storage_file_open(const char *path,
+                                             const struct cm_storage_open_options *opts,
+                                             struct cm_storage **ret, struct cm_err *err);
+
+/* ---- test seams of the file backend ---- */
+
+/* Every change that the file backend makes to the disk announces itself to the hook first. */
+enum cm_file_call {
+    CM_FILE_CREATE,
+    CM_FILE_MKDIR,
+    CM_FILE_WRITE, /* the hook may lower *len: a short write */
+    CM_FILE_FSYNC,
+    CM_FILE_FSYNC_DIR,
+    CM_FILE_CLOSE,
+    CM_FILE_RENAME,
+    CM_FILE_LINK,
+    CM_FILE_UNLINK
+};
+
+/* @name is the last component concerned (of a rename: the new one). The result is the errno to
+ * fail with, 0 to go on. Called from any thread. */
+typedef int (*cm_file_hook_fn)(enum cm_file_call call, const char *name, size_t *len);
+
+/* NULL = none. */
+void cm_file_set_hook(cm_file_hook_fn hook);
+
+/* Storages opened from now on walk paths component by component as if openat2 were missing. */
+void cm_file_force_walk(bool on);
+
+#endif

@@ -1,0 +1,51 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "contract.h"
+
+#include "storage.h"
+
+#include <ftw.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+/* Compiled twice: with and without openat2. */
+
+static char root[64];
+
+static void setup(void)
+{
+#ifdef CONTRACT_WALK
+    cm_file_force_walk(true);
+#endif
+    (void)snprintf(root, sizeof root, "/tmp/cm-contract-XXXXXX");
+    ck_assert_ptr_nonnull(mkdtemp(root));
+}
+
+static int remove_one(const char *path, const struct stat *s, int type, struct FTW *ftw)
+{
+    (void)s;
+    (void)type;
+    (void)ftw;
+    return remove(path);
+}
+
+static void teardown(void)
+{
+    (void)nftw(root, remove_one, 16, FTW_DEPTH | FTW_PHYS);
+}
+
+static cm_status open_file(const struct cm_storage_open_options *opts, struct cm_storage **ret,
+                           struct cm_err *e)
+{
+    char url[96];
+
+    (void)snprintf(url, sizeof url, "file://%s", root);
+    return cm_storage_open(url, opts, ret, e);
+}
+
+const struct contract_backend contract_backend = {
+    .name = "file",
+    .setup = setup,
+    .teardown = teardown,
+    .open = open_file,
+    .exact_tree = true,
+};

@@ -1,0 +1,68 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#ifndef CM_TESTS_CONTRACT_H
+#define CM_TESTS_CONTRACT_H
+
+/* The contract of cm_storage_ops as tests, one source linked once per backend: write one
+ * backend_<name>.c with a contract_backend and link it with contract_main.c, contract_storage.c
+ * and contract_lock.c. Only <certmesh/cm_spi.h> is used of certmesh, so that the author of a
+ * backend outside this tree can run it too. */
+
+#include <certmesh/cm_spi.h>
+
+#include <check.h>
+#include <stdatomic.h>
+
+struct contract_backend {
+    const char *name;
+    void (*setup)(void);    /* a fresh and empty place */
+    void (*teardown)(void); /* and away with it */
+    /* One more handle on that place. */
+    cm_status (*open)(const struct cm_storage_open_options *opts, struct cm_storage **ret,
+                      struct cm_err *err);
+    bool exact_tree; /* refuses a value and keys below it under one name */
+};
+
+extern const struct contract_backend contract_backend;
+
+/* A clock that moves only when told to, or by waiting. Randomness is real. */
+struct fake_env {
+    struct cm_env env;
+    _Atomic int64_t wall_ns;
+    _Atomic int64_t mono_ns;
+};
+
+void fake_env_init(struct fake_env *f);
+void fake_env_advance(struct fake_env *f, int64_t ns);
+
+/* The fixture of every test: an open storage on the real clock, and one on a fake clock. */
+extern struct cm_storage *st;
+extern struct cm_storage *fake_st;
+extern struct fake_env fake;
+extern struct cm_op fake_op;
+extern struct cm_err err;
+
+struct cm_storage *contract_open(const struct cm_env *env);
+
+#define must(call)                                                                                 \
+    do {                                                                                           \
+        cm_status must_rc = (call);                                                                \
+        ck_assert_msg(must_rc == CM_OK, "%s: %s: %s", #call, cm_status_name(must_rc), err.msg);    \
+    } while (0)
+
+#define must_fail(call, with)                                                                      \
+    do {                                                                                           \
+        cm_status must_rc = (call);                                                                \
+        ck_assert_msg(must_rc == (with), "%s: %s, not %s: %s", #call, cm_status_name(must_rc),     \
+                      cm_status_name(with), must_rc == CM_OK ? "" : err.msg);                      \
+    } while (0)
+
+void put(const char *key, const char *text);
+/* The value at @key is @text; NULL: there is none. */
+void expect(const char *key, const char *text);
+
+TCase *contract_storage_cases(void);
+TCase *contract_commit_cases(void);
+TCase *contract_lock_cases(void);
+TCase *contract_lease_cases(void);
+
+#endif

@@ -1,0 +1,132 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "contract.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+struct cm_storage *st;
+struct cm_storage *fake_st;
+struct fake_env fake;
+struct cm_op fake_op;
+struct cm_err err;
+
+static struct fake_env *fake_of(const struct cm_env *env)
+{
+    return env->user;
+}
+
+static int64_t fake_wall(const struct cm_env *env)
+{
+    return atomic_load(&fake_of(env)->wall_ns);
+}
+
+static int64_t fake_mono(const struct cm_env *env)
+{
+    return atomic_load(&fake_of(env)->mono_ns);
+}
+
+static cm_status real_random(const struct cm_env *env, void *out, size_t len)
+{
+    const struct cm_env *real = cm_env_system();
+
+    (void)env;
+    return real->random(real, out, len);
+}
+
+static cm_status fake_wait(const struct cm_env *env, struct cm_cancel *cancel, int64_t ns)
+{
+    if (cm_cancel_is_fired(cancel))
+        return CM_E_CANCELED;
+    fake_env_advance(fake_of(env), ns);
+    return CM_OK;
+}
+
+void fake_env_init(struct fake_env *f)
+{
+    memset(f, 0, sizeof *f);
+    f->env.abi = CM_ENV_ABI;
+    f->env.size = sizeof f->env;
+    f->env.wall_ns = fake_wall;
+    f->env.mono_ns = fake_mono;
+    f->env.random = real_random;
+    f->env.wait = fake_wait;
+    f->env.user = f;
+    f->wall_ns = INT64_C(1900000000) * CM_NS_PER_S;
+    f->mono_ns = 1000 * CM_NS_PER_S;
+}
+
+void fake_env_advance(struct fake_env *f, int64_t ns)
+{
+    atomic_fetch_add(&f->wall_ns, ns);
+    atomic_fetch_add(&f->mono_ns, ns);
+}
+
+struct cm_storage *contract_open(const struct cm_env *env)
+{
+    struct cm_storage_open_options opts = CM_STORAGE_OPEN_OPTIONS_INIT;
+    struct cm_storage *opened = NULL;
+
+    opts.env = env;
+    must(contract_backend.open(&opts, &opened, &err));
+    return opened;
+}
+
+/* The fake handle is opened first: where handles share a clock, it is the first one's. */
+static void setup(void)
+{
+    contract_backend.setup();
+    fake_env_init(&fake);
+    fake_op = (struct cm_op){ .env = &fake.env };
+    fake_st = contract_open(&fake.env);
+    st = contract_open(NULL);
+}
+
+static void teardown(void)
+{
+    cm_storage_close(st);
+    cm_storage_close(fake_st);
+    contract_backend.teardown();
+}
+
+void put(const char *key, const char *text)
+{
+    must(cm_storage_store(st, NULL, key, cm_span_str(text), &err));
+}
+
+void expect(const char *key, const char *text)
+{
+    struct cm_buf got = CM_BUF_INIT(CM_STORAGE_VALUE_MAX);
+    cm_status rc = cm_storage_load(st, NULL, key, &got, &err);
+
+    if (text == NULL) {
+        ck_assert_msg(rc == CM_E_NOTFOUND, "'%s' should not be there: %s", key, cm_buf_str(&got));
+    } else {
+        ck_assert_msg(rc == CM_OK, "load '%s': %s", key, err.msg);
+        ck_assert_str_eq(cm_buf_str(&got), text);
+    }
+    cm_buf_free(&got);
+}
+
+static void add(Suite *suite, TCase *cases)
+{
+    tcase_add_checked_fixture(cases, setup, teardown);
+    tcase_set_timeout(cases, 30);
+    suite_add_tcase(suite, cases);
+}
+
+int main(void)
+{
+    Suite *suite = suite_create(contract_backend.name);
+    SRunner *runner;
+    int failed;
+
+    add(suite, contract_storage_cases());
+    add(suite, contract_commit_cases());
+    add(suite, contract_lock_cases());
+    add(suite, contract_lease_cases());
+    runner = srunner_create(suite);
+    srunner_run_all(runner, CK_ENV);
+    failed = srunner_ntests_failed(runner);
+    srunner_free(runner);
+    return failed == 0 ? EXIT_SUCCESS : EXIT_FAILURE;
+}

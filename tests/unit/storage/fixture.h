@@ -1,0 +1,60 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#ifndef CM_TESTS_UNIT_STORAGE_FIXTURE_H
+#define CM_TESTS_UNIT_STORAGE_FIXTURE_H
+
+/* A directory of our own under the file backend, and ways to look and meddle behind its back. */
+
+#include "storage.h"
+
+#include <check.h>
+#include <sys/stat.h>
+
+extern char root[64]; /* made by root_make(), path of the storage */
+extern struct cm_err err;
+
+void root_make(void);
+void root_remove(void);
+
+/* Absolute path of @rel below the root; one of a few static buffers. */
+const char *at(const char *rel);
+void write_file(const char *rel, const char *text, mode_t mode);
+/* Whole text, "" if absent; static. */
+const char *read_file(const char *rel);
+bool exists(const char *rel);
+mode_t mode_of(const char *rel);
+/* Number of entries, 0 if absent. */
+unsigned entries_in(const char *rel);
+unsigned open_fds(void);
+
+struct cm_storage *file_open(const struct cm_env *env);
+
+/* A clock that stands still until told otherwise; waiting moves it. */
+struct fake_env {
+    struct cm_env env;
+    _Atomic int64_t wall_ns;
+    _Atomic int64_t mono_ns;
+};
+void fake_env_init(struct fake_env *f);
+void fake_env_advance(struct fake_env *f, int64_t ns);
+void real_pause(int64_t ns);
+
+/* Load as text; NULL when absent, anything else than that fails the test. Static. */
+const char *value_at(struct cm_storage *st, const char *key);
+
+#define must(call)                                                                                 \
+    do {                                                                                           \
+        cm_status must_rc = (call);                                                                \
+        ck_assert_msg(must_rc == CM_OK, "%s: %s: %s", #call, cm_status_name(must_rc), err.msg);    \
+    } while (0)
+
+#define must_fail(call, with)                                                                      \
+    do {                                                                                           \
+        cm_status must_rc = (call);                                                                \
+        ck_assert_msg(must_rc == (with), "%s: %s, not %s: %s", #call, cm_status_name(must_rc),     \
+                      cm_status_name(with), must_rc == CM_OK ? "" : err.msg);                      \
+    } while (0)
+
+/* Run @tests, each in a process of its own with a fresh root; the status for main(). */
+int run_with_root(const char *unit, const TTest *const *tests, size_t n, double timeout_s);
+
+#endif
