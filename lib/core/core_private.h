@@ -7,13 +7,13 @@
  * LOCK ORDER (the one list). Take them only downwards; none is held across a vtable call, a
  * callback of the program or a log line.
  *
- *   1. flights       obtain.c   one issuance per name in this process (held for moments only)
+ *   1. flights       flight.c   one issuance per name in this process (held for moments only)
  *   2. names         manage.c   the table of managed names and their states
  *   3. hub           pending.c  who waits for which answer
  *   4. run queue     runq.c     jobs not yet taken by a worker
  *   5. cache writer  cache.c    the list of certificates, capacity
  *   6. index stripes index.c    all of them, in ascending order, to write; one's own to read
- *   7. leaves        cert.c (interned chains, serving slot), board.c, probe.c: nothing is taken
+ *   7. leaves        uplink.c, cert.c (serving slot), board.c, probe.c: nothing is taken
  *                               while one of these is held
  */
 
@@ -21,7 +21,8 @@
 
 #include <stdatomic.h>
 
-#define CM_CERT_SKEW_S      600 /* clocks of CA and node may differ that much */
+#define CM_CERT_SKEW_S      (6 * 3600) /* a CA's clock may be ahead that much: accepted, stored,
+                                          served once its time has come */
 #define CM_CANDIDATES_MAX   16u /* certificates of one name that are compared */
 #define CM_META_MAX         (64u * 1024)
 #define CM_TOKEN_VALUE_MAX  (16u * 1024)
@@ -41,6 +42,9 @@ struct cm_subject {
 };
 CM_MUST_CHECK cm_status cm_subject_new(const char *const *names, size_t n,
                                        struct cm_subject **ret, struct cm_err *err);
+/* From names joined by ','. */
+CM_MUST_CHECK cm_status cm_subject_parse(const char *text, struct cm_subject **ret,
+                                         struct cm_err *err);
 void cm_subject_free(struct cm_subject *s); /* NULL ok */
 
 #define CM_KEY_BUF (CM_STORAGE_KEY_MAX + 1)
@@ -96,8 +100,9 @@ struct json_object;
 /* Whole text, strict, depth at most 16, nothing behind it. */
 CM_MUST_CHECK cm_status cm_json_parse(struct cm_span text, struct json_object **ret,
                                       struct cm_err *err);
-/* Member whose name equals @name without regard to case (an exact match wins); NULL if none. */
-struct json_object *cm_json_member(struct json_object *o, const char *name);
+/* Member whose name equals @name without regard to case (an exact match wins). *@ret is NULL for
+ * a JSON null. */
+bool cm_json_find(struct json_object *o, const char *name, struct json_object **ret);
 /* Copies the text of a string member; false if absent, no string, holding NUL or too long. */
 bool cm_json_text(struct json_object *o, const char *name, char *ret, size_t ret_size);
 /* Valid JSON text laid out as Go's encoding/json indents it (tabs), HTML characters escaped. */
@@ -108,16 +113,32 @@ CM_MUST_CHECK cm_status cm_json_quote(const char *s, struct cm_buf *out, struct 
 
 /* ------------------------------------------------------------------ cert.c */
 
-/* The certificates above the leaf; one object for all that share them. */
-struct cm_uplink;
+/* What certificates of one issuer have in common: the chain above the leaf, the issuer's name and
+ * key. One object in the process for all that share it (uplink.c). Immutable. */
+struct cm_uplink {
+    struct cm_uplink *next;
+    uint64_t hash;
+    size_t refs; /* guarded by the table's lock */
+    size_t n;
+    struct cm_span der[CM_CHAIN_CERTS_MAX - 1];
+    const char *issuer_key;
+    const char *issuer_cn;
+    size_t len;
+    uint8_t bytes[]; /* DERs one after the other, then the texts */
+};
+CM_MUST_CHECK cm_status cm_uplink_get(const struct cm_chain *chain, const char *issuer_key,
+                                      const char *issuer_cn, struct cm_uplink **ret,
+                                      struct cm_err *err);
+void cm_uplink_put(struct cm_uplink *u); /* NULL ok */
 
-enum cm_cert_flags { CM_CERT_MANAGED = 1, CM_CERT_CHALLENGE = 2, CM_CERT_MUST_STAPLE = 4 };
+enum cm_cert_flags { CM_CERT_MANAGED = 1, CM_CERT_CHALLENGE = 2 };
+#define CM_NO_SLOT UINT32_MAX
 
-/* One allocation: this, then leaf DER, key DER and the texts. Idle it costs its DER, some 100
- * bytes here and the entry in the index. */
+/* One allocation: this, then leaf DER, key DER and texts (serial, tags, names, each with its NUL).
+ * Idle it costs its DER, some 100 bytes here and its entry in the index. */
 struct cm_cert {
     _Atomic uint32_t refs;
-    uint32_t slot; /* in its cache; guarded by the cache's writer lock */
+    uint32_t slot; /* in the list of its cache; guarded by the cache's writer lock */
     struct cm_uplink *uplink;
     _Atomic(void *) serving;
     void (*serving_destroy)(void *serving);
@@ -125,16 +146,13 @@ struct cm_cert {
     int64_t not_after_s;
     uint32_t leaf_len;
     uint16_t key_len;
-    uint16_t names_off; /* texts, counted from the end of the key */
-    uint16_t tags_off;
     uint16_t n_names;
     uint16_t n_tags;
-    uint8_t key_type; /* enum cm_pk */
-    uint8_t flags;
-    _Atomic uint8_t used; /* looked up since the last sweep for room */
-    char ari_len;
-    uint32_t total;   /* bytes of the allocation */
-    uint16_t serial_off, issuer_cn_off, issuer_key_off, ari_off;
+    uint16_t tags_off; /* from the start of the texts, as is ... */
+    uint16_t names_off;
+    uint8_t key_type;     /* enum cm_pk */
+    uint8_t flags;        /* enum cm_cert_flags */
+    _Atomic uint8_t used; /* looked up since the last search for room */
     uint8_t bytes[];
 };
 
@@ -158,19 +176,22 @@ CM_MUST_CHECK cm_status cm_cert_from_pem(struct cm_span chain_pem, struct cm_spa
 /* Does one of its SANs cover the normalized @name? */
 bool cm_cert_covers(const struct cm_cert *c, const char *name);
 bool cm_cert_covers_all(const struct cm_cert *c, const char *const *names, size_t n);
-/* The first instant (s) at which @c counts as expired, and whether it may be served now. */
-bool cm_cert_is_valid_at(const struct cm_cert *c, int64_t now_s);
+/* Within its validity at @now_s, which may lie @skew_s before its beginning. */
+bool cm_cert_is_valid_at(const struct cm_cert *c, int64_t now_s, int64_t skew_s);
 bool cm_cert_same_leaf(const struct cm_cert *a, const struct cm_cert *b);
-const char *cm_cert_ari_id(const struct cm_cert *c);
 /* The rule of cm_cert_renew_at_s() without a config. */
 int64_t cm_renew_at_s(int64_t not_before_s, int64_t not_after_s, double ratio);
 
 /* --------------------------------------------------------- cache.c, select.c */
 
-/* Put a managed certificate in; those of the same origin (issuer key) and the same names that are
- * older go out. Takes a reference of its own. */
-CM_MUST_CHECK cm_status cm_cache_put(struct cm_cache *cache, struct cm_cert *cert,
+/* Put a managed certificate in (with a reference of its own). Managed ones for the same names that
+ * are older go out, unless @cert is not valid yet at @now_s. */
+CM_MUST_CHECK cm_status cm_cache_put(struct cm_cache *cache, struct cm_cert *cert, int64_t now_s,
                                      struct cm_err *err);
+/* cm_cache_add_pem() for what is parsed already. */
+CM_MUST_CHECK cm_status cm_cache_add_parts(struct cm_cache *cache, const struct cm_chain *chain,
+                                           const struct cm_key *key, const char *const *tags,
+                                           struct cm_cert **ret, struct cm_err *err);
 /* Candidates for exactly @key ("*.b.c" is just another key), with a reference each. */
 size_t cm_cache_find(struct cm_cache *cache, const char *key, size_t len,
                      struct cm_cert *out[CM_CANDIDATES_MAX]);
@@ -226,17 +247,17 @@ CM_MUST_CHECK cm_status cm_hub_new(struct cm_hub **ret, struct cm_err *err);
 /* No more waiting: everyone gets CM_E_CANCELED, cfg is not touched any more. NULL is fine. */
 void cm_hub_close(struct cm_hub *h);
 
-enum cm_pending_kind { CM_PENDING_NAME, CM_PENDING_CHALLENGE };
 /* A waiter for @hello with the name it is about. Not yet in any list. */
 CM_MUST_CHECK cm_status cm_pending_new(struct cm_config *cfg, const struct cm_hello *hello,
-                                       const char *name, enum cm_pending_kind kind,
-                                       int64_t wait_ns, struct cm_pending **ret,
-                                       struct cm_err *err);
+                                       const char *name, int64_t wait_ns,
+                                       struct cm_pending **ret, struct cm_err *err);
 /* Join @w. CM_E_LIMIT when too many wait. */
 CM_MUST_CHECK cm_status cm_pending_join(struct cm_pending *p, struct cm_waiters *w,
                                         struct cm_err *err);
 /* Come back after @ns by itself (see probe.c), instead of joining a list. */
 void cm_pending_sleep(struct cm_pending *p, int64_t ns);
+/* Its answer is a refusal. */
+void cm_pending_fail(struct cm_pending *p, cm_status rc, const char *why);
 /* Take all out of @w into a private list that cm_waiters_answer() then serves. */
 struct cm_pending *cm_waiters_take(struct cm_hub *h, struct cm_waiters *w);
 /* Give each its answer: a reference to what @choose finds, or its error. No lock held. */
@@ -290,24 +311,47 @@ enum cm_load_want {
 CM_MUST_CHECK cm_status cm_store_load(struct cm_config *cfg, const struct cm_op *op,
                                       const struct cm_subject *s, enum cm_load_want want,
                                       struct cm_cert **ret, struct cm_err *err);
-/* One directory, whatever issuer. @names may be NULL (no check of names). */
+/* One directory: @base is "certificates/<I>/<dir>"; @issuer_key what the certificate shall say of
+ * its origin. @names may be NULL (no check of names). */
 CM_MUST_CHECK cm_status cm_store_load_dir(struct cm_config *cfg, const struct cm_op *op,
-                                          const char *issuer_key, const char *dir,
-                                          const char *const *names, size_t n,
-                                          struct cm_cert **ret, struct cm_err *err);
+                                          const char *base, const char *dir,
+                                          const char *issuer_key, const char *const *names,
+                                          size_t n, struct cm_cert **ret, struct cm_err *err);
 /* Key, chain and metadata in one commit under @lease, together with the end of the journal. */
 CM_MUST_CHECK cm_status cm_store_commit(const struct cm_op *op, struct cm_lease *lease,
                                         const struct cm_subject *s, const char *issuer_key,
                                         const struct cm_key *key, const struct cm_issued *issued,
                                         struct cm_err *err);
-/* Remove the three of one directory under @lease. */
+/* Remove the three of one directory ("certificates/<I>/<dir>") under @lease. */
 CM_MUST_CHECK cm_status cm_store_remove(const struct cm_op *op, struct cm_lease *lease,
-                                        const char *issuer_key, const char *dir,
-                                        struct cm_err *err);
+                                        const char *base, const char *dir, struct cm_err *err);
 /* What @name means: names, or a directory of the layout whose certificate tells the names. */
 CM_MUST_CHECK cm_status cm_store_resolve(struct cm_config *cfg, const struct cm_op *op,
                                          const char *name, struct cm_subject **ret_subject,
                                          struct cm_cert **ret_cert, struct cm_err *err);
+
+/* ----------------------------------------------------------------- stored.c */
+
+struct cm_child {
+    char *name; /* last component */
+    int64_t modified_ns;
+    bool terminal;
+};
+struct cm_children {
+    struct cm_child *at;
+    size_t n;
+    size_t cap;
+};
+/* What lies directly below @prefix; nothing is not an error. */
+CM_MUST_CHECK cm_status cm_children_list(struct cm_config *cfg, const struct cm_op *op,
+                                         const char *prefix, struct cm_children *ret,
+                                         struct cm_err *err);
+void cm_children_free(struct cm_children *c);
+/* Every directory of a certificate: certificates/<issuer>/<dir> is @base. */
+typedef cm_status (*cm_site_fn)(void *user, const char *issuer, const char *dir, const char *base,
+                                struct cm_err *err);
+CM_MUST_CHECK cm_status cm_sites_walk(struct cm_config *cfg, const struct cm_op *op,
+                                      cm_site_fn each, void *user, struct cm_err *err);
 
 /* ---------------------------------------------------------------- journal.c */
 
@@ -339,7 +383,7 @@ CM_MUST_CHECK cm_status cm_journal_store(struct cm_lease *lease, const struct cm
                                          const struct cm_subject *s, const struct cm_journal *j,
                                          struct cm_err *err);
 
-/* --------------------------------------------------------- obtain.c, issue.c */
+/* ----------------------------------------------- obtain.c, issue.c, revoke.c */
 
 enum cm_job_mode { CM_JOB_OBTAIN, CM_JOB_RENEW, CM_JOB_RENEW_FORCE };
 
@@ -348,7 +392,8 @@ struct cm_job {
     const struct cm_op *op; /* the caller's */
     const struct cm_subject *subject;
     enum cm_job_mode mode;
-    void (*progress)(void *user, enum cm_phase phase); /* beside the config's; may be NULL */
+    /* Beside the config's; whoever sets it tells the end (stored, failed) himself. May be NULL. */
+    void (*progress)(void *user, enum cm_phase phase);
     void *progress_user;
     /* results */
     struct cm_cert *cert; /* owned by the caller; also set when storing it failed */
@@ -364,9 +409,16 @@ CM_MUST_CHECK cm_status cm_issue(struct cm_job *job, const struct cm_op *op,
                                  struct cm_lease *lease, const struct cm_cert *old,
                                  struct cm_err *err);
 
+/* ----------------------------------------------------------------- flight.c */
+
 struct cm_flights;
 CM_MUST_CHECK cm_status cm_flights_new(struct cm_flights **ret, struct cm_err *err);
 void cm_flights_free(struct cm_flights *f);
+/* Lead (*@ret_lead, then leave is a must), or wait for the leader and get its outcome. */
+CM_MUST_CHECK cm_status cm_flight_enter(struct cm_flights *f, const struct cm_op *op,
+                                        const char *name, bool *ret_lead, struct cm_err *err);
+void cm_flight_leave(struct cm_flights *f, const char *name, cm_status rc,
+                     const struct cm_err *err);
 
 /* ----------------------------------------------------------------- manage.c */
 
@@ -375,14 +427,21 @@ CM_MUST_CHECK cm_status cm_names_new(struct cm_names **ret, struct cm_err *err);
 /* Nothing may be running any more. */
 void cm_names_free(struct cm_names *n);
 /* For a handshake that found nothing for the normalized @name: CM_E_NOTFOUND if it is not managed,
- * CM_OK if a second look is worth it, CM_E_AGAIN with a waiter that has joined, else refused. */
+ * CM_OK if a second look is worth it (not returned if that has been done: @looked_again),
+ * CM_E_AGAIN with a waiter that has joined, else refused. */
 CM_MUST_CHECK cm_status cm_names_wait(struct cm_config *cfg, const struct cm_hello *hello,
-                                      const char *name, struct cm_pending **ret_pending,
-                                      struct cm_err *err);
+                                      const char *name, bool looked_again,
+                                      struct cm_pending **ret_pending, struct cm_err *err);
 /* Choice among what the cache has for the normalized @name (exact, then wildcard). */
 CM_MUST_CHECK cm_status cm_choose_by_name(void *cfg, const struct cm_hello *hello,
                                           const char *name, struct cm_cert **ret,
                                           struct cm_err *err);
+
+/* -------------------------------------------------------------- handshake.c */
+
+enum { CM_ALERT_INTERNAL = 80, CM_ALERT_UNRECOGNIZED_NAME = 112 };
+cm_status cm_refuse(struct cm_err *err, cm_status rc, int alert, const char *fmt, ...)
+    CM_PRINTF(4, 5);
 
 /* ----------------------------------------------------------------- config.c */
 

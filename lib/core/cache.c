@@ -1,0 +1,456 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "index.h"
+
+#include <fcntl.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+/* What is served. Handshakes read the index only; everything else happens under the writer lock,
+ * and references are dropped after it. */
+
+#define STEPS_MAX 64u
+
+struct list {
+    struct cm_cert **at;
+    size_t n;
+    size_t cap;
+};
+
+struct cm_cache {
+    pthread_mutex_t writer;
+    struct cm_index *index;
+    struct list managed;
+    struct list own; /* the program's own: never evicted */
+    size_t capacity; /* 0 = unlimited */
+    size_t hand; /* of the clock, over managed */
+};
+
+cm_status cm_cache_new(const struct cm_cache_options *opts, struct cm_cache **ret,
+                       struct cm_err *err)
+{
+    struct cm_cache *c = cm_calloc(1, sizeof *c);
+
+    if (c == NULL)
+        return cm_fail_nomem(err);
+    cm_status rc = cm_index_new(&c->index, err);
+    if (rc != CM_OK) {
+        free(c);
+        return rc;
+    }
+    cm_mutex_init(&c->writer);
+    if (opts != NULL && opts->size >= offsetof(struct cm_cache_options, capacity) + sizeof(size_t))
+        c->capacity = opts->capacity;
+    *ret = c;
+    return CM_OK;
+}
+
+static void list_free(struct list *l)
+{
+    for (size_t i = 0; i < l->n; i++)
+        cm_cert_unref(l->at[i]);
+    free(l->at);
+}
+
+void cm_cache_free(struct cm_cache *c)
+{
+    if (c == NULL)
+        return;
+    cm_index_free(c->index);
+    list_free(&c->managed);
+    list_free(&c->own);
+    (void)pthread_mutex_destroy(&c->writer);
+    free(c);
+}
+
+static struct list *list_for(struct cm_cache *c, const struct cm_cert *cert)
+{
+    return cm_cert_is_managed(cert) ? &c->managed : &c->own;
+}
+
+static bool is_in_locked(struct cm_cache *c, const struct cm_cert *cert)
+{
+    const struct list *l = list_for(c, cert);
+
+    return cert->slot < l->n && l->at[cert->slot] == cert;
+}
+
+/* The caller drops the cache's reference once the lock is open. */
+static void take_out_locked(struct cm_cache *c, struct cm_cert *cert)
+{
+    struct list *l = list_for(c, cert);
+
+    cm_index_remove(c->index, cert);
+    l->at[cert->slot] = l->at[--l->n];
+    l->at[cert->slot]->slot = cert->slot;
+    cert->slot = CM_NO_SLOT;
+}
+
+static cm_status put_in_locked(struct cm_cache *c, struct cm_cert *cert, struct cm_err *err)
+{
+    struct list *l = list_for(c, cert);
+
+    if (l->n >= CM_NO_SLOT - 1)
+        return cm_fail(err, CM_E_LIMIT, "the cache holds %zu certificates already", l->n);
+    if (l->n == l->cap) {
+        size_t cap = l->cap > 0 ? l->cap * 2 : 16;
+        struct cm_cert **bigger = cm_realloc_array(l->at, cap, sizeof(struct cm_cert *));
+
+        if (bigger == NULL)
+            return cm_fail_nomem(err);
+        l->at = bigger;
+        l->cap = cap;
+    }
+    cm_status rc = cm_index_add(c->index, cert, err);
+    if (rc != CM_OK)
+        return rc;
+    cert->slot = (uint32_t)l->n;
+    l->at[l->n++] = cm_cert_ref(cert);
+    return CM_OK;
+}
+
+/* A managed certificate to give up, as the clock algorithm chooses it: the hand goes round and
+ * takes the first that nobody has asked for since it last came by. So a flood of rare names does
+ * not push out the busy ones, and the cost does not grow with the cache. NULL if there is none. */
+static struct cm_cert *pick_victim_locked(struct cm_cache *c)
+{
+    struct cm_cert *victim = NULL;
+
+    for (unsigned i = 0; i < STEPS_MAX && c->managed.n > 0; i++) {
+        if (c->hand >= c->managed.n)
+            c->hand = 0;
+        victim = c->managed.at[c->hand];
+        if (!atomic_exchange_explicit(&victim->used, 0, memory_order_relaxed))
+            break;
+        c->hand++;
+    }
+    return victim;
+}
+
+static struct cm_cert *make_room_locked(struct cm_cache *c)
+{
+    struct cm_cert *victim = NULL;
+
+    if (c->capacity > 0 && c->managed.n + c->own.n >= c->capacity)
+        victim = pick_victim_locked(c);
+    if (victim != NULL)
+        take_out_locked(c, victim);
+    return victim;
+}
+
+static bool same_names(const struct cm_cert *a, const struct cm_cert *b)
+{
+    if (a->n_names != b->n_names)
+        return false;
+    for (size_t i = 0; i < a->n_names; i++)
+        if (strcmp(cm_cert_name(a, i), cm_cert_name(b, i)) != 0)
+            return false;
+    return true;
+}
+
+/* Is @have superseded by @cert? Another kind of key is another offer to clients, not the same. */
+static bool is_replaced_by(const struct cm_cert *have, const struct cm_cert *cert)
+{
+    return have != cert && cm_cert_is_managed(have) && have->key_type == cert->key_type &&
+           have->not_before_s <= cert->not_before_s && same_names(have, cert);
+}
+
+/* One that goes because of @cert, NULL if there is none (any more). */
+static struct cm_cert *replaced_locked(struct cm_cache *c, const struct cm_cert *cert)
+{
+    const char *key = cm_cert_name(cert, 0);
+    size_t n;
+    struct cm_cert *const *have = cm_index_peek(c->index, key, strlen(key), &n);
+
+    for (size_t i = 0; i < n; i++)
+        if (is_replaced_by(have[i], cert))
+            return have[i];
+    return NULL;
+}
+
+static bool holds_leaf_locked(struct cm_cache *c, const struct cm_cert *cert,
+                              struct cm_cert **ret)
+{
+    const char *key = cm_cert_name(cert, 0);
+    size_t n;
+    struct cm_cert *const *have = cm_index_peek(c->index, key, strlen(key), &n);
+
+    for (size_t i = 0; i < n; i++) {
+        if (cm_cert_is_managed(have[i]) && cm_cert_same_leaf(have[i], cert)) {
+            *ret = have[i];
+            return true;
+        }
+    }
+    return false;
+}
+
+static cm_status check_cert(const struct cm_cert *cert, struct cm_err *err)
+{
+    if (cm_cert_name_count(cert) == 0)
+        return cm_fail(err, CM_E_CERT, "the certificate (serial %s) names no host",
+                       cm_cert_serial(cert));
+    return CM_OK;
+}
+
+/* @now: may it take the place of older ones? *@ret_gone is for the caller to drop. */
+static cm_status put_one_locked(struct cm_cache *c, struct cm_cert *cert, bool now,
+                                struct cm_cert **ret_gone, struct cm_err *err)
+{
+    struct cm_cert *old = now ? replaced_locked(c, cert) : NULL;
+
+    *ret_gone = old == NULL ? make_room_locked(c) : NULL;
+    cm_status rc = put_in_locked(c, cert, err);
+    if (rc == CM_OK && old != NULL) {
+        take_out_locked(c, old);
+        *ret_gone = old;
+    }
+    return rc;
+}
+
+cm_status cm_cache_put(struct cm_cache *c, struct cm_cert *cert, int64_t now_s,
+                       struct cm_err *err)
+{
+    /* One from the future takes nothing's place: the old one is served until its time has come. */
+    bool now = now_s >= cert->not_before_s;
+    struct cm_cert *gone = NULL;
+    bool known;
+
+    cm_status rc = check_cert(cert, err);
+    if (rc != CM_OK)
+        return rc;
+    cm_mutex_lock(&c->writer);
+    known = holds_leaf_locked(c, cert, &gone);
+    gone = NULL;
+    if (!known)
+        rc = put_one_locked(c, cert, now, &gone, err);
+    cm_mutex_unlock(&c->writer);
+    cm_cert_unref(gone);
+    while (rc == CM_OK && now && gone != NULL) { /* usually there was only one */
+        cm_mutex_lock(&c->writer);
+        gone = replaced_locked(c, cert);
+        if (gone != NULL)
+            take_out_locked(c, gone);
+        cm_mutex_unlock(&c->writer);
+        cm_cert_unref(gone);
+    }
+    return rc;
+}
+
+static cm_status add_own(struct cm_cache *c, struct cm_cert *cert, struct cm_cert **ret,
+                         struct cm_err *err)
+{
+    struct cm_cert *gone = NULL;
+
+    cm_status rc = check_cert(cert, err);
+    if (rc == CM_OK) {
+        cm_mutex_lock(&c->writer);
+        gone = make_room_locked(c);
+        rc = put_in_locked(c, cert, err);
+        cm_mutex_unlock(&c->writer);
+    }
+    cm_cert_unref(gone);
+    if (rc == CM_OK && ret != NULL)
+        *ret = cm_cert_ref(cert);
+    cm_cert_unref(cert);
+    return rc;
+}
+
+cm_status cm_cache_add_pem(struct cm_cache *c, struct cm_span chain_pem, struct cm_span key_pem,
+                           const char *const *tags, struct cm_cert **ret, struct cm_err *err)
+{
+    struct cm_cert *cert = NULL;
+
+    if (c == NULL)
+        return cm_fail(err, CM_E_INVAL, "no cache to add the certificate to");
+    cm_status rc = cm_cert_from_pem(chain_pem, key_pem, NULL, tags, 0, &cert, err);
+    return rc == CM_OK ? add_own(c, cert, ret, err) : rc;
+}
+
+cm_status cm_cache_add_parts(struct cm_cache *c, const struct cm_chain *chain,
+                             const struct cm_key *key, const char *const *tags,
+                             struct cm_cert **ret, struct cm_err *err)
+{
+    struct cm_leaf *leaf = NULL;
+    struct cm_cert *cert = NULL;
+    bool fits = false;
+
+    cm_status rc = cm_leaf_parse(chain->der[0], &leaf, err);
+    if (rc == CM_OK)
+        rc = cm_key_matches_cert(key, chain->der[0], &fits, err);
+    if (rc == CM_OK && !fits)
+        rc = cm_fail(err, CM_E_KEY, "the private key does not belong to the certificate (serial %s)",
+                     leaf->serial_hex);
+    if (rc == CM_OK) {
+        const struct cm_cert_parts parts = { chain, leaf, key, NULL, tags, 0 };
+
+        rc = cm_cert_new(&parts, &cert, err);
+    }
+    cm_leaf_free(leaf);
+    return rc == CM_OK ? add_own(c, cert, ret, err) : rc;
+}
+
+static cm_status read_file(const char *path, struct cm_buf *out, struct cm_err *err)
+{
+    CM_AUTO_CLOSE int fd = -1;
+    struct stat sb;
+    uint8_t chunk[4096];
+    cm_status rc = CM_OK;
+
+    if (path == NULL)
+        return cm_fail(err, CM_E_INVAL, "no file given");
+    /* Non-blocking, or a FIFO in its place would hang the caller. */
+    fd = open(path, O_RDONLY | O_CLOEXEC | O_NOCTTY | O_NONBLOCK);
+    if (fd < 0 || fstat(fd, &sb) != 0)
+        return cm_fail_errno(err, "open '%s'", path);
+    if (!S_ISREG(sb.st_mode))
+        return cm_fail(err, CM_E_INVAL, "'%s' is not a regular file", path);
+    while (rc == CM_OK) {
+        ssize_t n = read(fd, chunk, sizeof chunk);
+
+        if (n < 0)
+            rc = cm_fail_errno(err, "read '%s'", path);
+        else if (n == 0)
+            break;
+        else
+            rc = cm_buf_append(out, chunk, (size_t)n, err);
+    }
+    cm_wipe(chunk, sizeof chunk);
+    return rc == CM_E_LIMIT ? cm_wrap(err, rc, "'%s'", path) : rc;
+}
+
+cm_status cm_cache_add_files(struct cm_cache *c, const char *chain_file, const char *key_file,
+                             const char *const *tags, struct cm_cert **ret, struct cm_err *err)
+{
+    CM_AUTO_BUF struct cm_buf chain = CM_BUF_INIT(CM_CHAIN_PEM_MAX);
+    CM_AUTO_BUF struct cm_buf key = CM_BUF_SECRET(CM_CHAIN_PEM_MAX);
+
+    cm_status rc = read_file(chain_file, &chain, err);
+    if (rc == CM_OK)
+        rc = read_file(key_file, &key, err);
+    if (rc != CM_OK)
+        return rc;
+    rc = cm_cache_add_pem(c, cm_buf_span(&chain), cm_buf_span(&key), tags, ret, err);
+    return rc == CM_OK ? rc : cm_wrap(err, rc, "'%s' with '%s'", chain_file, key_file);
+}
+
+bool cm_cache_remove(struct cm_cache *c, struct cm_cert *cert)
+{
+    bool was_in;
+
+    if (c == NULL || cert == NULL)
+        return false;
+    cm_mutex_lock(&c->writer);
+    was_in = is_in_locked(c, cert);
+    if (was_in)
+        take_out_locked(c, cert);
+    cm_mutex_unlock(&c->writer);
+    if (was_in)
+        cm_cert_unref(cert);
+    return was_in;
+}
+
+void cm_cache_drop_leaf(struct cm_cache *c, const struct cm_cert *cert)
+{
+    struct cm_cert *gone = NULL;
+
+    if (cm_cert_name_count(cert) == 0)
+        return;
+    cm_mutex_lock(&c->writer);
+    if (holds_leaf_locked(c, cert, &gone))
+        take_out_locked(c, gone);
+    cm_mutex_unlock(&c->writer);
+    cm_cert_unref(gone);
+}
+
+size_t cm_cache_count(struct cm_cache *c)
+{
+    size_t n;
+
+    if (c == NULL)
+        return 0;
+    cm_mutex_lock(&c->writer);
+    n = c->managed.n + c->own.n;
+    cm_mutex_unlock(&c->writer);
+    return n;
+}
+
+size_t cm_cache_find(struct cm_cache *c, const char *key, size_t len,
+                     struct cm_cert *out[CM_CANDIDATES_MAX])
+{
+    size_t n = cm_index_find(c->index, key, len, out);
+
+    if (c->capacity > 0)
+        for (size_t i = 0; i < n; i++)
+            if (!atomic_load_explicit(&out[i]->used, memory_order_relaxed))
+                atomic_store_explicit(&out[i]->used, 1, memory_order_relaxed);
+    return n;
+}
+
+/* ---- listing ---- */
+
+static int newest_first(const void *a, const void *b)
+{
+    struct cm_cert *const *x = a;
+    struct cm_cert *const *y = b;
+
+    return ((*x)->not_before_s < (*y)->not_before_s) - ((*x)->not_before_s > (*y)->not_before_s);
+}
+
+static size_t copy_refs(struct cm_cert **to, struct cm_cert *const *from, size_t n)
+{
+    for (size_t i = 0; i < n; i++)
+        to[i] = cm_cert_ref(from[i]);
+    return n;
+}
+
+/* References to all that match; NULL and 0 when there are none or no memory. */
+static struct cm_cert **snapshot_locked(struct cm_cache *c, const char *name, size_t *ret_n)
+{
+    struct cm_cert *const *a = c->managed.at;
+    struct cm_cert *const *b = c->own.at;
+    size_t na = c->managed.n;
+    size_t nb = c->own.n;
+
+    if (name != NULL) {
+        const char *dot = strchr(name, '.');
+        char wild[CM_NAME_BUF + 1];
+        size_t rest = dot != NULL ? strlen(dot) : 0;
+
+        a = cm_index_peek(c->index, name, strlen(name), &na);
+        nb = 0;
+        if (dot != NULL && !cm_name_is_ip(name) && name[0] != '*') {
+            wild[0] = '*';
+            memcpy(wild + 1, dot, rest);
+            b = cm_index_peek(c->index, wild, rest + 1, &nb);
+        }
+    }
+    struct cm_cert **all = cm_calloc(na + nb, sizeof(struct cm_cert *));
+    *ret_n = 0;
+    if (all != NULL) {
+        *ret_n = copy_refs(all, a, na);
+        *ret_n += copy_refs(all + na, b, nb);
+    }
+    return all;
+}
+
+void cm_cache_match(struct cm_cache *c, const char *name,
+                    bool (*visit)(void *user, struct cm_cert *cert), void *user)
+{
+    char normal[CM_NAME_BUF];
+    bool go_on = true;
+    size_t n;
+
+    if (c == NULL || visit == NULL ||
+        (name != NULL && cm_name_normalize(name, CM_NAME_FLAGS, normal, NULL) != CM_OK))
+        return;
+    cm_mutex_lock(&c->writer);
+    struct cm_cert **all = snapshot_locked(c, name != NULL ? normal : NULL, &n);
+    cm_mutex_unlock(&c->writer);
+    if (n > 1)
+        qsort(all, n, sizeof(struct cm_cert *), newest_first);
+    for (size_t i = 0; i < n; i++) {
+        go_on = go_on && visit(user, all[i]);
+        cm_cert_unref(all[i]);
+    }
+    free(all);
+}

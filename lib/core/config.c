@@ -1,0 +1,333 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "core_private.h"
+
+#include <string.h>
+
+#define DEFAULT_WAIT_MS  8000
+#define DEFAULT_PARALLEL 10u
+#define IO_WORKERS       4u
+#define PROBES           4096u
+
+static const char default_priority[] =
+    "NORMAL:-VERS-ALL:+VERS-TLS1.3:+VERS-TLS1.2:%SERVER_PRECEDENCE";
+
+/* ---- checking what was asked for ---- */
+
+static cm_status read_options(const struct cm_config_options *given,
+                              struct cm_config_options *ret, struct cm_err *err)
+{
+    if (given == NULL)
+        return cm_fail(err, CM_E_INVAL, "no options given");
+    if (given->size < offsetof(struct cm_config_options, cache) || given->size > 64u * 1024)
+        return cm_fail(err, CM_E_INVAL,
+                       "options.size is %u: begin with CM_CONFIG_OPTIONS_INIT", given->size);
+    memset(ret, 0, sizeof *ret);
+    memcpy(ret, given, given->size < sizeof *ret ? given->size : sizeof *ret);
+    return CM_OK;
+}
+
+static cm_status one_name(const char *given, const char *option, char ret[CM_NAME_BUF],
+                          bool *ret_set, struct cm_err *err)
+{
+    if (given == NULL || given[0] == '\0')
+        return CM_OK;
+    cm_status rc = cm_name_normalize(given, CM_NAME_ALLOW_IP | CM_NAME_ALLOW_UNDERSCORE, ret, err);
+    if (rc != CM_OK)
+        return cm_wrap(err, rc, "option %s", option);
+    *ret_set = true;
+    return CM_OK;
+}
+
+static cm_status take_options(struct cm_config *cfg, const struct cm_config_options *o,
+                              struct cm_err *err)
+{
+    int64_t wait_ms = o->handshake_wait_ms != 0 ? o->handshake_wait_ms : DEFAULT_WAIT_MS;
+
+    if (cm_key_type_name(o->key_type) == NULL || o->key_type == CM_KEY_RSA8192)
+        return cm_fail(err, CM_E_INVAL, "option key_type: keys of type %d cannot be made",
+                       (int)o->key_type);
+    if (!(o->renew_ratio >= 0 && o->renew_ratio < 1))
+        return cm_fail(err, CM_E_INVAL, "option renew_ratio: %g is not between 0 and 1",
+                       o->renew_ratio);
+    if (o->max_parallel > 1000)
+        return cm_fail(err, CM_E_INVAL, "option max_parallel: %u, at most 1000", o->max_parallel);
+    if (wait_ms > INT64_C(3600000))
+        return cm_fail(err, CM_E_INVAL, "option handshake_wait_ms: more than an hour");
+    cm_status rc = one_name(o->default_name, "default_name", cfg->default_name,
+                            &cfg->default_name_set, err);
+    if (rc == CM_OK)
+        rc = one_name(o->fallback_name, "fallback_name", cfg->fallback_name,
+                      &cfg->fallback_name_set, err);
+    if (rc != CM_OK)
+        return rc;
+    cfg->listen_host = cm_strdup(o->listen_host);
+    cfg->priority = cm_strdup(o->priority != NULL ? o->priority : default_priority);
+    if (cfg->priority == NULL || (o->listen_host != NULL && cfg->listen_host == NULL))
+        return cm_fail_nomem(err);
+    cfg->key_type = o->key_type == CM_KEY_DEFAULT ? CM_PK_P256 : (enum cm_pk)o->key_type;
+    cfg->reuse_key = o->reuse_key;
+    cfg->must_staple = o->must_staple;
+    cfg->disable_tickets = o->disable_tickets;
+    cfg->http_port = o->http_port != 0 ? o->http_port : 80;
+    cfg->tls_port = o->tls_port != 0 ? o->tls_port : 443;
+    cfg->handshake_wait_ns = wait_ms > 0 ? wait_ms * CM_NS_PER_MS : 0;
+    cfg->renew_ratio = o->renew_ratio;
+    cfg->select = o->select;
+    cfg->select_user = o->select_user;
+    cfg->on_progress = o->on_progress;
+    cfg->progress_user = o->progress_user;
+    return CM_OK;
+}
+
+/* ---- putting it together ---- */
+
+static cm_status set_up_storage(struct cm_config *cfg, const struct cm_config_options *o,
+                                struct cm_err *err)
+{
+    struct cm_storage_open_options so = CM_STORAGE_OPEN_OPTIONS_INIT;
+    struct cm_cache_options co = { .size = (uint32_t)sizeof co };
+    cm_status rc = CM_OK;
+
+    if (o->storage_object != NULL) {
+        if (o->storage != NULL)
+            return cm_fail(err, CM_E_INVAL,
+                           "options storage and storage_object exclude each other");
+        cfg->storage = o->storage_object;
+    } else {
+        so.env = cfg->env;
+        so.log = cfg->log;
+        rc = cm_storage_open(o->storage, &so, &cfg->storage, err);
+        cfg->owns_storage = rc == CM_OK;
+    }
+    if (rc != CM_OK)
+        return rc;
+    cfg->cache = o->cache;
+    if (cfg->cache == NULL) {
+        rc = cm_cache_new(&co, &cfg->cache, err);
+        cfg->owns_cache = rc == CM_OK;
+    }
+    return rc;
+}
+
+static cm_status set_up_workers(struct cm_config *cfg, unsigned max_parallel, struct cm_err *err)
+{
+    cm_status rc = cm_cancel_new(NULL, &cfg->stop, err);
+
+    if (rc == CM_OK)
+        rc = cm_runq_new(IO_WORKERS, &cfg->io, err);
+    if (rc == CM_OK)
+        rc = cm_runq_new(max_parallel > 0 ? max_parallel : DEFAULT_PARALLEL, &cfg->jobs, err);
+    if (rc == CM_OK)
+        rc = cm_names_new(&cfg->names, err);
+    if (rc == CM_OK)
+        rc = cm_flights_new(&cfg->flights, err);
+    if (rc == CM_OK)
+        rc = cm_hub_new(&cfg->hub, err);
+    if (rc == CM_OK)
+        rc = cm_lookups_new(&cfg->lookups, err);
+    if (rc == CM_OK)
+        rc = cm_probes_new(cfg->env, PROBES, &cfg->probes, err);
+    if (rc == CM_OK)
+        rc = cm_board_new_env(cfg->env, &cfg->board, err);
+    if (rc == CM_OK)
+        rc = cm_env_random(cfg->env, cfg->ticket_key, sizeof cfg->ticket_key, err);
+    return rc;
+}
+
+static cm_status check_issuer(struct cm_config *cfg, size_t i, struct cm_err *err)
+{
+    const char *key = cm_issuer_key(cfg->issuers[i]);
+    char path[CM_KEY_BUF];
+
+    for (size_t k = 0; k < i; k++)
+        if (strcmp(cm_issuer_key(cfg->issuers[k]), key) == 0)
+            return cm_fail(err, CM_E_INVAL, "two issuers with the same key '%s'", key);
+    return cm_path_cert(key, "x", NULL, path, err);
+}
+
+static cm_status set_up_issuers(struct cm_config *cfg, const struct cm_config_options *o,
+                                struct cm_err *err)
+{
+    struct cm_internal_options io = { .size = (uint32_t)sizeof io };
+    cm_status rc = CM_OK;
+
+    if (o->issuers != NULL) {
+        if (o->n_issuers == 0 || o->n_issuers > CM_ISSUERS_MAX)
+            return cm_fail(err, CM_E_INVAL, "option issuers: %zu, but 1 to %u are possible",
+                           o->n_issuers, CM_ISSUERS_MAX);
+        for (size_t i = 0; i < o->n_issuers; i++)
+            if (o->issuers[i] == NULL)
+                return cm_fail(err, CM_E_INVAL, "option issuers: number %zu is NULL", i + 1);
+        memcpy(cfg->issuers, o->issuers, o->n_issuers * sizeof cfg->issuers[0]);
+        cfg->n_issuers = o->n_issuers;
+    } else {
+        rc = o->internal ? cm_internal_issuer_new(&io, &cfg->issuers[0], err)
+                         : cm_acme_issuer_new(&o->acme, &cfg->issuers[0], err);
+        cfg->n_issuers = rc == CM_OK ? 1 : 0;
+    }
+    cfg->host = (struct cm_issuer_host){ .size = (uint32_t)sizeof cfg->host,
+                                         .storage = cfg->storage,
+                                         .board = cfg->board,
+                                         .env = cfg->env,
+                                         .log = cfg->log,
+                                         .listen_host = cfg->listen_host,
+                                         .http_port = cfg->http_port,
+                                         .tls_port = cfg->tls_port,
+                                         .config = cfg };
+    for (size_t i = 0; rc == CM_OK && i < cfg->n_issuers; i++) {
+        rc = cm_issuer_attach(cfg->issuers[i], &cfg->host, err);
+        if (rc == CM_OK)
+            rc = check_issuer(cfg, i, err);
+    }
+    return rc;
+}
+
+cm_status cm_config_new(const struct cm_config_options *opts, struct cm_config **ret,
+                        struct cm_err *err)
+{
+    struct cm_config_options o;
+    struct cm_config *cfg;
+
+    if (ret == NULL)
+        return cm_fail(err, CM_E_INVAL, "no place for the configuration");
+    cm_status rc = read_options(opts, &o, err);
+    if (rc != CM_OK)
+        return rc;
+    cfg = cm_calloc(1, sizeof *cfg);
+    if (cfg == NULL)
+        return cm_fail_nomem(err);
+    cfg->env = o.env != NULL ? o.env : cm_env_system();
+    cfg->log = o.log;
+    rc = take_options(cfg, &o, err);
+    if (rc == CM_OK)
+        rc = set_up_storage(cfg, &o, err);
+    if (rc == CM_OK)
+        rc = set_up_workers(cfg, o.max_parallel, err);
+    if (rc == CM_OK)
+        rc = set_up_issuers(cfg, &o, err);
+    if (rc != CM_OK) {
+        if (o.issuers != NULL)
+            cfg->n_issuers = 0; /* not taken over: still the caller's */
+        cm_config_free(cfg);
+        return rc;
+    }
+    *ret = cfg;
+    return CM_OK;
+}
+
+void cm_config_free(struct cm_config *cfg)
+{
+    if (cfg == NULL)
+        return;
+    cm_cancel_fire(cfg->stop);
+    cm_runq_stop(cfg->jobs);
+    cm_runq_stop(cfg->io);
+    cm_hub_close(cfg->hub);
+    for (size_t i = 0; i < cfg->n_issuers; i++)
+        cm_issuer_destroy(cfg->issuers[i]);
+    cm_names_free(cfg->names);
+    cm_flights_free(cfg->flights);
+    cm_lookups_free(cfg->lookups);
+    cm_probes_free(cfg->probes);
+    cm_board_free(cfg->board);
+    cm_cancel_free(cfg->stop);
+    if (cfg->owns_cache)
+        cm_cache_free(cfg->cache);
+    if (cfg->owns_storage)
+        cm_storage_close(cfg->storage);
+    free(cfg->listen_host);
+    free(cfg->priority);
+    cm_wipe(cfg->ticket_key, sizeof cfg->ticket_key);
+    free(cfg);
+}
+
+/* ---- what it says ---- */
+
+struct cm_storage *cm_config_storage(struct cm_config *cfg)
+{
+    return cfg != NULL ? cfg->storage : NULL;
+}
+
+struct cm_cache *cm_config_cache(struct cm_config *cfg)
+{
+    return cfg != NULL ? cfg->cache : NULL;
+}
+
+struct cm_issuer *cm_config_issuer(struct cm_config *cfg, size_t i)
+{
+    return cfg != NULL && i < cfg->n_issuers ? cfg->issuers[i] : NULL;
+}
+
+struct cm_issuer *cm_config_find_issuer(const struct cm_config *cfg, const char *issuer_key)
+{
+    for (size_t i = 0; i < cfg->n_issuers; i++)
+        if (strcmp(cm_issuer_key(cfg->issuers[i]), issuer_key) == 0)
+            return cfg->issuers[i];
+    return NULL;
+}
+
+const char *cm_config_priority(const struct cm_config *cfg)
+{
+    return cfg->priority;
+}
+
+bool cm_config_tickets(const struct cm_config *cfg)
+{
+    return !cfg->disable_tickets;
+}
+
+const uint8_t *cm_config_ticket_key(const struct cm_config *cfg)
+{
+    return cfg->ticket_key;
+}
+
+int64_t cm_config_handshake_wait_ns(const struct cm_config *cfg)
+{
+    return cfg->handshake_wait_ns;
+}
+
+uint16_t cm_config_http_port(const struct cm_config *cfg)
+{
+    return cfg->http_port;
+}
+
+uint16_t cm_config_tls_port(const struct cm_config *cfg)
+{
+    return cfg->tls_port;
+}
+
+const char *cm_config_listen_host(const struct cm_config *cfg)
+{
+    return cfg->listen_host;
+}
+
+const struct cm_env *cm_config_env(const struct cm_config *cfg)
+{
+    return cfg->env;
+}
+
+const struct cm_log *cm_config_log(const struct cm_config *cfg)
+{
+    return &cfg->log;
+}
+
+/* A ticket is as good as the certificate it was made under, for that name and no other. */
+bool cm_config_may_resume(const struct cm_config *cfg, const char *ticket_name, const char *name)
+{
+    (void)cfg;
+    if (ticket_name == NULL || name == NULL)
+        return false;
+    for (;; ticket_name++, name++) {
+        char a = *ticket_name;
+        char b = *name;
+
+        if (a >= 'A' && a <= 'Z')
+            a = (char)(a + ('a' - 'A'));
+        if (b >= 'A' && b <= 'Z')
+            b = (char)(b + ('a' - 'A'));
+        if (a != b)
+            return false;
+        if (a == '\0')
+            return true;
+    }
+}

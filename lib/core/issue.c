@@ -1,0 +1,283 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "core_private.h"
+
+#include <string.h>
+
+/* The part of a job that happens under the lease and costs something: key and CSR (or those of an
+ * order somebody began), one issuer after the other, acceptance, commit. */
+
+struct issuance {
+    struct cm_job *job;
+    const struct cm_op *op;
+    struct cm_lease *lease;
+    struct cm_issuer *issuer; /* at work */
+    struct cm_journal journal;
+    char journaled_by[256]; /* issuer whose state journal.resume is; "" if none */
+    char replaces[128];     /* ARI id of the predecessor */
+    const char *old_issuer_key;
+};
+
+static cm_status checkpoint(void *user, const struct cm_op *op, struct cm_span state,
+                            struct cm_err *err)
+{
+    struct issuance *is = user;
+    const char *key = cm_issuer_key(is->issuer);
+    size_t len = strlen(key);
+
+    if (len >= sizeof is->journal.issuer_key)
+        return cm_fail(err, CM_E_LIMIT, "issuer key of %zu bytes", len);
+    memcpy(is->journal.issuer_key, key, len + 1);
+    cm_buf_reset(&is->journal.resume);
+    cm_status rc = cm_buf_append(&is->journal.resume, state.data, state.len, err);
+    if (rc == CM_OK)
+        rc = cm_journal_store(is->lease, op != NULL ? op : is->op, is->job->subject, &is->journal,
+                              err);
+    if (rc != CM_OK)
+        return cm_wrap(err, rc, "note the order for '%s' in storage", is->job->subject->ident);
+    memcpy(is->journaled_by, key, len + 1);
+    return CM_OK;
+}
+
+static void progress(void *user, enum cm_phase phase)
+{
+    struct issuance *is = user;
+
+    cm_job_progress(is->job, phase, NULL);
+}
+
+static char *join_names(const struct cm_subject *s)
+{
+    struct cm_buf text = CM_BUF_INIT(CM_SUBJECT_MAX * (CM_NAME_BUF + 1));
+    cm_status rc = CM_OK;
+
+    for (size_t i = 0; rc == CM_OK && i < s->n; i++)
+        rc = cm_buf_printf(&text, NULL, "%s%s", i > 0 ? "," : "", s->names[i]);
+    if (rc != CM_OK)
+        cm_buf_free(&text);
+    return (char *)text.data; /* allocated by the buffer, freed with free() */
+}
+
+/* Is what the journal holds an order for just what is wanted now? */
+static bool is_usable(const struct issuance *is, const struct cm_journal *j)
+{
+    const struct cm_config *cfg = is->job->cfg;
+    int64_t age = cfg->env->wall_ns(cfg->env) / CM_NS_PER_S - j->created_ns / CM_NS_PER_S;
+    CM_AUTO_FREE char *names = join_names(is->job->subject);
+
+    return names != NULL && strcmp(names, j->names) == 0 && age < CM_JOURNAL_FRESH_S &&
+           age > -CM_JOURNAL_FRESH_S && j->must_staple == cfg->must_staple &&
+           (cfg->reuse_key || cm_key_type_of(j->key) == cfg->key_type) &&
+           cm_config_find_issuer(cfg, j->issuer_key) != NULL;
+}
+
+static cm_status resume_journal(struct issuance *is, bool *ret, struct cm_err *err)
+{
+    const struct cm_config *cfg = is->job->cfg;
+    struct cm_journal j;
+
+    *ret = false;
+    cm_status rc = cm_journal_load(is->job->cfg, is->op, is->job->subject, &j, err);
+    if (rc == CM_E_NOTFOUND)
+        return CM_OK;
+    if (rc == CM_E_PARSE || rc == CM_E_KEY || rc == CM_E_LIMIT) {
+        cm_logf(&cfg->log, CM_LOG_WARN, "journal_unusable", NULL, 0,
+                "the journal of '%s' is of no use, a new order follows: %s",
+                is->job->subject->ident, err != NULL ? err->msg : "");
+        return CM_OK;
+    }
+    if (rc != CM_OK)
+        return rc;
+    if (!is_usable(is, &j)) {
+        cm_journal_free(&j);
+        return CM_OK;
+    }
+    cm_logf(&cfg->log, CM_LOG_INFO, "order_resumed", NULL, 0, "resuming the order for '%s' at %s",
+            is->job->subject->ident, j.issuer_key);
+    memcpy(is->journaled_by, j.issuer_key, sizeof is->journaled_by);
+    cm_journal_free(&is->journal);
+    is->journal = j;
+    *ret = true;
+    return CM_OK;
+}
+
+static cm_status prepare(struct issuance *is, const struct cm_cert *old, struct cm_err *err)
+{
+    const struct cm_subject *s = is->job->subject;
+    const struct cm_config *cfg = is->job->cfg;
+    bool resumed = false;
+
+    cm_status rc = resume_journal(is, &resumed, err);
+    if (rc != CM_OK || resumed)
+        return rc;
+    if (cfg->reuse_key && old != NULL)
+        rc = cm_cert_key(old, &is->journal.key, err);
+    else
+        rc = cm_key_generate(cfg->key_type, &is->journal.key, err);
+    if (rc == CM_OK)
+        rc = cm_csr_make(is->journal.key, s->names, s->n, cfg->must_staple, &is->journal.csr_der,
+                         err);
+    if (rc != CM_OK)
+        return cm_wrap(err, rc, "key and CSR for '%s'", s->ident);
+    is->journal.must_staple = cfg->must_staple;
+    is->journal.created_ns = cfg->env->wall_ns(cfg->env);
+    is->journal.names = join_names(s);
+    return is->journal.names != NULL ? CM_OK : cm_fail_nomem(err);
+}
+
+static void note_predecessor(struct issuance *is, const struct cm_cert *old)
+{
+    struct cm_leaf *leaf = NULL;
+
+    if (old == NULL || cm_leaf_parse(cm_cert_der(old, 0), &leaf, NULL) != CM_OK)
+        return;
+    memcpy(is->replaces, leaf->ari_id, sizeof is->replaces);
+    is->old_issuer_key = cm_cert_issuer_key(old);
+    cm_leaf_free(leaf);
+}
+
+/* The rules before anything is stored (cm_chain_accept), and the certificate made of it. */
+static cm_status accept(struct issuance *is, const char *issuer_key,
+                        const struct cm_issued *issued, struct cm_cert **ret, struct cm_err *err)
+{
+    const struct cm_subject *s = is->job->subject;
+    struct cm_chain chain = { .n = 0 };
+    struct cm_leaf *leaf = NULL;
+
+    cm_status rc = cm_chain_from_pem(cm_buf_span(&issued->chain_pem), &chain, err);
+    if (rc != CM_OK)
+        return cm_wrap(err, CM_E_CERT, "what %s issued", issuer_key);
+    rc = cm_chain_accept(&chain, is->journal.key, s->names, s->n, true,
+                         cm_env_wall_s(is->job->cfg->env), CM_CERT_SKEW_S, err);
+    if (rc == CM_OK)
+        rc = cm_leaf_parse(chain.der[0], &leaf, err);
+    if (rc == CM_OK) {
+        const struct cm_cert_parts parts = { &chain,     leaf, is->journal.key,
+                                             issuer_key, NULL, CM_CERT_MANAGED };
+
+        rc = cm_cert_new(&parts, ret, err);
+    }
+    cm_leaf_free(leaf);
+    cm_chain_free(&chain);
+    return rc == CM_OK ? rc : cm_wrap(err, rc, "what %s issued", issuer_key);
+}
+
+/* A certificate that is not acceptable will not get better by resuming its order. */
+static void forget_order(struct issuance *is)
+{
+    struct cm_err err = CM_ERR_INIT;
+
+    cm_buf_reset(&is->journal.resume);
+    is->journaled_by[0] = '\0';
+    if (cm_journal_store(is->lease, is->op, is->job->subject, NULL, &err) != CM_OK)
+        cm_logf(&is->job->cfg->log, CM_LOG_WARN, "journal_left", NULL, 0,
+                "remove the journal of '%s': %s", is->job->subject->ident, err.msg);
+}
+
+static cm_status try_issuer(struct issuance *is, struct cm_issuer *issuer, struct cm_issued *issued,
+                            struct cm_cert **ret, struct cm_err *err)
+{
+    const struct cm_subject *s = is->job->subject;
+    const char *key = cm_issuer_key(issuer);
+    struct cm_issue_request req = { .size = (uint32_t)sizeof req,
+                                    .names = s->names,
+                                    .n_names = s->n,
+                                    .csr_der = cm_buf_span(&is->journal.csr_der),
+                                    .checkpoint = checkpoint,
+                                    .progress = progress,
+                                    .user = is };
+    /* The buffer that checkpoint fills is not the one the issuer reads. */
+    CM_AUTO_BUF struct cm_buf resume = CM_BUF_SECRET(CM_JOURNAL_MAX);
+    cm_status rc = CM_OK;
+
+    is->issuer = issuer;
+    if (is->journaled_by[0] != '\0' && strcmp(is->journaled_by, key) == 0)
+        rc = cm_buf_append(&resume, is->journal.resume.data, is->journal.resume.len, err);
+    if (rc != CM_OK)
+        return rc;
+    req.resume = cm_buf_span(&resume);
+    if (is->replaces[0] != '\0' && strcmp(is->old_issuer_key, key) == 0)
+        req.replaces = is->replaces;
+    cm_job_progress(is->job, CM_PHASE_ORDERING, NULL);
+    cm_buf_reset(&issued->chain_pem);
+    cm_buf_reset(&issued->issuer_data);
+    rc = cm_issuer_issue(issuer, is->op, &req, issued, err);
+    if (rc != CM_OK)
+        return rc;
+    rc = accept(is, key, issued, ret, err);
+    if (rc == CM_E_CERT || rc == CM_E_KEY)
+        forget_order(is);
+    return rc;
+}
+
+/* The i-th issuer to try: the one whose order is open comes first. */
+static struct cm_issuer *nth_issuer(const struct issuance *is, struct cm_issuer *first, size_t i)
+{
+    const struct cm_config *cfg = is->job->cfg;
+
+    if (first == NULL)
+        return cfg->issuers[i];
+    if (i == 0)
+        return first;
+    for (size_t k = 0; k < cfg->n_issuers; k++)
+        if (cfg->issuers[k] != first && --i == 0)
+            return cfg->issuers[k];
+    return NULL;
+}
+
+static cm_status try_all(struct issuance *is, struct cm_issued *issued, struct cm_cert **ret,
+                         struct cm_issuer **ret_issuer, struct cm_err *err)
+{
+    const struct cm_config *cfg = is->job->cfg;
+    const struct cm_subject *s = is->job->subject;
+    struct cm_issuer *first = NULL;
+    cm_status rc = CM_E_INTERNAL;
+
+    if (is->journaled_by[0] != '\0')
+        first = cm_config_find_issuer(cfg, is->journaled_by);
+    for (size_t i = 0; i < cfg->n_issuers; i++) {
+        struct cm_issuer *issuer = nth_issuer(is, first, i);
+
+        rc = cm_issuer_precheck(issuer, s->names, s->n, err);
+        if (rc == CM_OK)
+            rc = try_issuer(is, issuer, issued, ret, err);
+        if (rc == CM_OK) {
+            *ret_issuer = issuer;
+            return rc;
+        }
+        cm_status over = cm_op_check(is->op, NULL);
+        if (over != CM_OK || cm_lease_check(is->lease, NULL) != CM_OK)
+            return rc; /* the others would fare no better */
+        if (i + 1 < cfg->n_issuers)
+            cm_logf(&cfg->log, CM_LOG_WARN, "issuer_failed", NULL, 0,
+                    "'%s' from %s: %s; trying the next issuer", s->ident, cm_issuer_key(issuer),
+                    err != NULL ? err->msg : "");
+    }
+    return rc;
+}
+
+cm_status cm_issue(struct cm_job *job, const struct cm_op *op, struct cm_lease *lease,
+                   const struct cm_cert *old, struct cm_err *err)
+{
+    struct issuance is = { .job = job, .op = op, .lease = lease };
+    struct cm_issued issued = { CM_BUF_INIT(CM_CHAIN_PEM_MAX), CM_BUF_INIT(CM_META_MAX) };
+    struct cm_issuer *issuer = NULL;
+    struct cm_cert *cert = NULL;
+
+    cm_journal_init(&is.journal);
+    note_predecessor(&is, old);
+    cm_status rc = prepare(&is, old, err);
+    if (rc == CM_OK)
+        rc = try_all(&is, &issued, &cert, &issuer, err);
+    if (rc == CM_OK) {
+        cm_cert_unref(job->cert);
+        job->cert = cert; /* the job's from now on, even if it cannot be stored */
+        rc = cm_store_commit(op, lease, job->subject, cm_issuer_key(issuer), is.journal.key,
+                             &issued, err);
+        if (rc != CM_OK)
+            rc = cm_wrap(err, rc, "store the certificate of '%s'", job->subject->ident);
+    }
+    cm_journal_free(&is.journal);
+    cm_buf_free(&issued.chain_pem);
+    cm_buf_free(&issued.issuer_data);
+    return rc;
+}

@@ -1,0 +1,382 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "names.h"
+
+#include <string.h>
+
+#define FIRST_BUCKETS 64u
+
+/* ---- the table ---- */
+
+cm_status cm_names_new(struct cm_names **ret, struct cm_err *err)
+{
+    struct cm_names *t = cm_calloc(1, sizeof *t);
+
+    if (t == NULL)
+        return cm_fail_nomem(err);
+    t->buckets = cm_calloc(FIRST_BUCKETS, sizeof t->buckets[0]);
+    if (t->buckets == NULL) {
+        free(t);
+        return cm_fail_nomem(err);
+    }
+    t->n_buckets = FIRST_BUCKETS;
+    cm_mutex_init(&t->lock);
+    cm_cond_init(&t->changed);
+    *ret = t;
+    return CM_OK;
+}
+
+void cm_names_free(struct cm_names *t)
+{
+    if (t == NULL)
+        return;
+    for (size_t i = 0; i < t->n_buckets; i++) {
+        while (t->buckets[i] != NULL) {
+            struct cm_managed *m = t->buckets[i];
+
+            t->buckets[i] = m->next;
+            free(m->last);
+            free(m);
+        }
+    }
+    free(t->buckets);
+    (void)pthread_cond_destroy(&t->changed);
+    (void)pthread_mutex_destroy(&t->lock);
+    free(t);
+}
+
+static size_t hash_name(const char *s)
+{
+    uint64_t h = UINT64_C(14695981039346656037);
+
+    for (; *s != '\0'; s++)
+        h = (h ^ (uint8_t)*s) * UINT64_C(1099511628211);
+    return (size_t)(h ^ h >> 32);
+}
+
+struct cm_managed *cm_names_find_locked(const struct cm_names *t, const char *name)
+{
+    struct cm_managed *m = t->buckets[hash_name(name) % t->n_buckets];
+
+    while (m != NULL && strcmp(m->name, name) != 0)
+        m = m->next;
+    return m;
+}
+
+/* More buckets when there are many names; without memory the lists just get longer. */
+static void spread_locked(struct cm_names *t)
+{
+    size_t n = t->n_buckets * 4;
+    struct cm_managed **bigger;
+
+    if (t->n < t->n_buckets)
+        return;
+    bigger = cm_calloc(n, sizeof bigger[0]);
+    if (bigger == NULL)
+        return;
+    for (size_t i = 0; i < t->n_buckets; i++) {
+        while (t->buckets[i] != NULL) {
+            struct cm_managed *m = t->buckets[i];
+            struct cm_managed **to = &bigger[hash_name(m->name) % n];
+
+            t->buckets[i] = m->next;
+            m->next = *to;
+            *to = m;
+        }
+    }
+    free(t->buckets);
+    t->buckets = bigger;
+    t->n_buckets = n;
+}
+
+static struct cm_managed *add_locked(struct cm_config *cfg, const char *name)
+{
+    struct cm_names *t = cfg->names;
+    size_t len = strlen(name) + 1;
+    struct cm_managed *m = cm_calloc(1, sizeof *m + len);
+
+    if (m == NULL)
+        return NULL;
+    spread_locked(t);
+    struct cm_managed **to = &t->buckets[hash_name(name) % t->n_buckets];
+    m->cfg = cfg;
+    memcpy(m->name, name, len);
+    m->next = *to;
+    *to = m;
+    t->n++;
+    return m;
+}
+
+/* ---- manage ---- */
+
+static bool is_served_well(struct cm_config *cfg, const char *name)
+{
+    struct cm_cert *certs[CM_CANDIDATES_MAX];
+    size_t n = cm_cache_find(cfg->cache, name, strlen(name), certs);
+    int64_t now = cm_env_wall_s(cfg->env);
+    bool well = false;
+
+    for (size_t i = 0; i < n; i++) {
+        well = well || (cm_cert_is_managed(certs[i]) && cm_cert_is_valid_at(certs[i], now, 0));
+        cm_cert_unref(certs[i]);
+    }
+    return well;
+}
+
+void cm_managed_wake_locked(struct cm_managed *m, bool background)
+{
+    m->busy = true;
+    m->background = background;
+    m->stage = CM_STAGE_LOAD;
+    m->phase = CM_PHASE_WAITING;
+}
+
+/* It is served well, whatever went wrong before. */
+static void forget_failure_locked(struct cm_managed *m)
+{
+    free(m->last);
+    m->last = NULL;
+    m->phase = CM_PHASE_STORED;
+}
+
+/* Note @name (normalized) and see that somebody works on it, if there is work. */
+static cm_status engage(struct cm_config *cfg, const char *name, bool background,
+                        struct cm_managed **ret, struct cm_err *err)
+{
+    struct cm_names *t = cfg->names;
+    bool well = is_served_well(cfg, name);
+    bool start = false;
+
+    cm_mutex_lock(&t->lock);
+    struct cm_managed *m = cm_names_find_locked(t, name);
+    if (m == NULL)
+        m = add_locked(cfg, name);
+    if (m != NULL) {
+        if (!background)
+            m->interest++;
+        m->served = m->served || well;
+        start = !m->busy && !well;
+        if (start)
+            cm_managed_wake_locked(m, background);
+        else if (m->busy)
+            m->background = m->background || background;
+        else
+            forget_failure_locked(m);
+    }
+    cm_mutex_unlock(&t->lock);
+    if (m == NULL)
+        return cm_fail_nomem(err);
+    *ret = m;
+    return start ? cm_managed_start(m, err) : CM_OK;
+}
+
+/* Nobody waits for it here any more; without anyone else it stops. */
+static void disengage_locked(struct cm_managed *m)
+{
+    m->interest--;
+    if (m->interest == 0 && !m->background && m->busy)
+        cm_cancel_fire(m->cancel);
+}
+
+/* Until @m is served or has failed, or @op ends. */
+static cm_status await(struct cm_managed *m, const struct cm_op *op, struct cm_err *err)
+{
+    struct cm_names *t = m->cfg->names;
+    cm_status rc = CM_OK;
+
+    cm_mutex_lock(&t->lock);
+    while (m->busy && m->stage != CM_STAGE_RENEW && rc == CM_OK) {
+        (void)cm_cond_wait_ns(&t->changed, &t->lock, CM_WAIT_SLICE_NS);
+        rc = cm_op_check(op, NULL);
+    }
+    if (!m->busy || m->stage == CM_STAGE_RENEW)
+        rc = CM_OK;
+    if (rc == CM_OK && !m->busy && m->last != NULL) {
+        rc = m->last->status;
+        if (err != NULL)
+            *err = *m->last;
+    } else if (rc == CM_OK && !m->busy && m->phase == CM_PHASE_FAILED) {
+        rc = cm_fail_nomem(err); /* not even the reason could be kept */
+    } else if (rc != CM_OK) {
+        rc = cm_op_check(op, err);
+    }
+    disengage_locked(m);
+    cm_mutex_unlock(&t->lock);
+    return rc;
+}
+
+static cm_status normalize_all(const char *const *names, size_t n, char (*out)[CM_NAME_BUF],
+                               struct cm_err *err)
+{
+    cm_status rc = CM_OK;
+
+    for (size_t i = 0; i < n && rc == CM_OK; i++)
+        rc = cm_normalize_name(names[i], out[i], err);
+    return rc;
+}
+
+cm_status cm_manage(struct cm_config *cfg, const struct cm_op *op, const char *const *names,
+                    size_t n, struct cm_err *err)
+{
+    CM_AUTO_FREE char(*all)[CM_NAME_BUF] = NULL;
+    CM_AUTO_FREE struct cm_managed **engaged = NULL;
+    struct cm_op own = { NULL, 0, NULL };
+    cm_status first = CM_OK;
+
+    if (cfg == NULL || (names == NULL && n > 0))
+        return cm_fail(err, CM_E_INVAL, "no configuration or no names");
+    all = cm_calloc(n, sizeof *all);
+    engaged = cm_calloc(n, sizeof(struct cm_managed *));
+    if (all == NULL || engaged == NULL)
+        return cm_fail_nomem(err);
+    if (op != NULL)
+        own = *op;
+    if (own.env == NULL)
+        own.env = cfg->env;
+    cm_status rc = normalize_all(names, n, all, err);
+    if (rc != CM_OK)
+        return rc;
+    for (size_t i = 0; i < n; i++) {
+        struct cm_err why = CM_ERR_INIT;
+
+        rc = engage(cfg, all[i], false, &engaged[i], &why);
+        if (rc != CM_OK && first == CM_OK) {
+            first = rc;
+            if (err != NULL)
+                *err = why;
+        }
+    }
+    for (size_t i = 0; i < n; i++) {
+        struct cm_err why = CM_ERR_INIT;
+
+        if (engaged[i] == NULL)
+            continue;
+        rc = await(engaged[i], &own, &why);
+        if (rc != CM_OK && first == CM_OK) {
+            first = rc;
+            if (err != NULL)
+                *err = why;
+        }
+    }
+    return first;
+}
+
+cm_status cm_manage_async(struct cm_config *cfg, const char *const *names, size_t n,
+                          struct cm_err *err)
+{
+    CM_AUTO_FREE char(*all)[CM_NAME_BUF] = NULL;
+    struct cm_managed *m;
+
+    if (cfg == NULL || (names == NULL && n > 0))
+        return cm_fail(err, CM_E_INVAL, "no configuration or no names");
+    all = cm_calloc(n, sizeof *all);
+    if (all == NULL)
+        return cm_fail_nomem(err);
+    cm_status rc = normalize_all(names, n, all, err);
+    for (size_t i = 0; i < n && rc == CM_OK; i++)
+        rc = engage(cfg, all[i], true, &m, err);
+    return rc;
+}
+
+cm_status cm_name_state(struct cm_config *cfg, const char *name, struct cm_name_state *ret,
+                        struct cm_err *err)
+{
+    struct cm_name_state full = { .size = (uint32_t)sizeof full, .last = CM_ERR_INIT };
+    struct cm_cert *certs[CM_CANDIDATES_MAX];
+    char normal[CM_NAME_BUF];
+    size_t size;
+
+    if (cfg == NULL || ret == NULL)
+        return cm_fail(err, CM_E_INVAL, "no configuration, or no place for the state");
+    cm_status rc = cm_normalize_name(name, normal, err);
+    if (rc != CM_OK)
+        return rc;
+    size_t n = cm_cache_find(cfg->cache, normal, strlen(normal), certs);
+    for (size_t i = 0; i < n; i++)
+        cm_cert_unref(certs[i]);
+    cm_mutex_lock(&cfg->names->lock);
+    const struct cm_managed *m = cm_names_find_locked(cfg->names, normal);
+    if (m != NULL) {
+        full.managed = true;
+        full.served = n > 0;
+        full.busy = m->busy;
+        full.phase = (enum cm_phase)m->phase;
+        if (m->last != NULL)
+            full.last = *m->last;
+    }
+    cm_mutex_unlock(&cfg->names->lock);
+    if (!full.managed)
+        return cm_fail(err, CM_E_NOTFOUND, "'%s' is not managed", normal);
+    size = ret->size > 0 && ret->size < sizeof full ? ret->size : sizeof full;
+    full.size = (uint32_t)size;
+    memcpy(ret, &full, size);
+    return CM_OK;
+}
+
+/* ---- handshakes that found nothing ---- */
+
+/* What a hello for @name may hope for. */
+enum hope { HOPE_NONE, HOPE_LOOK_AGAIN, HOPE_WAIT, HOPE_FAILED };
+
+static enum hope hope_locked(struct cm_config *cfg, const char *name, bool looked_again,
+                             struct cm_managed **ret)
+{
+    struct cm_managed *m = cm_names_find_locked(cfg->names, name);
+
+    *ret = m;
+    if (m == NULL)
+        return HOPE_NONE;
+    if (m->busy)
+        return HOPE_WAIT;
+    if (!m->served)
+        return HOPE_FAILED;
+    return looked_again ? HOPE_WAIT : HOPE_LOOK_AGAIN; /* evicted: it must be loaded anew */
+}
+
+static cm_status refuse_failed(const char *name, struct cm_err *err)
+{
+    return cm_refuse(err, CM_E_STATE, CM_ALERT_INTERNAL,
+                     "'%s' is managed, but there is no certificate for it yet", name);
+}
+
+cm_status cm_names_wait(struct cm_config *cfg, const struct cm_hello *hello, const char *name,
+                        bool looked_again, struct cm_pending **ret_pending, struct cm_err *err)
+{
+    struct cm_names *t = cfg->names;
+    struct cm_pending *p = NULL;
+    struct cm_managed *m;
+    bool start = false;
+
+    cm_mutex_lock(&t->lock);
+    enum hope hope = hope_locked(cfg, name, looked_again, &m);
+    cm_mutex_unlock(&t->lock);
+    if (hope == HOPE_NONE)
+        return cm_refuse(err, CM_E_NOTFOUND, CM_ALERT_UNRECOGNIZED_NAME,
+                         "no certificate for '%s'", name);
+    if (hope == HOPE_LOOK_AGAIN)
+        return CM_OK;
+    if (hope == HOPE_FAILED || cfg->handshake_wait_ns <= 0)
+        return refuse_failed(name, err);
+
+    cm_status rc = cm_pending_new(cfg, hello, name, cfg->handshake_wait_ns, &p, err);
+    if (rc == CM_OK) {
+        cm_mutex_lock(&t->lock);
+        if (!m->busy && !m->served)
+            rc = refuse_failed(name, err); /* it failed while the waiter was being made */
+        else
+            rc = cm_pending_join(p, &m->waiters, err);
+        start = rc == CM_OK && !m->busy; /* evicted */
+        if (start)
+            cm_managed_wake_locked(m, true);
+        cm_mutex_unlock(&t->lock);
+    }
+    if (rc != CM_OK) {
+        cm_pending_free(p);
+        if (err != NULL)
+            err->tls_alert = CM_ALERT_INTERNAL;
+        return rc;
+    }
+    if (start) /* a failure to start answers the waiter */
+        (void)!cm_managed_start(m, NULL);
+    *ret_pending = p;
+    return cm_fail(err, CM_E_AGAIN, "the certificate of '%s' is on its way", name);
+}

@@ -1,0 +1,258 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "core_private.h"
+
+#include <stdio.h>
+#include <string.h>
+
+/* One job: a name (or several for one certificate) gets a certificate in storage.
+ *
+ *   policy, without any I/O - storage: done already? - one at a time in this process - the lease -
+ *   storage again - cm_issue() - commit - give the lease back
+ *
+ * There is no retry in here but one: when the lease was lost and storage shows that nobody else
+ * has finished. Whether and when to try again after a failure is for the caller to decide. */
+
+void cm_job_progress(struct cm_job *job, enum cm_phase phase, const struct cm_err *why)
+{
+    const struct cm_config *cfg = job->cfg;
+
+    if (job->progress != NULL)
+        job->progress(job->progress_user, phase);
+    if (cfg->on_progress != NULL)
+        cfg->on_progress(cfg->progress_user, job->subject->ident, phase, why);
+}
+
+/* Does any issuer take these names? The error is the last one's. */
+static cm_status precheck(const struct cm_job *job, struct cm_err *err)
+{
+    const struct cm_config *cfg = job->cfg;
+    cm_status rc = CM_E_INTERNAL;
+
+    for (size_t i = 0; i < cfg->n_issuers && rc != CM_OK; i++)
+        rc = cm_issuer_precheck(cfg->issuers[i], job->subject->names, job->subject->n, err);
+    return rc;
+}
+
+static bool is_due(const struct cm_job *job, const struct cm_cert *cert)
+{
+    return cm_env_wall_s(job->cfg->env) >= cm_cert_renew_at_s(cert, job->cfg);
+}
+
+/* Is there nothing (more) to do? *@old is what storage holds, NULL if nothing; *@before what it
+ * held when the job began, for a forced renewal that a peer may have done meanwhile. */
+static cm_status look(struct cm_job *job, const struct cm_op *op, const struct cm_cert *before,
+                      struct cm_cert **old, bool *ret_done, struct cm_err *err)
+{
+    struct cm_cert *cert = NULL;
+    bool obtain = job->mode == CM_JOB_OBTAIN;
+
+    *ret_done = false;
+    cm_status rc = cm_store_load(job->cfg, op, job->subject, CM_LOAD_NEWEST, &cert, err);
+    if (rc == CM_E_NOTFOUND && obtain)
+        return CM_OK;
+    if (rc != CM_OK)
+        return rc;
+    bool valid = cm_cert_is_valid_at(cert, cm_env_wall_s(job->cfg->env), CM_CERT_SKEW_S);
+    bool other = before != NULL && !cm_cert_same_leaf(before, cert) &&
+                 cert->not_before_s >= before->not_before_s;
+    if (obtain)
+        *ret_done = valid;
+    else if (job->mode == CM_JOB_RENEW)
+        *ret_done = valid && (other || !is_due(job, cert));
+    else
+        *ret_done = valid && other;
+    if (*ret_done) {
+        job->already_there = true;
+        cm_cert_unref(job->cert);
+        job->cert = cert;
+        return CM_OK;
+    }
+    cm_cert_unref(*old);
+    *old = cert;
+    return CM_OK;
+}
+
+/* With the lease in hand. CM_E_LOCK_LOST if it slipped away. */
+static cm_status run_leased(struct cm_job *job, struct cm_lease *lease,
+                            const struct cm_cert *before, struct cm_err *err)
+{
+    struct cm_op op = *job->op;
+    struct cm_cert *old = NULL;
+    bool done = false;
+
+    op.cancel = cm_lease_cancel(lease);
+    cm_status rc = look(job, &op, before, &old, &done, err);
+    if (rc == CM_OK && !done)
+        rc = cm_issue(job, &op, lease, old, err);
+    cm_cert_unref(old);
+    if (rc != CM_OK && cm_op_check(job->op, NULL) == CM_OK) {
+        struct cm_err lost = CM_ERR_INIT;
+
+        if (cm_lease_check(lease, &lost) != CM_OK) {
+            *err = lost;
+            rc = cm_wrap(err, CM_E_LOCK_LOST, "certificate for '%s'", job->subject->ident);
+        }
+    }
+    return rc;
+}
+
+static cm_status run_locked(struct cm_job *job, const struct cm_cert *before, struct cm_err *err)
+{
+    struct cm_lease_options lo = CM_LEASE_OPTIONS_INIT;
+    char name[CM_LOCK_NAME_MAX + 1];
+    struct cm_lease *lease = NULL;
+
+    cm_status rc = cm_lock_issue(job->subject->ident, name, err);
+    if (rc != CM_OK)
+        return rc;
+    lo.log = job->cfg->log;
+    cm_job_progress(job, CM_PHASE_WAITING, NULL);
+    rc = cm_lease_acquire(job->cfg->storage, job->op, name, &lo, &lease, err);
+    if (rc != CM_OK)
+        return cm_wrap(err, rc, "lock for '%s'", job->subject->ident);
+    rc = run_leased(job, lease, before, err);
+    cm_lease_release(lease);
+    return rc;
+}
+
+static cm_status lead(struct cm_job *job, const struct cm_cert *before, struct cm_err *err)
+{
+    struct cm_cert *old = NULL;
+    bool done = false;
+
+    cm_status rc = run_locked(job, before, err);
+    if (rc != CM_E_LOCK_LOST)
+        return rc;
+    /* Another took over, so it may well have finished what was begun here. */
+    cm_logf(&job->cfg->log, CM_LOG_WARN, "lock_lost", NULL, 0, "%s; looking again", err->msg);
+    rc = look(job, job->op, before, &old, &done, err);
+    cm_cert_unref(old);
+    return rc != CM_OK || done ? rc : run_locked(job, before, err);
+}
+
+/* Outcomes of the leader that say nothing about the name, only about the leader. */
+static bool is_leaders_own(cm_status rc)
+{
+    return rc == CM_E_CANCELED || rc == CM_E_TIMEOUT || rc == CM_E_NOMEM;
+}
+
+static cm_status fly(struct cm_job *job, const struct cm_cert *before, struct cm_err *err)
+{
+    static const char kinds[] = { [CM_JOB_OBTAIN] = 'o', [CM_JOB_RENEW] = 'r',
+                                  [CM_JOB_RENEW_FORCE] = 'f' };
+    CM_AUTO_FREE char *name = cm_asprintf("%c %s", kinds[job->mode], job->subject->ident);
+    struct cm_cert *old = NULL;
+    bool is_lead;
+    bool done;
+
+    if (name == NULL)
+        return cm_fail_nomem(err);
+    for (;;) {
+        cm_status rc = cm_flight_enter(job->cfg->flights, job->op, name, &is_lead, err);
+        if (is_lead && rc == CM_OK) {
+            rc = lead(job, before, err);
+            cm_flight_leave(job->cfg->flights, name, rc, err);
+            return rc;
+        }
+        if (rc == CM_OK) {
+            rc = look(job, job->op, before, &old, &done, err);
+            cm_cert_unref(old);
+            old = NULL;
+            if (rc != CM_OK || done)
+                return rc;
+        } else if (is_lead || !is_leaders_own(rc) || cm_op_check(job->op, NULL) != CM_OK) {
+            return rc;
+        }
+    }
+}
+
+static cm_status run(struct cm_job *job, struct cm_err *err)
+{
+    struct cm_cert *before = NULL;
+    bool done;
+
+    cm_status rc = precheck(job, err);
+    if (rc == CM_OK)
+        rc = look(job, job->op, NULL, &before, &done, err);
+    if (rc == CM_OK && !done)
+        rc = fly(job, before, err);
+    cm_cert_unref(before);
+    return rc;
+}
+
+cm_status cm_job_run(struct cm_job *job, struct cm_err *err)
+{
+    struct cm_op op = { NULL, 0, NULL };
+    const struct cm_op *given = job->op;
+    struct cm_err own = CM_ERR_INIT;
+    struct cm_err *e = err != NULL ? err : &own;
+
+    /* Everything below measures on the config's clock unless the caller brought one. */
+    if (given != NULL)
+        op = *given;
+    if (op.env == NULL)
+        op.env = job->cfg->env;
+    job->op = &op;
+    cm_status rc = run(job, e);
+    job->op = given;
+    if (job->progress == NULL) /* else it is told once the certificate is served, too */
+        cm_job_progress(job, rc == CM_OK ? CM_PHASE_STORED : CM_PHASE_FAILED,
+                        rc == CM_OK ? NULL : e);
+    return rc;
+}
+
+/* ------------------------------------------------------------- public calls */
+
+static void give_result(const struct cm_job *job, struct cm_obtain_result *ret)
+{
+    struct cm_obtain_result full = { .size = (uint32_t)sizeof full };
+    size_t size;
+
+    if (ret == NULL)
+        return;
+    full.already_there = job->already_there;
+    full.not_after_s = cm_cert_not_after_s(job->cert);
+    (void)snprintf(full.issuer_key, sizeof full.issuer_key, "%s", cm_cert_issuer_key(job->cert));
+    size = ret->size > 0 && ret->size < sizeof full ? ret->size : sizeof full;
+    full.size = (uint32_t)size;
+    memcpy(ret, &full, size);
+}
+
+static cm_status run_for(struct cm_config *cfg, const struct cm_op *op, struct cm_subject *s,
+                         enum cm_job_mode mode, struct cm_obtain_result *ret, struct cm_err *err)
+{
+    struct cm_job job = { .cfg = cfg, .op = op, .subject = s, .mode = mode };
+
+    cm_status rc = cm_job_run(&job, err);
+    if (rc == CM_OK)
+        give_result(&job, ret);
+    cm_cert_unref(job.cert);
+    cm_subject_free(s);
+    return rc;
+}
+
+cm_status cm_obtain(struct cm_config *cfg, const struct cm_op *op, const char *const *names,
+                    size_t n, struct cm_obtain_result *ret, struct cm_err *err)
+{
+    struct cm_subject *s = NULL;
+
+    if (cfg == NULL)
+        return cm_fail(err, CM_E_INVAL, "no configuration");
+    cm_status rc = cm_subject_new(names, n, &s, err);
+    return rc == CM_OK ? run_for(cfg, op, s, CM_JOB_OBTAIN, ret, err) : rc;
+}
+
+cm_status cm_renew(struct cm_config *cfg, const struct cm_op *op, const char *name, bool force,
+                   struct cm_obtain_result *ret, struct cm_err *err)
+{
+    struct cm_subject *s = NULL;
+    struct cm_cert *stored = NULL;
+
+    if (cfg == NULL)
+        return cm_fail(err, CM_E_INVAL, "no configuration");
+    cm_status rc = cm_store_resolve(cfg, op, name, &s, &stored, err);
+    if (rc != CM_OK)
+        return rc;
+    cm_cert_unref(stored);
+    return run_for(cfg, op, s, force ? CM_JOB_RENEW_FORCE : CM_JOB_RENEW, ret, err);
+}

@@ -1,0 +1,134 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#ifndef CM_TESTS_UNIT_CORE_KIT_H
+#define CM_TESTS_UNIT_CORE_KIT_H
+
+/* What the tests of lib/core stand on: a clock that moves when told, storage that fails when told,
+ * and a CA in the same process whose every step can be watched, held up or broken. */
+
+#include "core_private.h"
+
+#include <check.h>
+#include <stdatomic.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define START_S INT64_C(1767225600) /* 2026-01-01 */
+
+/* ---- clock ---- */
+
+/* Stands still. Waiting takes a moment of real time and none of this clock's. */
+struct kit_env {
+    struct cm_env base;
+    _Atomic int64_t elapsed_ns;
+};
+void kit_env_init(struct kit_env *e);
+void kit_pass(struct kit_env *e, int64_t ns);
+
+/* ---- storage ---- */
+
+/* Another storage with counters and faults in front of it. */
+struct kit_storage {
+    struct cm_storage base;
+    struct cm_storage *inner;
+    _Atomic unsigned loads, stores, commits, locks, lists;
+    /* Which op fails, how often (-1: for ever), with what; only keys that contain @fail_key. */
+    _Atomic int fail_loads, fail_commits, fail_locks;
+    _Atomic int fail_status;
+    const char *fail_key;
+    /* Called before each load. */
+    void (*on_load)(struct kit_storage *s, const char *key);
+    void *user;
+};
+/* memory: behind it; kit_storage_free() closes both. */
+void kit_storage_init(struct kit_storage *s, struct kit_env *e);
+void kit_storage_free(struct kit_storage *s);
+void kit_put(struct cm_storage *st, const char *key, const char *value);
+bool kit_has(struct cm_storage *st, const char *key);
+/* Value as text; caller frees. */
+char *kit_get(struct cm_storage *st, const char *key);
+/* Number of keys below @prefix. */
+size_t kit_count(struct cm_storage *st, const char *prefix);
+
+/* ---- CA and issuer ---- */
+
+enum kit_step { KIT_GO, KIT_FAIL_BEFORE, KIT_CRASH_AFTER_CHECKPOINT, KIT_FAIL_AFTER_CHECKPOINT };
+
+struct kit_issuer {
+    struct cm_issuer base;
+    struct kit_env *env;
+    char key[128];
+    char prefix[160];
+    bool no_prefix;
+    int64_t lifetime_s;
+    int64_t not_before_ahead_s;
+    const char *refuse;      /* precheck refuses names that contain this */
+    const char *wrong_name;  /* certify this instead: a CA gone wrong */
+    _Atomic int step;        /* enum kit_step */
+    cm_status fail_status;
+    _Atomic bool hold;       /* block in issue() until let go or canceled */
+    void (*on_issue)(struct kit_issuer *is); /* between checkpoint and issuance */
+    void *user;
+    const char *issuer_data;
+    /* what happened */
+    _Atomic unsigned orders, resumed, issued, revoked, prechecks, inside, most_inside;
+    uint8_t last_csr[CM_SHA256_LEN];
+    char last_resume[64];
+    char last_replaces[128];
+};
+struct cm_issuer *kit_issuer_new(struct kit_env *e, const char *key);
+struct kit_issuer *kit_issuer_of(struct cm_issuer *is);
+
+/* PEM of a chain and key for @names, valid from @from_s for @lifetime_s. */
+void kit_make_pair(enum cm_pk type, const char *const *names, size_t n, int64_t from_s,
+                   int64_t lifetime_s, struct cm_buf *chain_pem, struct cm_buf *key_pem);
+/* Put a pair (and metadata) where it belongs for @issuer_key. */
+void kit_store_pair(struct cm_storage *st, const char *issuer_key, const char *name, int64_t from_s,
+                    int64_t lifetime_s);
+
+/* ---- config ---- */
+
+struct kit {
+    struct kit_env env;
+    struct kit_storage storage;
+    struct cm_config *cfg;
+    struct kit_issuer *issuer;
+    struct cm_config_options opts;
+};
+/* Everything but the config, with opts ready to be changed. */
+void kit_init(struct kit *k);
+/* The config with one issuer "ca.test-dir" unless opts has some already. */
+void kit_start(struct kit *k);
+/* A second config beside it, on the same storage and clock. */
+struct cm_config *kit_peer(struct kit *k, struct kit_issuer **ret_issuer);
+void kit_stop(struct kit *k);
+
+void kit_hello(struct cm_hello *h, const char *sni);
+
+/* Log lines go here; returns how many so far contained @text. */
+unsigned kit_logged(const char *text);
+void kit_log_reset(void);
+
+/* Until @cond or ten seconds have passed. */
+#define kit_until(cond)                                                                            \
+    do {                                                                                           \
+        for (int kit_i = 0; kit_i < 10000 && !(cond); kit_i++)                                     \
+            kit_nap();                                                                             \
+        ck_assert_msg((cond), "still not: %s", #cond);                                             \
+    } while (0)
+void kit_nap(void); /* a millisecond of real time */
+
+int kit_run(const char *unit, const TTest *const *tests, size_t n);
+
+#define ck_ok(call)                                                                                \
+    do {                                                                                           \
+        cm_status ck_rc = (call);                                                                  \
+        ck_assert_msg(ck_rc == CM_OK, "%s: %s: %s", #call, cm_status_name(ck_rc), err.msg);        \
+    } while (0)
+#define ck_refused(call, status)                                                                   \
+    do {                                                                                           \
+        cm_status ck_rc = (call);                                                                  \
+        ck_assert_msg(ck_rc == (status), "%s: %s: %s", #call, cm_status_name(ck_rc), err.msg);     \
+    } while (0)
+
+#endif

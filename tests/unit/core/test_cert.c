@@ -1,0 +1,204 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "kit.h"
+
+static struct cm_err err;
+static const char *const names[] = { "example.com", "*.example.com" };
+
+static struct cm_cert *make(enum cm_pk type, const char *const *tags)
+{
+    CM_AUTO_BUF struct cm_buf chain = CM_BUF_INIT(CM_CHAIN_PEM_MAX);
+    CM_AUTO_BUF struct cm_buf key = CM_BUF_SECRET(CM_KEY_PEM_MAX);
+    struct cm_cert *c = NULL;
+
+    kit_make_pair(type, names, 2, START_S, 90 * 86400, &chain, &key);
+    ck_ok(cm_cert_from_pem(cm_buf_span(&chain), cm_buf_span(&key), "ca.test-dir", tags,
+                           CM_CERT_MANAGED, &c, &err));
+    return c;
+}
+
+START_TEST(certificate_says_what_is_in_it)
+{
+    const char *const tags[] = { "blue", "green", NULL };
+    struct cm_cert *c = make(CM_PK_P384, tags);
+    CM_AUTO_BUF struct cm_buf pem = CM_BUF_INIT(CM_CHAIN_PEM_MAX);
+    struct cm_key *key = NULL;
+    bool fits = false;
+
+    ck_assert_uint_eq(cm_cert_name_count(c), 2);
+    ck_assert(cm_cert_covers(c, "example.com"));
+    ck_assert(cm_cert_covers(c, "www.example.com"));
+    ck_assert(!cm_cert_covers(c, "a.b.example.com"));
+    ck_assert_ptr_null(cm_cert_name(c, 2));
+    ck_assert_int_eq(cm_cert_key_type(c), CM_KEY_P384);
+    ck_assert_str_eq(cm_cert_issuer_cn(c), "Kit CA");
+    ck_assert_str_eq(cm_cert_issuer_key(c), "ca.test-dir");
+    ck_assert(cm_cert_is_managed(c));
+    ck_assert(!cm_cert_is_challenge(c));
+    ck_assert(cm_cert_has_tag(c, "green"));
+    ck_assert(!cm_cert_has_tag(c, "gree"));
+    ck_assert_uint_gt(strlen(cm_cert_serial(c)), 8);
+    ck_assert_uint_eq(cm_cert_chain_len(c), 2);
+    ck_assert_uint_gt(cm_cert_der(c, 1).len, 100);
+    ck_assert_uint_eq(cm_cert_der(c, 2).len, 0);
+    ck_ok(cm_cert_key(c, &key, &err));
+    ck_ok(cm_key_matches_cert(key, cm_cert_der(c, 0), &fits, &err));
+    ck_assert(fits);
+    ck_ok(cm_cert_chain_pem(c, &pem, &err));
+    ck_assert_str_eq(strstr(cm_buf_str(&pem), "-----BEGIN"), cm_buf_str(&pem));
+    cm_key_unref(key);
+    cm_cert_unref(c);
+}
+END_TEST
+
+START_TEST(chain_above_the_leaf_is_shared)
+{
+    struct cm_cert *a = make(CM_PK_P256, NULL);
+    struct cm_cert *b = make(CM_PK_P256, NULL);
+
+    ck_assert_ptr_eq(cm_cert_der(a, 1).data, cm_cert_der(b, 1).data);
+    ck_assert_ptr_eq(cm_cert_issuer_key(a), cm_cert_issuer_key(b));
+    cm_cert_unref(a);
+    ck_assert_uint_gt(cm_cert_der(b, 1).len, 0);
+    cm_cert_unref(b);
+}
+END_TEST
+
+START_TEST(key_of_another_is_refused)
+{
+    CM_AUTO_BUF struct cm_buf chain = CM_BUF_INIT(CM_CHAIN_PEM_MAX);
+    CM_AUTO_BUF struct cm_buf key = CM_BUF_SECRET(CM_KEY_PEM_MAX);
+    CM_AUTO_BUF struct cm_buf other = CM_BUF_INIT(CM_CHAIN_PEM_MAX);
+    struct cm_cert *c = NULL;
+
+    kit_make_pair(CM_PK_P256, names, 2, START_S, 86400, &chain, &key);
+    cm_buf_reset(&key);
+    kit_make_pair(CM_PK_P256, names, 2, START_S, 86400, &other, &key);
+    ck_refused(cm_cert_from_pem(cm_buf_span(&chain), cm_buf_span(&key), NULL, NULL, 0, &c, &err),
+               CM_E_KEY);
+    ck_assert_ptr_null(c);
+}
+END_TEST
+
+static unsigned destroyed;
+
+static void destroy(void *serving)
+{
+    destroyed += *(unsigned *)serving;
+}
+
+START_TEST(first_serving_form_is_kept)
+{
+    struct cm_cert *c = make(CM_PK_P256, NULL);
+    unsigned one = 1;
+    unsigned ten = 10;
+
+    ck_assert_ptr_null(cm_cert_serving_get(c));
+    ck_assert_ptr_eq(cm_cert_serving_set(c, &one, destroy), &one);
+    ck_assert_ptr_eq(cm_cert_serving_set(c, &ten, destroy), &one);
+    ck_assert_ptr_eq(cm_cert_serving_get(c), &one);
+    ck_assert_ptr_eq(cm_cert_ref(c), c);
+    cm_cert_unref(c);
+    ck_assert_uint_eq(destroyed, 0);
+    cm_cert_unref(c);
+    ck_assert_uint_eq(destroyed, 1);
+}
+END_TEST
+
+START_TEST(renewal_follows_the_real_lifetime)
+{
+    const int64_t day = 86400;
+
+    /* [nb, na] has na - nb + 1 seconds */
+    ck_assert_int_eq(cm_renew_at_s(0, 90 * day - 1, 0), 60 * day);
+    ck_assert_int_eq(cm_renew_at_s(0, 10 * day - 1, 0), 10 * day - 10 * day / 3);
+    ck_assert_int_eq(cm_renew_at_s(0, 6 * day - 1, 0), 3 * day); /* below ten days: half */
+    ck_assert_int_eq(cm_renew_at_s(0, 7199, 0), 3600);
+    ck_assert_int_eq(cm_renew_at_s(0, 100 * day - 1, 0.1), 90 * day);
+    ck_assert_int_eq(cm_renew_at_s(5, 5, 0), 6);
+    ck_assert_int_eq(cm_renew_at_s(10, 5, 0), 5); /* upside down: at once */
+    ck_assert_int_gt(cm_renew_at_s(0, INT64_C(253402300799), 0), 0);
+}
+END_TEST
+
+START_TEST(validity_includes_both_ends)
+{
+    struct cm_cert *c = make(CM_PK_P256, NULL);
+    int64_t nb = cm_cert_not_before_s(c);
+    int64_t na = cm_cert_not_after_s(c);
+
+    ck_assert(!cm_cert_is_valid_at(c, nb - 1, 0));
+    ck_assert(cm_cert_is_valid_at(c, nb, 0));
+    ck_assert(cm_cert_is_valid_at(c, nb - 60, 60));
+    ck_assert(cm_cert_is_valid_at(c, na, 0));
+    ck_assert(!cm_cert_is_valid_at(c, na + 1, 3600));
+    cm_cert_unref(c);
+}
+END_TEST
+
+START_TEST(idle_certificate_is_small)
+{
+    struct cm_cert *c = make(CM_PK_P256, NULL);
+    size_t own = sizeof *c + c->key_len + strlen(cm_cert_serial(c)) + 1 + sizeof "example.com" +
+                 sizeof "*.example.com";
+
+    /* what one costs beside its DER */
+    ck_assert_uint_le(own, 280);
+    cm_cert_unref(c);
+}
+END_TEST
+
+START_TEST(key_types_have_names)
+{
+    enum cm_key_type t = CM_KEY_DEFAULT;
+
+    ck_assert_str_eq(cm_key_type_name(CM_KEY_P256), "p256");
+    ck_assert_str_eq(cm_key_type_name(CM_KEY_DEFAULT), "p256");
+    ck_assert_ptr_null(cm_key_type_name((enum cm_key_type)99));
+    ck_ok(cm_key_type_parse("rsa3072", &t, &err));
+    ck_assert_int_eq(t, CM_KEY_RSA3072);
+    ck_refused(cm_key_type_parse("dsa", &t, &err), CM_E_INVAL);
+    ck_assert_ptr_nonnull(strstr(err.msg, "ed25519"));
+    ck_assert_str_eq(cm_version(), CM_VERSION);
+}
+END_TEST
+
+START_TEST(no_allocation_failure_leaks_or_crashes)
+{
+    const char *const tags[] = { "blue", NULL };
+    CM_AUTO_BUF struct cm_buf chain = CM_BUF_INIT(CM_CHAIN_PEM_MAX);
+    CM_AUTO_BUF struct cm_buf key = CM_BUF_SECRET(CM_KEY_PEM_MAX);
+    cm_status rc = CM_E_NOMEM;
+    unsigned n = 0;
+
+    kit_make_pair(CM_PK_P256, names, 2, START_S, 86400, &chain, &key);
+    for (n = 1; rc != CM_OK && n < 1000; n++) {
+        struct cm_cache *cache = NULL;
+        struct cm_cert *c = NULL;
+
+        (void)cm_alloc_fail_at(n);
+        rc = cm_cache_new(NULL, &cache, &err);
+        if (rc == CM_OK)
+            rc = cm_cache_add_pem(cache, cm_buf_span(&chain), cm_buf_span(&key), tags, &c, &err);
+        (void)cm_alloc_fail_at(0);
+        if (rc != CM_OK)
+            ck_assert_ptr_null(c);
+        cm_cert_unref(c);
+        cm_cache_free(cache);
+    }
+    ck_assert_uint_gt(n, 20);
+    ck_assert_int_eq(rc, CM_OK);
+}
+END_TEST
+
+int main(void)
+{
+    const TTest *const tests[] = {
+        certificate_says_what_is_in_it, chain_above_the_leaf_is_shared,
+        key_of_another_is_refused,      first_serving_form_is_kept,
+        renewal_follows_the_real_lifetime, validity_includes_both_ends,
+        idle_certificate_is_small,      key_types_have_names,
+        no_allocation_failure_leaks_or_crashes,
+    };
+
+    return kit_run("cert", tests, CM_ARRAY_LEN(tests));
+}
