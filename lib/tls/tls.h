@@ -8,11 +8,11 @@
 #include "core.h"
 #include "record.h"
 
-#define CM_TLS_HELLO_MAX  (16u * 1024) /* bytes of a ClientHello handshake message's body */
-#define CM_TLS_RAW_MAX    (64u * 1024) /* the same on the wire, with record headers */
-#define CM_TLS_HS_NS      (10 * CM_NS_PER_S)
+#define CM_TLS_HELLO_MAX    (16u * 1024) /* bytes of a ClientHello handshake message's body */
+#define CM_TLS_RAW_MAX      (64u * 1024) /* the same on the wire, with record headers */
+#define CM_TLS_HS_NS        (10 * CM_NS_PER_S)
 #define CM_TLS_CHALLENGE_NS (2 * CM_NS_PER_S)
-#define CM_TLS_ALPN_MAX   8 /* GnuTLS keeps no more */
+#define CM_TLS_ALPN_MAX     8 /* GnuTLS keeps no more */
 
 /* Alerts that certmesh sends by itself (RFC 8446 6.2). */
 enum cm_tls_alert {
@@ -58,8 +58,8 @@ struct cm_tls_session {
     /* The gate. */
     enum cm_gate_phase gate;
     int fd;
-    int io_errno;      /* sticky */
-    bool alert_sent;   /* our own alert is out: whatever follows would be noise */
+    int io_errno;    /* sticky */
+    bool alert_sent; /* our own alert is out: whatever follows would be noise */
     int64_t deadline_ns;
     struct cm_buf raw; /* bytes as received, until they are replayed */
     size_t raw_used;

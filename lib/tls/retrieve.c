@@ -1,0 +1,121 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "pki_gnutls.h"
+#include "tls.h"
+
+#include <pthread.h>
+
+/* What GnuTLS asks for when it needs a certificate. It gets pointers to what belongs to the
+ * certificate (flags 0), and uses them until gnutls_deinit(): the session holds a reference until
+ * then. Nothing is made per handshake. */
+
+struct serving {
+    gnutls_privkey_t key;
+    size_t n;
+    gnutls_pcert_st pcert[];
+};
+
+static void serving_destroy(void *p)
+{
+    struct serving *sv = p;
+
+    if (sv == NULL)
+        return;
+    for (size_t i = 0; i < sv->n; i++)
+        gnutls_pcert_deinit(&sv->pcert[i]);
+    if (sv->key != NULL)
+        gnutls_privkey_deinit(sv->key);
+    free(sv);
+}
+
+static cm_status serving_make(const struct cm_cert *cert, struct serving **ret, struct cm_err *err)
+{
+    size_t n = cm_cert_chain_len(cert);
+    struct serving *sv = cm_calloc(1, sizeof *sv + n * sizeof sv->pcert[0]);
+    struct cm_key *key = NULL;
+    cm_status rc = CM_OK;
+
+    if (sv == NULL)
+        return cm_fail_nomem(err);
+    for (size_t i = 0; i < n && rc == CM_OK; i++) {
+        struct cm_span der = cm_cert_der(cert, i);
+        /* GnuTLS takes a pointer to non-const and only reads. */
+        gnutls_datum_t d = { (unsigned char *)(uintptr_t)der.data, (unsigned)der.len };
+        int grc = gnutls_pcert_import_x509_raw(&sv->pcert[i], &d, GNUTLS_X509_FMT_DER, 0);
+
+        if (grc < 0)
+            rc = cm_fail_gnutls(err, CM_E_CERT, grc, "import certificate");
+        else
+            sv->n++;
+    }
+    if (rc == CM_OK)
+        rc = cm_cert_key(cert, &key, err);
+    if (rc == CM_OK)
+        rc = cm_key_to_gnutls(key, &sv->key, err);
+    cm_key_unref(key);
+    if (rc != CM_OK) {
+        serving_destroy(sv);
+        return rc;
+    }
+    *ret = sv;
+    return CM_OK;
+}
+
+static struct serving *serving_of(struct cm_cert *cert)
+{
+    struct serving *kept = cm_cert_serving_get(cert);
+    struct serving *made = NULL;
+
+    if (kept != NULL)
+        return kept;
+    if (serving_make(cert, &made, NULL) != CM_OK)
+        return NULL;
+    kept = cm_cert_serving_set(cert, made, serving_destroy);
+    if (kept != made)
+        serving_destroy(made);
+    return kept;
+}
+
+int cm_tls_retrieve(gnutls_session_t session, const struct gnutls_cert_retr_st *info,
+                    gnutls_pcert_st **certs, unsigned int *n_certs, gnutls_ocsp_data_st **ocsp,
+                    unsigned int *n_ocsp, gnutls_privkey_t *key, unsigned int *flags)
+{
+    struct cm_tls_session *st = cm_tls_session_of(session);
+    struct serving *sv;
+
+    (void)info;
+    /* Undecided: the hook did not run, because the application has put its own in its place. */
+    if (st == NULL || st->refused || st->cert == NULL)
+        return GNUTLS_E_INSUFFICIENT_CREDENTIALS;
+    sv = serving_of(st->cert);
+    if (sv == NULL)
+        return GNUTLS_E_INTERNAL_ERROR;
+    *certs = sv->pcert;
+    *n_certs = (unsigned)sv->n;
+    /* A staple goes here, with its exptime: GnuTLS then leaves it out once it is past. */
+    *ocsp = NULL;
+    *n_ocsp = 0;
+    *key = sv->key;
+    *flags = 0;
+    return 0;
+}
+
+static gnutls_certificate_credentials_t shared_credentials;
+static pthread_once_t shared_once = PTHREAD_ONCE_INIT;
+
+static void shared_make(void)
+{
+    if (gnutls_certificate_allocate_credentials(&shared_credentials) < 0) {
+        shared_credentials = NULL;
+        return;
+    }
+    gnutls_certificate_set_retrieve_function3(shared_credentials, cm_tls_retrieve);
+}
+
+cm_status cm_tls_credentials(gnutls_certificate_credentials_t *ret, struct cm_err *err)
+{
+    (void)pthread_once(&shared_once, shared_make);
+    if (shared_credentials == NULL)
+        return cm_fail_nomem(err);
+    *ret = shared_credentials;
+    return CM_OK;
+}
