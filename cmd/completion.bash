@@ -1,0 +1,50 @@
+# SPDX-License-Identifier: Apache-2.0
+# bash completion for certmesh(1). Commands and options are asked of the command itself.
+# shellcheck shell=bash
+
+_certmesh() {
+    local word=${COMP_WORDS[COMP_CWORD]} before=${COMP_WORDS[COMP_CWORD - 1]} command='' i
+    local commands='obtain renew revoke list show serve clean account trust version help'
+
+    for ((i = 1; i < COMP_CWORD; i++)); do
+        case " $commands " in
+        *" ${COMP_WORDS[i]} "*)
+            command=${COMP_WORDS[i]}
+            break
+            ;;
+        esac
+    done
+    COMPREPLY=()
+    case $before in
+    --dir | --root)
+        mapfile -t COMPREPLY < <(compgen -d -- "$word")
+        return
+        ;;
+    --*-file | --ca-root | --account-key | --out)
+        mapfile -t COMPREPLY < <(compgen -f -- "$word")
+        return
+        ;;
+    --ca) set -- 'letsencrypt letsencrypt-staging internal https://' ;;
+    --challenge) set -- 'http-01 tls-alpn-01' ;;
+    --key-type) set -- 'p256 p384 rsa2048 rsa3072 rsa4096 ed25519' ;;
+    --reason)
+        set -- 'unspecified keyCompromise affiliationChanged superseded cessationOfOperation'
+        ;;
+    *)
+        if [ -z "$command" ]; then
+            set -- "$commands"
+        elif [[ $word == -* ]]; then
+            set -- "$(certmesh help "$command" 2>/dev/null |
+                sed -n 's/^  [ -].  *\(--[a-z-]*\).*/\1/p; s/^  -. \(--[a-z-]*\).*/\1/p' | xargs)"
+        elif [ "$command" = account ]; then
+            set -- 'show register update deactivate'
+        elif [ "$command" = help ]; then
+            set -- "$commands"
+        else
+            return
+        fi
+        ;;
+    esac
+    mapfile -t COMPREPLY < <(compgen -W "$1" -- "$word")
+}
+complete -F _certmesh certmesh

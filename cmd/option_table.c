@@ -1,0 +1,107 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "cmd.h"
+
+/* Every option once: what it is called, who takes it, where its value goes, what help says. The
+ * parser, the help texts and the hints for misspelled options are all made from this table. */
+
+#define ISSUING   (CLI_OBTAIN | CLI_RENEW | CLI_SERVE)
+#define ACME      (ISSUING | CLI_REVOKE | CLI_ACCOUNT)
+#define READING   (CLI_LIST | CLI_SHOW | CLI_CLEAN)
+#define ALL       (ACME | READING | CLI_TRUST | CLI_VERSION | CLI_HELP)
+#define STORING   (ACME | READING | CLI_TRUST)
+#define AT(field) offsetof(struct cli_opts, field)
+
+const struct cli_option cli_options[] = {
+    /* what the command does */
+    { "san", 0, CLI_OBTAIN, CLI_KIND_FLAG, AT(san), NULL,
+      "one certificate for all the names, instead of one each" },
+    { "force", 0, CLI_RENEW, CLI_KIND_FLAG, AT(force), NULL, "renew even if it is not due" },
+    { "reason", 0, CLI_REVOKE, CLI_KIND_REASON, AT(reason), "REASON",
+      "RFC 5280 reason, by name or number: unspecified (0), keyCompromise (1), "
+      "affiliationChanged (3), superseded (4), cessationOfOperation (5), ..." },
+    { "keep", 0, CLI_REVOKE, CLI_KIND_FLAG, AT(keep), NULL,
+      "leave the revoked certificate in storage" },
+    { "pem", 0, CLI_SHOW, CLI_KIND_FLAG, AT(pem), NULL, "print the certificate chain as PEM" },
+    { "dir", 0, CLI_SERVE, CLI_KIND_TEXT, AT(dir), "DIR",
+      "serve the files below DIR; default: a page about the certificate" },
+    { "redirect-port", 0, CLI_SERVE, CLI_KIND_PORT, AT(redirect_port), "PORT",
+      "port that redirects to HTTPS name; default: the TLS port" },
+    { "no-http", 0, CLI_SERVE, CLI_KIND_FLAG, AT(no_http), NULL,
+      "open no plain HTTP port: no redirect, no http-01" },
+    { "grace", 0, CLI_CLEAN, CLI_KIND_DURATION, AT(grace_s), "TIME",
+      "how long a certificate must have been expired: 14d (default), 36h, ..." },
+    { "dry-run", 0, CLI_CLEAN, CLI_KIND_FLAG, AT(dry_run), NULL,
+      "say what would go, touch nothing" },
+    { "out", 0, CLI_TRUST, CLI_KIND_TEXT, AT(out), "FILE", "write the root to FILE" },
+    { "yes", 'y', CLI_REVOKE | CLI_ACCOUNT, CLI_KIND_FLAG, AT(yes), NULL, "do not ask" },
+
+    /* where certificates are kept and who issues them */
+    { "storage", 0, STORING, CLI_KIND_TEXT, AT(storage), "URL",
+      "file:DIR or memory:; default: $CERTMESH_STORAGE, else the place CertMagic "
+      "uses: $XDG_DATA_HOME/certmagic or ~/.local/share/certmagic" },
+    { "root", 0, STORING, CLI_KIND_TEXT, AT(root), "DIR", "the same as --storage file:DIR" },
+    { "ca", 0, ACME | READING, CLI_KIND_CA, AT(ca), "CA",
+      "letsencrypt (default), letsencrypt-staging, internal, or the https URL of "
+      "an ACME directory; or $CERTMESH_CA" },
+    { "internal", 0, ACME | READING | CLI_TRUST, CLI_KIND_FLAG, AT(internal), NULL,
+      "the same as --ca internal: certmesh's own local CA, no network" },
+    { "ca-root", 0, ACME, CLI_KIND_TEXT, AT(ca_root), "FILE",
+      "trust only this PEM file for the CA's own HTTPS; or $CERTMESH_CA_ROOT" },
+    { "email", 0, ACME, CLI_KIND_TEXT, AT(email), "ADDRESS",
+      "contact of the ACME account; or $CERTMESH_EMAIL" },
+    { "agree", 0, ACME, CLI_KIND_FLAG, AT(agree), NULL,
+      "you agree to the terms of service of the CA" },
+    { "eab-kid", 0, ACME, CLI_KIND_TEXT, AT(eab_kid), "ID",
+      "key identifier of an external account binding" },
+    { "eab-key-file", 0, ACME, CLI_KIND_TEXT, AT(eab_key_file), "FILE",
+      "its base64url key; or in $CERTMESH_EAB_KEY" },
+    { "eab-alg", 0, ACME, CLI_KIND_TEXT, AT(eab_alg), "ALG", "HS256 (default), HS384 or HS512" },
+    { "account-key", 0, ACME, CLI_KIND_TEXT, AT(account_key), "FILE",
+      "PEM key of an account that exists; default: kept in storage" },
+
+    /* how to get them */
+    { "challenge", 0, ISSUING, CLI_KIND_CHALLENGE, AT(challenges), "TYPE",
+      "http-01 or tls-alpn-01; may be given several times; default: both" },
+    { "key-type", 0, ISSUING, CLI_KIND_KEY_TYPE, AT(key_type), "TYPE",
+      "p256 (default), p384, rsa2048, rsa3072, rsa4096 or ed25519" },
+    { "profile", 0, ISSUING, CLI_KIND_TEXT, AT(profile), "NAME",
+      "certificate profile of the CA, such as shortlived" },
+    { "preferred-chain", 0, ISSUING, CLI_KIND_TEXT, AT(preferred_chain), "NAME",
+      "common name of the root the chain should lead to" },
+    { "http-port", 0, ISSUING, CLI_KIND_PORT, AT(http_port), "PORT",
+      "plain port for http-01 and redirects; default: 80. The CA always asks "
+      "on port 80, so forward that port here" },
+    { "tls-port", 0, ISSUING, CLI_KIND_PORT, AT(tls_port), "PORT",
+      "port for HTTPS and tls-alpn-01; default: 443" },
+    { "listen", 0, ISSUING, CLI_KIND_TEXT, AT(listen), "HOST",
+      "open ports on this address only; default: all" },
+    { "parallel", 0, ISSUING, CLI_KIND_COUNT, AT(parallel), "N",
+      "names worked on at once; default: 10" },
+    { "timeout", 0, STORING, CLI_KIND_SECONDS, AT(timeout_s), "SECONDS",
+      "give up on a name, or on the whole of a short command, after this long; "
+      "default: 300" },
+
+    /* what is printed */
+    { "json", 0, ALL & ~(unsigned)(CLI_SERVE | CLI_TRUST | CLI_HELP), CLI_KIND_FLAG, AT(json), NULL,
+      "print results as JSON" },
+    { "quiet", 'q', STORING, CLI_KIND_FLAG, AT(quiet), NULL, "no progress, no remarks" },
+    { "verbose", 'v', STORING, CLI_KIND_FLAG, AT(verbose), NULL, "log what happens" },
+    { "log-json", 0, STORING, CLI_KIND_FLAG, AT(log_json), NULL, "log as JSON lines" },
+    { "no-color", 0, ALL, CLI_KIND_FLAG, AT(no_color), NULL, "no colors; also $NO_COLOR" },
+    { "help", 'h', ALL, CLI_KIND_FLAG, AT(help), NULL, "this text" },
+    { NULL, 0, 0, CLI_KIND_FLAG, 0, NULL, NULL },
+};
+
+const struct cli_reason cli_reasons[] = {
+    { "unspecified", 0 },
+    { "keyCompromise", 1 },
+    { "cACompromise", 2 },
+    { "affiliationChanged", 3 },
+    { "superseded", 4 },
+    { "cessationOfOperation", 5 },
+    { "certificateHold", 6 },
+    { "removeFromCRL", 8 },
+    { "privilegeWithdrawn", 9 },
+    { "aACompromise", 10 },
+    { NULL, 0 },
+};

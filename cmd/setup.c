@@ -1,0 +1,202 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "cmd.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <poll.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#define EAB_KEY_MAX 4096u
+
+bool cli_is_internal(const struct cli *c)
+{
+    return c->o.internal || (c->o.ca != NULL && strcmp(c->o.ca, "internal") == 0);
+}
+
+const char *cli_ca_url(const struct cli *c)
+{
+    if (cli_is_internal(c))
+        return NULL;
+    if (c->o.ca == NULL || strcmp(c->o.ca, "letsencrypt") == 0)
+        return CM_CA_LETSENCRYPT;
+    if (strcmp(c->o.ca, "letsencrypt-staging") == 0)
+        return CM_CA_LETSENCRYPT_STAGING;
+    return c->o.ca;
+}
+
+static cm_status read_key_file(const char *path, struct cm_buf *ret, struct cm_err *err)
+{
+    char chunk[512];
+    struct stat st;
+    cm_status rc = CM_OK;
+    int fd = open(path, O_RDONLY | O_CLOEXEC);
+
+    if (fd < 0)
+        return cm_fail_errno(err, "--eab-key-file '%s'", path);
+    if (fstat(fd, &st) == 0 && S_ISREG(st.st_mode) && (st.st_mode & (S_IRGRP | S_IROTH)) != 0)
+        cli_complain("certmesh: warning: '%s' can be read by other users; chmod 600 it", path);
+    while (rc == CM_OK) {
+        ssize_t n = read(fd, chunk, sizeof chunk);
+
+        if (n < 0 && errno == EINTR)
+            continue;
+        if (n < 0)
+            rc = cm_fail_errno(err, "read '%s'", path);
+        if (n <= 0)
+            break;
+        rc = cm_buf_append(ret, chunk, (size_t)n, err);
+        if (rc != CM_OK)
+            rc = cm_wrap(err, rc, "--eab-key-file '%s' is too long for a key", path);
+    }
+    cm_wipe(chunk, sizeof chunk);
+    (void)close(fd);
+    return rc;
+}
+
+/* The MAC key comes from a file or the environment: a command line can be read by every user of
+ * the machine. What the environment held is wiped there too. */
+static cm_status read_eab_key(const struct cli *c, struct cm_buf *ret, struct cm_err *err)
+{
+    char *value = getenv("CERTMESH_EAB_KEY");
+    cm_status rc = CM_OK;
+
+    if (c->o.eab_key_file != NULL)
+        rc = read_key_file(c->o.eab_key_file, ret, err);
+    else if (value != NULL && c->o.eab_kid != NULL)
+        rc = cm_buf_puts(ret, value, err);
+    if (value != NULL) {
+        cm_wipe(value, strlen(value));
+        (void)unsetenv("CERTMESH_EAB_KEY");
+    }
+    while (ret->len > 0 && strchr(" \t\r\n", ret->data[ret->len - 1]) != NULL)
+        ret->data[--ret->len] = '\0';
+    if (rc == CM_OK && c->o.eab_kid != NULL && ret->len == 0)
+        return cm_fail(err, CM_E_INVAL,
+                       "--eab-kid needs its key: --eab-key-file FILE or $CERTMESH_EAB_KEY");
+    return rc;
+}
+
+/* A directory as a URL: what means something in a URL is escaped. malloc()ed. */
+static char *file_url(const char *dir)
+{
+    static const char hex[] = "0123456789ABCDEF";
+    char *url = malloc(strlen(dir) * 3 + sizeof "file:");
+    char *out = url;
+
+    if (url == NULL)
+        return NULL;
+    while (dir[0] == '/' && dir[1] == '/') /* "//" would begin a host */
+        dir++;
+    while (dir[0] == '.' && dir[1] == '/' && dir[2] != '\0')
+        dir += 2;
+    for (const char *s = "file:"; *s != '\0'; s++)
+        *out++ = *s;
+    for (; *dir != '\0'; dir++) {
+        if (strchr("%?#", *dir) == NULL) {
+            *out++ = *dir;
+            continue;
+        }
+        *out++ = '%';
+        *out++ = hex[(unsigned char)*dir >> 4];
+        *out++ = hex[*dir & 15];
+    }
+    *out = '\0';
+    return url;
+}
+
+int cli_open(struct cli *c)
+{
+    struct cm_config_options o = CM_CONFIG_OPTIONS_INIT;
+    struct cm_buf eab_key = CM_BUF_SECRET(EAB_KEY_MAX);
+    struct cm_err err = CM_ERR_INIT;
+    char *url = NULL;
+    cm_status rc = read_eab_key(c, &eab_key, &err);
+
+    if (rc == CM_OK && c->o.root != NULL) {
+        url = file_url(c->o.root);
+        if (url == NULL)
+            rc = cm_fail(&err, CM_E_NOMEM, "out of memory");
+    }
+    if (rc == CM_OK) {
+        o.storage = url != NULL ? url : c->o.storage;
+        o.acme.directory_url = cli_ca_url(c);
+        o.acme.email = c->o.email;
+        o.acme.agreed = c->o.agree;
+        o.acme.ca_root_file = c->o.ca_root;
+        o.acme.eab_kid = c->o.eab_kid;
+        o.acme.eab_mac_key = eab_key.len > 0 ? cm_buf_str(&eab_key) : NULL;
+        o.acme.eab_alg = c->o.eab_alg;
+        o.acme.account_key_file = c->o.account_key;
+        o.acme.challenges = c->o.challenges;
+        if (c->o.no_http && o.acme.challenges == 0)
+            o.acme.challenges = CM_CHALLENGE_TLSALPN01;
+        o.acme.profile = c->o.profile;
+        o.acme.preferred_chain = c->o.preferred_chain;
+        o.acme.obtain_timeout_s = c->o.timeout_s;
+        o.internal = cli_is_internal(c);
+        o.key_type = c->o.key_type;
+        o.listen_host = c->o.listen;
+        o.http_port = c->o.http_port;
+        o.tls_port = c->o.tls_port;
+        o.max_parallel = c->o.parallel;
+        o.on_progress = cli_ui_progress;
+        o.log = cli_log(c);
+        rc = cm_config_new(&o, &c->cfg, &err);
+    }
+    cm_buf_free(&eab_key);
+    free(url);
+    c->op.cancel = c->cancel;
+    if (rc == CM_OK)
+        return CLI_OK;
+    int code = cli_report(c, NULL, &err);
+
+    /* a file that an option names is not there: nothing to do with what storage holds */
+    return rc == CM_E_NOTFOUND ? CLI_USAGE : code;
+}
+
+void cli_close(struct cli *c)
+{
+    cm_config_free(c->cfg);
+    c->cfg = NULL;
+}
+
+struct cm_op cli_op(const struct cli *c, int64_t default_s)
+{
+    int64_t s = c->o.timeout_s > 0 ? c->o.timeout_s : default_s;
+
+    return cm_op_within(&c->op, s < INT64_MAX / CM_NS_PER_S ? s * CM_NS_PER_S : INT64_MAX);
+}
+
+int cli_confirm(const struct cli *c, const char *fmt, ...)
+{
+    struct pollfd wait[2] = { { STDIN_FILENO, POLLIN, 0 }, { cm_cancel_fd(c->cancel), POLLIN, 0 } };
+    char question[512], text[512];
+    char answer[16] = "";
+    va_list ap;
+
+    if (c->o.yes)
+        return -1;
+    if (!isatty(STDIN_FILENO) || !isatty(STDERR_FILENO)) {
+        cli_complain("certmesh: %s: nobody to ask on a terminal; add --yes if you mean it",
+                     c->command->name);
+        return CLI_USAGE;
+    }
+    va_start(ap, fmt);
+    (void)vsnprintf(question, sizeof question, fmt, ap);
+    va_end(ap);
+    fprintf(stderr, "%s [y/N] ", cli_printable(question, text, sizeof text));
+    fflush(stderr);
+    /* Ctrl-C must end the question, not only the work after it */
+    if (poll(wait, 2, -1) > 0 && wait[1].revents != 0) {
+        fputc('\n', stderr);
+        return cli_signals_exit();
+    }
+    if (fgets(answer, sizeof answer, stdin) != NULL &&
+        (strcasecmp(answer, "y\n") == 0 || strcasecmp(answer, "yes\n") == 0))
+        return -1;
+    cli_complain("certmesh: %s: nothing was done", c->command->name);
+    return CLI_FAILED;
+}

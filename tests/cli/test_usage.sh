@@ -1,0 +1,72 @@
+#!/bin/bash
+# SPDX-License-Identifier: Apache-2.0
+# Help and wrong command lines: what people meet first.
+# shellcheck source=tests/cli/lib.sh disable=SC2154
+. "$(dirname "$0")/lib.sh"
+
+commands="obtain renew revoke list show serve clean account trust version help"
+
+run
+is "no command: exit code 2" "$rc" 2
+like "no command: the commands are listed" "$err" '^  obtain +get certificates'
+for command in $commands; do
+    run "$command" --help
+    is "$command --help: exit code 0" "$rc" 0
+    like "$command --help: says how to use it" "$out" "^Usage: certmesh $command"
+    like "$command --help: has an example" "$out" "^  certmesh $command"
+    like "$command --help: tells the exit codes" "$out" '^Exit codes:'
+    is "$command --help: no line is longer than 81 columns" "$(awk 'length > 81' <<<"$out")" ""
+    run help "$command"
+    is "help $command: exit code 0" "$rc" 0
+    run "$command" --no-such-option
+    is "$command: unknown option is exit code 2" "$rc" 2
+done
+run --help
+is "--help alone: exit code 0" "$rc" 0
+run --version
+like "--version alone" "$out" '^certmesh [0-9]+\.[0-9]+\.[0-9]+ '
+
+fails "unknown command" 2 "no command 'obtian'; did you mean obtain" cm obtian a.test
+fails "help on an unknown command" 2 "no command 'obtian'" cm help obtian
+fails "misspelled option" 2 "unknown option '--intenal'; did you mean --internal" cm obtain --intenal a.test
+fails "another command's option" 2 'does not belong to this command, but to: revoke' cm obtain --keep a.test
+fails "option without its value" 2 "'--storage' needs a value" cm list --storage
+fails "value for an option that takes none" 2 'json takes no value' cm list --json=yes
+fails "no name" 2 'which names' cm obtain --internal
+fails "two names for show" 2 'one argument too many' cm show a.test b.test
+fails "port 0" 2 'not a port' cm serve --http-port 0 a.test
+fails "port 65536" 2 'not a port' cm serve --tls-port 65536 a.test
+fails "port with text" 2 'not a port' cm serve --tls-port 80x a.test
+fails "parallel 0" 2 'not a number' cm obtain --parallel 0 a.test
+fails "key type" 2 "p256" cm obtain --key-type p257 a.test
+fails "challenge" 2 'did you mean http-01' cm obtain --challenge http01 a.test
+fails "challenge that is not there yet" 2 'DNS challenges' cm obtain --challenge dns-01 a.test
+fails "reason" 2 'did you mean superseded' cm revoke --reason superseeded a.test
+fails "reason 7 does not exist" 2 'no reason of RFC 5280' cm revoke --reason 7 a.test
+fails "grace" 2 'not a time such as' cm clean --grace 14x
+fails "timeout 0" 2 'not a number of seconds' cm list --timeout 0
+fails "CA over plain http" 2 'only talked to over https' cm obtain --ca http://ca.test/dir a.test
+fails "misspelled CA" 2 'did you mean letsencrypt' cm obtain --ca letsencrpt a.test
+fails "CA in the environment" 2 'neither letsencrypt' env CERTMESH_CA=nonsense "$certmesh" list
+fails "storage twice" 2 'the same thing twice' cm list --root a --storage file:b
+fails "internal and a CA" 2 'exclude each other' cm obtain --internal --ca letsencrypt a.test
+fails "quiet and verbose" 2 'exclude each other' cm list -q -v
+fails "unknown storage scheme" 2 'nosuch' cm list --storage nosuch://x
+fails "account word" 2 'did you mean show' cm account shwo
+fails "account of the local CA" 2 'has no accounts' cm account --internal
+fails "account update without a contact" 2 'with --email' cm account update
+fails "EAB key without its id" 2 'needs --eab-kid' cm obtain --eab-key-file /dev/null a.test
+fails "EAB id without its key" 2 'needs its key' cm obtain --root "$work/s" --eab-kid k a.test
+fails "revoke off a terminal wants --yes" 2 'add --yes' cm revoke --internal --root "$work/s" a.test
+fails "deactivate off a terminal wants --yes" 2 'add --yes' cm account deactivate --root "$work/s"
+fails "malformed name" 2 'a..b' cm obtain --internal --root "$work/s" a..b
+fails "escape sequences in arguments do not reach the terminal" 2 "'\?\[31m" cm $'\033[31m'
+
+run list -q --root "$work/s" --json
+is "options before and after" "$rc" 0
+run --root "$work/s" list
+is "options before the command" "$rc" 0
+run version --json
+is "version --json has both versions" "$(json 'd["command"] == d["library"]')" True
+
+tap_done
