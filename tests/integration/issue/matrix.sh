@@ -6,7 +6,7 @@
 
 for reject in 0 5 50; do
     for reuse in 0 100; do
-        lab_up "n$reject-r$reuse" NONCEREJECT="$reject" AUTHZREUSE="$reuse"
+        lab_up "n$reject-r$reuse" LAB_NONCEREJECT="$reject" LAB_AUTHZREUSE="$reuse"
         tag="nonce rejection $reject %, reuse $reuse %"
         export STORE="s$reject-$reuse"
         check "http-01 ($tag)" cm obtain http.a.test --challenge http-01
@@ -21,7 +21,7 @@ for reject in 0 5 50; do
     done
 done
 
-lab_up chains NONCEREJECT=0 AUTHZREUSE=0 ALTERNATE_ROOTS=2 CHAIN_LENGTH=2
+lab_up chains LAB_NONCEREJECT=0 LAB_AUTHZREUSE=0 LAB_ALTERNATE_ROOTS=2 LAB_CHAIN_LENGTH=2
 export STORE=chains
 check "several SANs in one certificate" cm obtain --san s1.a.test s2.a.test s3.a.test
 crt=$(find "$work/chains/certificates" -name '*.crt' | head -n 1)
@@ -29,10 +29,10 @@ san=$(openssl x509 -in "$crt" -noout -ext subjectAltName)
 for n in s1 s2 s3; do like "the certificate names $n" "$san" "DNS:$n.a.test"; done
 check "IP identifier" cm obtain 127.0.0.1 --challenge http-01
 check "IP: the pair is good" pair_is_good 127.0.0.1
-check "IP identifier by tls-alpn-01" env STORE=chains-ip bash -c '
-    . "'"$here"'/tests/util/tap.sh"; exec "$0" obtain 127.0.0.1 --challenge tls-alpn-01 "$@"' \
-    "$CERTMESH" --storage "file://$work/chains-ip" --ca "$ACME_DIR" --ca-root "$LAB_CA" \
-    --email ops@a.test --agree --listen 127.0.0.1 --http-port "$HTTP01_PORT" --tls-port "$TLSALPN_PORT"
+STORE=chains-ip
+check "IP identifier by tls-alpn-01" cm obtain 127.0.0.1 --challenge tls-alpn-01
+check "IP by tls-alpn-01: the pair is good" pair_is_good 127.0.0.1
+STORE=chains
 for t in p256 p384 rsa2048 rsa4096; do
     check "key type $t" cm obtain "$t.a.test" --key-type "$t"
     check "key type $t: the pair is good" pair_is_good "$t.a.test"
@@ -61,7 +61,7 @@ fails "a name the CA blocks is refused" 4 'blocked' cm obtain blocked.test
 fails "a wildcard without a DNS challenge is refused before any order" 4 'wildcard' cm obtain '*.w.test'
 is "nothing is stored for it" "$(find "$work/chains/certificates" -name '*wildcard*')" ""
 
-lab_up eab NONCEREJECT=0 EAB=true
+lab_up eab LAB_NONCEREJECT=0 LAB_EAB=true
 export STORE=eab
 printf '%s' "zWNDZM6eQGHWpSRTPal5eIUYFTu7EajVIoguysqZ9wG44nMEtx3MUAsUDkMTQ12W" >"$work/eab.key"
 chmod 600 "$work/eab.key"
@@ -69,7 +69,7 @@ fails "without the binding that the CA wants: refused, saying what to do" 4 'eab
 check "external account binding from a file" cm obtain e.a.test --eab-kid kid-1 --eab-key-file "$work/eab.key"
 check "external account binding: the pair is good" pair_is_good e.a.test
 like "the account keeps its binding" "$(cat "$work"/eab/acme/*/users/*/ops.json)" externalAccountBinding
-fails "a wrong key is refused by the CA" 4 'certmesh' env STORE=eab2 \
-    "$CERTMESH" obtain e2.a.test --storage "file://$work/eab2" --ca "$ACME_DIR" --ca-root "$LAB_CA" --agree \
-    --eab-kid kid-9 --eab-key-file "$work/eab.key" --http-port "$HTTP01_PORT" --tls-port "$TLSALPN_PORT"
+STORE=eab2
+fails "a binding that the CA does not know is refused" 4 'kid|external|binding|unauthorized' \
+    cm obtain e2.a.test --eab-kid kid-9 --eab-key-file "$work/eab.key"
 tap_done

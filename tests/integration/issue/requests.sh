@@ -3,7 +3,7 @@
 # How many requests a certificate costs: counted in the CA's own log.
 . "$(dirname "$0")/common.sh"
 
-lab_up count NONCEREJECT=0 AUTHZREUSE=0 RETRY_AFTER=0
+lab_up count LAB_NONCEREJECT=0 LAB_AUTHZREUSE=0 LAB_RETRY_AFTER=0
 export STORE=count
 
 before=$(requests)
