@@ -14,6 +14,8 @@ static const char *const type_names[ACME_CHALLENGE_TYPES] = {
     [ACME_TLSALPN01] = "tls-alpn-01",
 };
 
+#define SETTLE_RESERVE_NS (2 * CM_NS_PER_S) /* of the clean-up's time, kept for deactivating */
+
 struct presented {
     void *state;
 };
@@ -23,6 +25,7 @@ struct round {
     const struct cm_acme_signer *who;
     struct presented done[CM_ACME_IDENTS_MAX];
     size_t n_done;
+    bool accepted[CM_ACME_IDENTS_MAX]; /* by authorization: the CA was told to look */
 };
 
 static const struct cm_acme_challenge *find_challenge(const struct cm_acme_authz *z,
@@ -82,7 +85,7 @@ static cm_status answer(struct round *r, const struct cm_op *op, const struct cm
     return rc == CM_OK ? rc : cm_wrap(err, rc, "%s: %s", z->ident, type);
 }
 
-static cm_status open_authz(struct round *r, const struct cm_op *op, const char *url,
+static cm_status open_authz(struct round *r, const struct cm_op *op, const char *url, size_t i,
                             const char *type, struct cm_err *err)
 {
     struct cm_acme_authz z = { 0 };
@@ -95,6 +98,7 @@ static cm_status open_authz(struct round *r, const struct cm_op *op, const char 
     case CM_ACME_PENDING:
     case CM_ACME_PROCESSING:
         rc = answer(r, op, &z, type, err);
+        r->accepted[i] = rc == CM_OK;
         break;
     case CM_ACME_UNKNOWN:
     case CM_ACME_READY:
@@ -130,6 +134,33 @@ static void take_reason(const struct cm_acme_authz *z, struct cm_err *err)
     }
 }
 
+/* Fetch an authorization for the post-mortem. One that the CA is validating at this moment ends by
+ * itself: deactivating it in the middle helps nobody (and has wedged a CA), so give it a little. */
+static cm_status fetch_settled(struct round *r, const struct cm_op *op, const char *url,
+                               bool accepted, struct cm_acme_authz *z)
+{
+    int64_t pause_ns = 20 * CM_NS_PER_MS;
+    for (;;) {
+        cm_status rc = cm_acme_authz_get(r->ai->client, op, r->who, url, z, NULL);
+        if (rc != CM_OK || !accepted || z->status != CM_ACME_PENDING ||
+            cm_op_remaining_ns(op, INT64_MAX) < SETTLE_RESERVE_NS ||
+            cm_op_wait(op, pause_ns, NULL) != CM_OK)
+            return rc;
+        cm_acme_authz_free(z);
+        memset(z, 0, sizeof *z);
+        pause_ns *= 2;
+    }
+}
+
+static void deactivate(struct round *r, const struct cm_op *op, const char *url, const char *ident)
+{
+    if (cm_acme_authz_deactivate(r->ai->client, op, r->who, url, NULL) == CM_OK)
+        return;
+    const struct cm_log_field f[] = { { "identifier", ident } };
+    cm_logf(&r->ai->host.log, CM_LOG_WARN, "authz_left_pending", f, CM_ARRAY_LEN(f),
+            "%s: could not deactivate its authorization; it expires at the CA", ident);
+}
+
 /* After a failure: why, from the authorization that failed, and leave none pending at the CA (they
  * count against a limit). Best effort: the order has failed in any case. */
 static void post_mortem(struct round *r, const struct cm_op *op, const struct cm_acme_order *o,
@@ -138,18 +169,12 @@ static void post_mortem(struct round *r, const struct cm_op *op, const struct cm
     const struct cm_op cleanup = issuer_cleanup_op(op);
     bool reason_known = failed != CM_E_ACME;
 
-    for (size_t i = 0; i < o->n_authz; i++) {
+    for (size_t i = 0; i < o->n_authz && i < CM_ACME_IDENTS_MAX; i++) {
         struct cm_acme_authz z = { 0 };
-        if (cm_acme_authz_get(r->ai->client, &cleanup, r->who, o->authz[i], &z, NULL) != CM_OK)
+        if (fetch_settled(r, &cleanup, o->authz[i], r->accepted[i], &z) != CM_OK)
             continue;
         if (z.status == CM_ACME_PENDING) {
-            if (cm_acme_authz_deactivate(r->ai->client, &cleanup, r->who, o->authz[i], NULL) !=
-                CM_OK) {
-                const struct cm_log_field f[] = { { "identifier", z.ident } };
-                cm_logf(&r->ai->host.log, CM_LOG_WARN, "authz_left_pending", f, 1,
-                        "%s: could not deactivate its authorization; it expires at the CA",
-                        z.ident);
-            }
+            deactivate(r, &cleanup, o->authz[i], z.ident);
         } else if (z.status == CM_ACME_INVALID && !reason_known) {
             take_reason(&z, err);
             reason_known = true;
@@ -170,7 +195,7 @@ cm_status acme_validate(struct acme_issuer *ai, const struct cm_op *op,
 
     cm_status rc = CM_OK;
     for (size_t i = 0; rc == CM_OK && i < o->n_authz && i < CM_ACME_IDENTS_MAX; i++)
-        rc = open_authz(r, op, o->authz[i], type_names[type], err);
+        rc = open_authz(r, op, o->authz[i], i, type_names[type], err);
     if (rc == CM_OK)
         rc = cm_acme_order_wait(ai->client, op, who, o, true, err);
     take_back(r, op);

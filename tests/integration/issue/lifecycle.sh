@@ -41,4 +41,13 @@ check "the pair is good" pair_is_good r1.a.test
 is "and there was one order" "$(($(orders) - before))" 1
 check "deactivate the account" cm account deactivate --yes
 fails "a deactivated account is not used" 7 "no account" cm account show
+
+# One name of several cannot be validated: the reason is the CA's, and names that name. (Last: an old
+# Pebble is not itself after a failed order of several names.)
+STORE=partly
+curl -s -o /dev/null -d '{"host":"bad.a.test"}' "$CT_MGMT/set-servfail"
+fails "an order fails with its name's reason" 4 'bad\.a\.test: http-01 failed' \
+    cm obtain --san good1.a.test bad.a.test good2.a.test
+is "nothing is stored of it" "$(find "$work/partly" -name '*.crt' | wc -l)" 0
+is "no token is left" "$(find "$work/partly/acme" -path '*challenge_tokens*' -type f | wc -l)" 0
 tap_done

@@ -153,8 +153,12 @@ static cm_status do_issue(struct kit_issuer *is, const struct cm_op *op,
                        "the line to %s went dead", is->key);
     int64_t from = START_S + atomic_load(&is->env->elapsed_ns) / CM_NS_PER_S;
     from += is->not_before_ahead_s;
-    if (is->wrong_name != NULL)
-        return sign(req->csr_der, &is->wrong_name, 1, from, is->lifetime_s, &ret->chain_pem, err);
+    if (is->wrong_name != NULL) {
+        CM_AUTO_BUF struct cm_buf key = CM_BUF_SECRET(CM_KEY_PEM_MAX);
+
+        kit_make_pair(CM_PK_P256, &is->wrong_name, 1, from, is->lifetime_s, &ret->chain_pem, &key);
+        return CM_OK;
+    }
     rc = sign(req->csr_der, req->names, req->n_names, from, is->lifetime_s, &ret->chain_pem, err);
     if (rc == CM_OK && is->issuer_data != NULL)
         rc = cm_buf_puts(&ret->issuer_data, is->issuer_data, err);

@@ -414,6 +414,63 @@ START_TEST(signature_algorithm_must_be_the_same_inside_and_outside)
 }
 END_TEST
 
+static void make_spki(struct cm_buf *out, size_t e_len)
+{
+    static const uint8_t null_params[] = { 5, 0 };
+    uint8_t n[256];
+    uint8_t e[16];
+    struct cm_derw w = CM_DERW_INIT(out, &err);
+
+    memset(n, 0x81, sizeof n);
+    memset(e, 0x7f, sizeof e);
+    cm_buf_reset(out);
+    size_t seq = cm_derw_open(&w, CM_DER_SEQUENCE);
+    size_t alg = cm_derw_open(&w, CM_DER_SEQUENCE);
+    cm_derw_put(&w, CM_DER_OID, CM_SPAN_OF(cm_oid_rsa));
+    cm_derw_raw(&w, CM_SPAN_OF(null_params));
+    cm_derw_close(&w, alg);
+    size_t bits = cm_derw_open(&w, CM_DER_BIT_STRING);
+    cm_derw_byte(&w, 0);
+    size_t rsa = cm_derw_open(&w, CM_DER_SEQUENCE);
+    cm_derw_uint(&w, CM_SPAN_OF(n));
+    cm_derw_uint(&w, (struct cm_span){ e, e_len });
+    cm_derw_close(&w, rsa);
+    cm_derw_close(&w, bits);
+    cm_derw_close(&w, seq);
+    ck_assert_int_eq(w.rc, CM_OK);
+}
+
+START_TEST(rsa_exponent_of_nine_bytes_is_refused)
+{
+    struct cm_buf der = CM_BUF_INIT(1024);
+    struct cm_spki spki;
+
+    make_spki(&der, 8);
+    ck_assert_int_eq(cm_spki_parse(cm_buf_span(&der), &spki), CM_OK);
+    ck_assert_int_eq(spki.type, CM_PK_RSA2048);
+    make_spki(&der, 9);
+    ck_assert_int_eq(cm_spki_parse(cm_buf_span(&der), &spki), CM_E_PARSE);
+    cm_buf_free(&der);
+}
+END_TEST
+
+START_TEST(rsa_exponent_must_be_odd)
+{
+    static const uint8_t f4[] = { 0x02, 0x03, 0x01, 0x00, 0x01 };
+    struct mk_spec s = { .sans = "a.example", .not_after_s = 1 };
+    gnutls_x509_privkey_t rsa = mk_key(GNUTLS_PK_RSA, 2048);
+    struct mk_cert c = mk_cert(&s, rsa, &ca, ca_key);
+    struct cm_leaf *l = NULL;
+
+    uint8_t *e = memmem(c.der.data, c.der.size, f4, sizeof f4);
+    ck_assert_ptr_nonnull(e);
+    e[4] = 0; /* even */
+    ck_refused(cm_leaf_parse(mk_span(&c), &l, &err), CM_E_PARSE, "public key");
+    mk_cert_free(&c);
+    gnutls_x509_privkey_deinit(rsa);
+}
+END_TEST
+
 START_TEST(every_cut_of_a_certificate_is_refused)
 {
     struct mk_spec s = { .sans = "a.example", .not_after_s = 1, .aki_hex = "0102" };
@@ -466,6 +523,8 @@ int main(void)
         second_extension_of_a_kind_is_refused,
         serial_number_of_25_bytes_is_too_long,
         signature_algorithm_must_be_the_same_inside_and_outside,
+        rsa_exponent_of_nine_bytes_is_refused,
+        rsa_exponent_must_be_odd,
         every_cut_of_a_certificate_is_refused,
         no_allocation_failure_leaks_or_crashes,
     };
