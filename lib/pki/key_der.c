@@ -136,6 +136,8 @@ static cm_status canonical_rsa(struct cm_span whole, struct cm_buf *out, struct 
     if (bits < CM_RSA_BITS_MIN || bits > CM_RSA_BITS_MAX)
         return cm_fail(err, CM_E_KEY, "private key: RSA of %u bits; %u to %u are accepted", bits,
                        CM_RSA_BITS_MIN, CM_RSA_BITS_MAX);
+    if (v[1].len > CM_RSA_EXPONENT_LEN_MAX || (v[1].data[v[1].len - 1] & 1) == 0)
+        return cm_fail(err, CM_E_KEY, "private key: RSA exponent is even or too large");
     /* Oversized parameters cost time in every later use of the key. */
     for (size_t i = 1; i < CM_ARRAY_LEN(v); i++) {
         if (v[i].len > v[0].len)

@@ -40,6 +40,9 @@ static bool spki_parse_rsa(struct cm_span key, struct cm_spki *ret)
     if (!cm_der_take(&key, CM_DER_SEQUENCE, &seq) || key.len != 0 || !cm_der_take_uint(&seq, &n) ||
         !cm_der_take_uint(&seq, &e) || seq.len != 0)
         return false;
+    /* A hostile exponent as long as the modulus makes one verification cost a hundred. */
+    if (e.len > CM_RSA_EXPONENT_LEN_MAX || (e.data[e.len - 1] & 1) == 0)
+        return false;
     ret->rsa_bits = (unsigned)(n.len - 1) * 8;
     for (unsigned top = n.data[0]; top != 0; top >>= 1)
         ret->rsa_bits++;

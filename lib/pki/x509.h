@@ -109,6 +109,7 @@ void cm_dn_put(struct cm_derw *w, const char *cn);
 void cm_spki_keyid(const struct cm_spki *spki, uint8_t ret[CM_KEYID_LEN]);
 CM_MUST_CHECK cm_status cm_spki_parse(struct cm_span whole, struct cm_spki *ret);
 
+#define CM_RSA_EXPONENT_LEN_MAX 8 /* bytes; all in use have 1 or 3 */
 /* RSA of 2048 to 8192 bits, P-256, P-384, P-521 or Ed25519? */
 bool cm_spki_is_sound(const struct cm_spki *spki);
 #define CM_RSA_BITS_SOUND 2048u
