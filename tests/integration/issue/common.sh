@@ -35,21 +35,18 @@ trap 'exit 143' TERM INT
 
 # cm SUBCOMMAND...: the command against this lab's CA. STORE names the storage.
 cm() {
-    local more=()
+    local more=(--ca "$ACME_DIR" --ca-root "$LAB_CA" --email "${EMAIL-ops@a.test}")
     case $1 in
     obtain | renew | serve)
-        more=(--listen 127.0.0.1 --http-port "$HTTP01_PORT" --tls-port "$TLSALPN_PORT") ;;
+        more+=(--agree --listen 127.0.0.1 --http-port "$HTTP01_PORT" --tls-port "$TLSALPN_PORT") ;;
+    account) more+=(--agree) ;;
+    show | list | clean) more=() ;;
     esac
-    case $1 in
-    show | list | clean) ;;
-    *) more+=(--agree) ;;
-    esac
-    "$CERTMESH" "$@" --storage "file://$work/${STORE:-store}" --ca "$ACME_DIR" --ca-root "$LAB_CA" \
-        --email "${EMAIL-ops@a.test}" "${more[@]}"
+    "$CERTMESH" "$@" --storage "file://$work/${STORE:-store}" "${more[@]}"
 }
 
 stored() { # stored NAME SUFFIX: path of a stored file
-    find "$work/${STORE:-store}/certificates" -path "*/$1/$1.$2" | head -n 1
+    find "$work/${STORE:-store}/certificates" -path "*/$1/$1.$2" 2>/dev/null | head -n 1
 }
 
 # pair_is_good NAME: key fits the leaf, the chain verifies, the name matches.
