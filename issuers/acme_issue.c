@@ -146,18 +146,38 @@ static bool account_is_gone(cm_status rc, const struct cm_err *err)
     return rc == CM_E_ACME && err != NULL && strcmp(err->problem, type) == 0;
 }
 
-static cm_status place_order(struct run *r, const struct cm_op *op, struct cm_err *err)
+/* Which certificate the new one takes the place of, if this CA wants to know (RFC 9773 5). */
+static const char *predecessor(struct run *r, const struct cm_op *op)
 {
-    const struct cm_acme_new_order what = {
+    const struct cm_acme_directory *dir = NULL;
+    if (r->req->replaces == NULL || cm_acme_directory(r->ai->client, op, &dir, NULL) != CM_OK)
+        return NULL;
+    return dir->renewal_info == NULL ? NULL : r->req->replaces;
+}
+
+static cm_status ask_for_order(struct run *r, const struct cm_op *op, struct cm_err *err)
+{
+    struct cm_acme_new_order what = {
         .names = r->req->names,
         .n = r->req->n_names,
         .profile = r->ai->profile,
-        .replaces = r->req->replaces,
+        .replaces = predecessor(r, op),
     };
+    cm_status rc = cm_acme_order_new(r->ai->client, op, &r->who, &what, &r->order, err);
+    /* "replaces" is a courtesy. A CA that does not know that certificate (any more), or has seen
+     * it replaced, must not keep us from a new one. */
+    if (rc == CM_E_ACME && what.replaces != NULL && !account_is_gone(rc, err)) {
+        what.replaces = NULL;
+        rc = cm_acme_order_new(r->ai->client, op, &r->who, &what, &r->order, err);
+    }
+    return rc;
+}
+
+static cm_status place_order(struct run *r, const struct cm_op *op, struct cm_err *err)
+{
     struct cm_err local = CM_ERR_INIT;
 
-    progress(r, CM_PHASE_ORDERING);
-    cm_status rc = cm_acme_order_new(r->ai->client, op, &r->who, &what, &r->order, &local);
+    cm_status rc = ask_for_order(r, op, &local);
     if (account_is_gone(rc, &local)) {
         /* The CA lost its state or closed the account: register anew, once. */
         cm_logf(&r->ai->host.log, CM_LOG_WARN, "account_gone", NULL, 0,
@@ -170,7 +190,7 @@ static cm_status place_order(struct run *r, const struct cm_op *op, struct cm_er
         if (rc != CM_OK)
             return rc;
         use_identity(r, fresh);
-        rc = cm_acme_order_new(r->ai->client, op, &r->who, &what, &r->order, &local);
+        rc = ask_for_order(r, op, &local);
     }
     if (rc != CM_OK) {
         if (err != NULL)
@@ -211,6 +231,8 @@ static cm_status ready_order(struct run *r, const struct cm_op *op, struct cm_er
     for (unsigned t = 0; rc == CM_OK && t < ACME_CHALLENGE_TYPES; t++) {
         if ((r->ai->challenges & (1u << t)) == 0)
             continue;
+        if (!r->have_order && first_rc != CM_OK)
+            progress(r, CM_PHASE_ORDERING); /* the first time core has said so */
         if (!r->have_order)
             rc = place_order(r, op, err);
         if (rc != CM_OK || r->order.status != CM_ACME_PENDING)

@@ -628,7 +628,7 @@ static void *crowd_member(void *arg)
         step(cm_acme_order_wait(acme, &op, s, &o, false, &e));
         step(cm_acme_certificate_get(acme, &op, s, o.certificate, &pem, NULL, &e));
         if (rc != CM_OK)
-            printf("# %s: %s\n", name, e.msg);
+            (void)fprintf(stderr, "# %s: %s\n", name, e.msg);
         cm_acme_order_free(&o);
         cm_acme_authz_free(&z);
         cm_buf_free(&csr);
@@ -643,6 +643,7 @@ static void *crowd_member(void *arg)
 START_TEST(hundred_certificates_by_ten_threads)
 {
     struct crowd crowd = { .total = 100 };
+    unsigned failed = 0;
     pthread_t threads[10];
     uint64_t before;
     int64_t t0;
@@ -656,11 +657,12 @@ START_TEST(hundred_certificates_by_ten_threads)
     for (size_t i = 0; i < CM_ARRAY_LEN(threads); i++)
         ck_assert_int_eq(pthread_create(&threads[i], NULL, crowd_member, &crowd), 0);
     for (size_t i = 0; i < CM_ARRAY_LEN(threads); i++) {
-        void *failed = NULL;
+        void *result = NULL;
 
-        ck_assert_int_eq(pthread_join(threads[i], &failed), 0);
-        ck_assert_ptr_null(failed);
+        ck_assert_int_eq(pthread_join(threads[i], &result), 0);
+        failed += result != NULL;
     }
+    ck_assert_uint_eq(failed, 0);
     t1 = cm_env_system()->mono_ns(cm_env_system());
     printf("# 100 certificates by 10 threads: %llu requests, %lld ms\n",
            (unsigned long long)(cm_acme_request_count(acme) - before),

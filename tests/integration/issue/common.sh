@@ -5,6 +5,7 @@
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")/../../.." && pwd)
 . "$here/tests/util/tap.sh"
 : "${CERTMESH:?path of the certmesh command}"
+"$CERTMESH" version >/dev/null || { echo "Bail out! $CERTMESH does not run"; exit 1; }
 
 work=$(mktemp -d "${TMPDIR:-/tmp}/cm-issue.XXXXXX")
 labs=()
