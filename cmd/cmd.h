@@ -319,6 +319,13 @@ int cli_run_trust(struct cli *c);
 int cli_run_version(struct cli *c);
 int cli_run_help(struct cli *c);
 
+/* minder.c: beside `serve`, says which names are up, tries again, renews. Runs until c->cancel
+ * fires, and fires it itself when no name can be served. NULL when out of resources. */
+struct cli_minder;
+struct cli_minder *cli_minder_start(struct cli *c, uint16_t tls_port);
+/* Wait for its end. 0, or the exit code of the failure that made it give up. NULL is fine. */
+int cli_minder_stop(struct cli_minder *m);
+
 /* page.c: what `serve` answers without --dir */
 struct cli_site {
     struct cli *cli;

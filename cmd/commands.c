@@ -9,15 +9,15 @@
 const struct cli_command cli_commands[] = {
     { "obtain", CLI_OBTAIN, cli_run_obtain, 1, ANY, "NAME...", "get certificates into storage",
       "Gets a certificate for each NAME and stores it, unless storage already holds a\n"
-      "valid one. certmesh opens the HTTP and TLS ports itself to answer the CA, or lets\n"
-      "any process on the same storage answer that has them open.",
+      "valid one. certmesh opens the HTTP and TLS ports itself to answer the CA, or\n"
+      "lets any process on the same storage answer that has them open.",
       "  certmesh obtain --agree --email ops@example.com example.com www.example.com\n"
       "  certmesh obtain --agree --san example.com www.example.com\n"
       "  certmesh obtain --internal --root ./store app.test" },
     { "renew", CLI_RENEW, cli_run_renew, 0, ANY, "[NAME...]", "renew what is due, or --force it",
-      "Renews the stored certificate of each NAME when it is due. Without a NAME: every\n"
-      "certificate of this CA in storage. Good for a timer; a running `certmesh serve`\n"
-      "keeps serving what it has meanwhile.",
+      "Renews the stored certificate of each NAME when it is due. Without a NAME:\n"
+      "every certificate of this CA in storage. For a timer; `certmesh serve` renews\n"
+      "what it serves by itself.",
       "  certmesh renew\n"
       "  certmesh renew --force example.com" },
     { "revoke", CLI_REVOKE, cli_run_revoke, 1, ANY, "NAME...", "revoke at the CA, then remove",
@@ -32,20 +32,22 @@ const struct cli_command cli_commands[] = {
       "  certmesh list\n"
       "  certmesh list --json --storage file:/var/lib/certmesh" },
     { "show", CLI_SHOW, cli_run_show, 1, 1, "NAME", "one certificate in detail",
-      "Shows the stored certificates of NAME and where they lie in storage. The private\n"
-      "key is never printed.",
+      "Shows the stored certificates of NAME and where they lie in storage. The\n"
+      "private key is never printed.",
       "  certmesh show example.com\n"
       "  certmesh show --pem example.com > chain.pem" },
     { "serve", CLI_SERVE, cli_run_serve, 1, ANY, "NAME...", "serve HTTPS for the names",
-      "Serves HTTPS for each NAME and redirects plain HTTP to it. Certificates come from\n"
-      "storage or are obtained on the way; handshakes wait for them. Runs in the\n"
-      "foreground, tells systemd when it is ready, ends on SIGTERM or Ctrl-C.",
+      "Serves HTTPS for each NAME and redirects plain HTTP to it. Certificates come\n"
+      "from storage or are obtained on the way; handshakes wait for them. They are\n"
+      "renewed as it goes. Runs in the foreground, tells systemd when it is ready,\n"
+      "ends on SIGTERM or Ctrl-C.",
       "  certmesh serve --agree --email ops@example.com --dir /srv/www example.com\n"
       "  certmesh serve --internal --root ./store localhost\n"
       "  certmesh serve --internal --tls-port 8443 --no-http localhost" },
     { "clean", CLI_CLEAN, cli_run_clean, 0, 0, "", "remove expired things from storage",
       "Removes certificates that expired longer ago than the grace period, with their\n"
-      "keys, and what crashed processes left behind. What still serves is never touched.",
+      "keys, and what crashed processes left behind. What still serves is never\n"
+      "touched.",
       "  certmesh clean --dry-run\n"
       "  certmesh clean --grace 30d" },
     { "account", CLI_ACCOUNT, cli_run_account, 0, 1, "[show|register|update|deactivate]",
@@ -60,7 +62,8 @@ const struct cli_command cli_commands[] = {
       "      --eab-kid kid-1 --eab-key-file /etc/certmesh/eab.key" },
     { "trust", CLI_TRUST, cli_run_trust, 0, 0, "", "print the root of the local CA",
       "Prints the root certificate of certmesh's own CA in this storage (made now if\n"
-      "there is none yet) and says how to make a machine trust it. Nothing is installed.",
+      "there is none yet) and says how to make a machine trust it. Nothing is\n"
+      "installed.",
       "  certmesh trust --out certmesh-root.crt\n"
       "  curl --cacert certmesh-root.crt https://localhost/" },
     { "version", CLI_VERSION, cli_run_version, 0, 0, "", "versions", "Prints versions.",

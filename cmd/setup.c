@@ -190,7 +190,9 @@ int cli_confirm(const struct cli *c, const char *fmt, ...)
     fprintf(stderr, "%s [y/N] ", cli_printable(question, text, sizeof text));
     fflush(stderr);
     /* Ctrl-C must end the question, not only the work after it */
-    if (poll(wait, 2, -1) > 0 && wait[1].revents != 0) {
+    while (poll(wait, 2, -1) < 0 && errno == EINTR)
+        continue;
+    if (wait[1].revents != 0) {
         fputc('\n', stderr);
         return cli_signals_exit();
     }

@@ -29,6 +29,7 @@ static struct {
     bool color;
     bool quiet;
     bool log_json;
+    bool verbose;
     struct line *lines; /* NULL = no block */
     size_t n;
     size_t drawn;       /* lines on the screen now */
@@ -155,6 +156,7 @@ void cli_ui_start(const struct cli_opts *o)
     ui.color = ui.terminal && !o->no_color;
     ui.quiet = o->quiet;
     ui.log_json = o->log_json;
+    ui.verbose = o->verbose;
     /* whole lines in one write, so that they do not mix with those of other processes */
     (void)setvbuf(stderr, NULL, _IOFBF, 8192);
 }
@@ -245,6 +247,8 @@ void cli_ui_progress(void *user, const char *name, enum cm_phase phase, const st
 
     (void)user;
     (void)err; /* a failure is reported once, by whoever asked for the name */
+    if (phase == CM_PHASE_FAILED && cli_signals_exit() != 0)
+        return; /* what is cut short has not failed */
     begin();
     l = line_of_locked(name);
     if (l != NULL && !l->settled) {
@@ -308,6 +312,8 @@ static void write_log(void *user, enum cm_log_level level, const char *event, co
     const char *color = paint(colors[level <= CM_LOG_ERROR ? level : CM_LOG_ERROR]);
 
     (void)user;
+    if (cli_signals_exit() != 0 && !ui.verbose && !ui.log_json)
+        return; /* told to stop: everything that is cut short would complain now */
     begin();
     if (ui.log_json) {
         char stamp[CLI_TIME_SIZE];

@@ -46,6 +46,7 @@ fails "a CA that does not answer: exit code 6" 6 'obtain a.test: ' \
     cm obtain --agree --ca "$hole" --timeout 2 a.test
 at_most "--timeout is kept" $((SECONDS - from)) 10
 for signal in INT TERM; do
+    : >"$work/err" # or the last one's words are taken for this one's
     CERTMESH_EAB_KEY=$secret "$certmesh" obtain --agree --ca "$hole" --eab-kid k a.test b.test \
         >"$work/out" 2>"$work/err" </dev/null &
     pid=$!

@@ -15,7 +15,7 @@ for command in $commands; do
     like "$command --help: says how to use it" "$out" "^Usage: certmesh $command"
     like "$command --help: has an example" "$out" "^  certmesh $command"
     like "$command --help: tells the exit codes" "$out" '^Exit codes:'
-    is "$command --help: no line is longer than 81 columns" "$(awk 'length > 81' <<<"$out")" ""
+    is "$command --help: no line is longer than 80 columns" "$(awk 'length > 80' <<<"$out")" ""
     run help "$command"
     is "help $command: exit code 0" "$rc" 0
     run "$command" --no-such-option
