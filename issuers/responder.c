@@ -101,6 +101,9 @@ static void *accept_thread(void *arg)
             (void)poll(&p[1], 1, 50);
         errno = 0;
     }
+    /* A connection that is queued here when the socket closes is reset, even though another process
+     * listens on the port: no new ones, then answer what is there. */
+    (void)listen(r->listen_fd, 0);
     drain(r, r->listen_fd);
     return NULL;
 }
