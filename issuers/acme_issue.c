@@ -250,6 +250,9 @@ static cm_status ready_order(struct run *r, const struct cm_op *op, struct cm_er
         }
         if (!try_other_type(rc, &why) || cm_op_check(op, NULL) != CM_OK)
             break;
+        const struct cm_log_field f[] = { { "name", r->req->names[0] }, { "error", why.msg } };
+        cm_logf(&r->ai->host.log, CM_LOG_WARN, "challenge_failed", f, CM_ARRAY_LEN(f),
+                "%s; trying another challenge if there is one", why.msg);
         rc = CM_OK;
     }
     if (first_rc == CM_OK)

@@ -30,12 +30,16 @@ CM_MUST_CHECK cm_status cm_responder_new(const struct cm_issuer_host *host,
                                          enum cm_responder_kind kind, struct cm_responder **ret,
                                          struct cm_err *err);
 /* One more challenge wants answers: opens the port for the first one. CM_OK also when the port is
- * taken by somebody else: then that server is expected to answer (it shares our storage).
- * Errors: CM_E_PERM (no right to bind: the message says what to do), CM_E_IO. */
-CM_MUST_CHECK cm_status cm_responder_acquire(struct cm_responder *r, struct cm_err *err);
-/* One less: closes the port after the last one, when what had arrived is answered. */
+ * taken by somebody else: then that server is expected to answer (it shares our storage). @prefix:
+ * where the challenge's token lies. Errors: CM_E_PERM (no right to bind: the message says what to
+ * do), CM_E_IO. */
+CM_MUST_CHECK cm_status cm_responder_acquire(struct cm_responder *r, const char *prefix,
+                                             struct cm_err *err);
+/* One less, its token is gone from storage. The last one closes the port; while other processes
+ * have challenges open it lingers for them, at most two seconds, without holding up the caller. */
 void cm_responder_release(struct cm_responder *r);
-void cm_responder_free(struct cm_responder *r); /* NULL ok */
+/* All released. NULL ok. */
+void cm_responder_free(struct cm_responder *r);
 
 /* Connection handlers of the two kinds; own @fd no longer than the call, never close it. */
 void cm_responder_serve_http(const struct cm_issuer_host *host, const struct cm_op *op, int fd);

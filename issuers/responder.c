@@ -16,22 +16,37 @@
  * Several processes on one host may have challenges at the same time: SO_REUSEPORT lets each of
  * them listen, the kernel picks one per connection, and each can answer for all because the tokens
  * are in storage. A server that holds the port without SO_REUSEPORT (our own `serve`, or any
- * other) keeps it: then that one is expected to answer. */
+ * other) keeps it: then that one is expected to answer.
+ *
+ * When one of several closes, the kernel resets what is on its way to it, and the CA would take
+ * that for a failed validation. So a port lingers while storage shows tokens of others (for a
+ * bounded time), and closes when nobody can be asking. */
 
 #define RESPONDER_THREADS 8
 #define RESPONDER_QUEUE   64
+#define LINGER_NS         (2 * CM_NS_PER_S)
+#define LINGER_STEP_MS    20
+#define TOKEN_FRESH_NS    (600 * CM_NS_PER_S) /* an older one was left behind by a crash */
 
 struct cm_responder {
     const struct cm_issuer_host *host;
     enum cm_responder_kind kind;
     struct cm_cancel *stop; /* ends connections that linger at the end */
 
-    pthread_mutex_t lock;
-    unsigned active;  /* challenges that want the port; guarded by lock */
-    int listen_fd;    /* -1: closed, or somebody else has the port */
-    int wake_fd;      /* eventfd that ends the accept thread */
-    pthread_t thread; /* valid while listen_fd >= 0 */
+    pthread_mutex_t lock;  /* guards what follows; never held over storage */
+    pthread_cond_t closed; /* the accept thread has given the port up */
+    unsigned active;       /* challenges that want the port */
+    int listen_fd;         /* -1: closed, or somebody else has the port */
+    int wake_fd;           /* eventfd that makes the accept thread look */
+    bool stopping;         /* close now */
+    bool lingering;        /* close as soon as no other has a challenge open */
+    int64_t linger_until_ns;
+    bool joinable; /* the accept thread was started and not yet joined */
+    pthread_t thread;
+    char *prefix; /* where the tokens lie */
+
     struct cm_pool *pool;
+    atomic_uint serving; /* connections handed over and not yet closed */
 };
 
 struct connection {
@@ -55,6 +70,7 @@ static void serve_task(void *arg)
     else
         cm_responder_serve_tls(c->r->host, &op, c->fd);
     (void)close(c->fd);
+    (void)atomic_fetch_sub(&c->r->serving, 1);
     free(c);
 }
 
@@ -64,8 +80,10 @@ static void hand_over(struct cm_responder *r, int fd)
     if (c != NULL) {
         c->r = r;
         c->fd = fd;
+        (void)atomic_fetch_add(&r->serving, 1);
         if (cm_pool_submit(r->pool, serve_task, c, NULL) == CM_OK)
             return;
+        (void)atomic_fetch_sub(&r->serving, 1);
         free(c);
     }
     (void)close(fd);
@@ -83,28 +101,76 @@ static void drain(struct cm_responder *r, int listen_fd)
     }
 }
 
+static cm_status see_token(void *user, const struct cm_key_info *info, struct cm_err *err)
+{
+    const int64_t *now_ns = user;
+    if (!info->terminal || *now_ns - info->modified_ns > TOKEN_FRESH_NS)
+        return CM_OK;
+    return cm_fail(err, CM_E_BUSY, "'%s' is open", info->key);
+}
+
+/* Is there a challenge open on this storage? Ours are gone when this is asked. */
+static bool others_open(const struct cm_responder *r)
+{
+    const struct cm_env *env = r->host->env == NULL ? cm_env_system() : r->host->env;
+    const struct cm_op base = { env, 0, NULL };
+    const struct cm_op op = cm_op_within(&base, CM_NS_PER_S);
+    char dir[CM_STORAGE_KEY_MAX + 1];
+    int64_t now_ns = env->wall_ns(env);
+
+    int n = snprintf(dir, sizeof dir, "%s/challenge_tokens", r->prefix);
+    return n > 0 && (size_t)n < sizeof dir &&
+           cm_storage_list(r->host->storage, &op, dir, false, see_token, &now_ns, NULL) ==
+               CM_E_BUSY;
+}
+
+/* Should the accept thread end? Then the port is no longer known as open. */
+static bool is_over(struct cm_responder *r)
+{
+    const struct cm_env *env = r->host->env == NULL ? cm_env_system() : r->host->env;
+
+    cm_mutex_lock(&r->lock);
+    bool lingering = r->lingering && !r->stopping;
+    bool patience = env->mono_ns(env) < r->linger_until_ns;
+    cm_mutex_unlock(&r->lock);
+    bool wait = lingering && patience && others_open(r);
+
+    cm_mutex_lock(&r->lock);
+    bool over = r->stopping || (r->lingering && lingering && !wait);
+    if (over) {
+        r->listen_fd = -1;
+        (void)pthread_cond_broadcast(&r->closed);
+    }
+    cm_mutex_unlock(&r->lock);
+    return over;
+}
+
 static void *accept_thread(void *arg)
 {
     struct cm_responder *r = arg;
-    struct pollfd p[2] = { { r->listen_fd, POLLIN, 0 }, { r->wake_fd, POLLIN, 0 } };
+    const int listen_fd = r->listen_fd;
+    struct pollfd p[2] = { { listen_fd, POLLIN, 0 }, { r->wake_fd, POLLIN, 0 } };
+    int timeout_ms = -1;
 
     for (;;) {
-        int n = poll(p, 2, -1);
-        if (n < 0 && errno != EINTR)
+        int n = poll(p, 2, timeout_ms);
+        if (n > 0 && p[0].revents != 0) {
+            drain(r, listen_fd);
+            /* Out of descriptors: what is queued stays queued; do not spin on it. */
+            if (errno == EMFILE || errno == ENFILE)
+                (void)poll(&p[1], 1, 50);
+        }
+        if (n > 0 && p[1].revents != 0) {
+            uint64_t seen = 0;
+            (void)!read(r->wake_fd, &seen, sizeof seen);
+            timeout_ms = LINGER_STEP_MS;
+        }
+        if (timeout_ms > 0 && is_over(r))
             break;
-        if (n > 0 && p[0].revents != 0)
-            drain(r, r->listen_fd);
-        if (n > 0 && p[1].revents != 0)
-            break;
-        /* Out of descriptors: the connection stays queued; do not spin on it. */
-        if (n > 0 && (errno == EMFILE || errno == ENFILE))
-            (void)poll(&p[1], 1, 50);
-        errno = 0;
     }
-    /* A connection that is queued here when the socket closes is reset, even though another process
-     * listens on the port: no new ones, then answer what is there. */
-    (void)listen(r->listen_fd, 0);
-    drain(r, r->listen_fd);
+    (void)listen(listen_fd, 0);
+    drain(r, listen_fd);
+    (void)close(listen_fd);
     return NULL;
 }
 
@@ -158,6 +224,14 @@ out:;
     return fd;
 }
 
+/* An accept thread that has ended, or is about to, without the lock. */
+static void join_locked(struct cm_responder *r)
+{
+    if (r->joinable)
+        (void)pthread_join(r->thread, NULL);
+    r->joinable = false;
+}
+
 static cm_status start_locked(struct cm_responder *r, struct cm_err *err)
 {
     uint16_t port = port_of(r);
@@ -174,30 +248,24 @@ static cm_status start_locked(struct cm_responder *r, struct cm_err *err)
         return cm_fail_errno(err, "listen on %s port %u",
                              r->host->listen_host == NULL ? "any address" : r->host->listen_host,
                              (unsigned)port);
+    join_locked(r);
     r->listen_fd = fd;
-    r->wake_fd = eventfd(0, EFD_CLOEXEC);
-    int rc = r->wake_fd < 0 ? errno : pthread_create(&r->thread, NULL, accept_thread, r);
+    r->stopping = r->lingering = false;
+    int rc = pthread_create(&r->thread, NULL, accept_thread, r);
     if (rc != 0) {
-        if (r->wake_fd >= 0)
-            (void)close(r->wake_fd);
         (void)close(fd);
-        r->listen_fd = r->wake_fd = -1;
+        r->listen_fd = -1;
         return cm_fail(err, CM_E_IO, "start the listener for port %u: error %d", (unsigned)port,
                        rc);
     }
+    r->joinable = true;
     return CM_OK;
 }
 
-static void stop_locked(struct cm_responder *r)
+static void wake(struct cm_responder *r)
 {
     const uint64_t one = 1;
-    if (r->listen_fd < 0)
-        return;
     (void)!write(r->wake_fd, &one, sizeof one);
-    (void)pthread_join(r->thread, NULL);
-    (void)close(r->listen_fd);
-    (void)close(r->wake_fd);
-    r->listen_fd = r->wake_fd = -1;
 }
 
 cm_status cm_responder_new(const struct cm_issuer_host *host, enum cm_responder_kind kind,
@@ -208,9 +276,13 @@ cm_status cm_responder_new(const struct cm_issuer_host *host, enum cm_responder_
         return cm_fail_nomem(err);
     r->host = host;
     r->kind = kind;
-    r->listen_fd = r->wake_fd = -1;
+    r->listen_fd = -1;
+    r->wake_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
     cm_mutex_init(&r->lock);
-    cm_status rc = cm_cancel_new(NULL, &r->stop, err);
+    cm_cond_init(&r->closed);
+    cm_status rc = r->wake_fd < 0 ? cm_fail_errno(err, "make an event descriptor") : CM_OK;
+    if (rc == CM_OK)
+        rc = cm_cancel_new(NULL, &r->stop, err);
     if (rc == CM_OK)
         rc = cm_pool_new(RESPONDER_THREADS, RESPONDER_QUEUE, &r->pool, err);
     if (rc != CM_OK) {
@@ -221,35 +293,72 @@ cm_status cm_responder_new(const struct cm_issuer_host *host, enum cm_responder_
     return CM_OK;
 }
 
-cm_status cm_responder_acquire(struct cm_responder *r, struct cm_err *err)
+cm_status cm_responder_acquire(struct cm_responder *r, const char *prefix, struct cm_err *err)
 {
     cm_status rc = CM_OK;
     cm_mutex_lock(&r->lock);
-    if (r->listen_fd < 0)
+    if (r->prefix == NULL && (r->prefix = cm_strdup(prefix)) == NULL)
+        rc = cm_fail_nomem(err);
+    /* A port that is being closed is not used again: its closer waits for that. */
+    while (r->stopping && r->listen_fd >= 0)
+        (void)cm_cond_wait_ns(&r->closed, &r->lock, 50 * CM_NS_PER_MS);
+    if (rc == CM_OK && r->listen_fd < 0)
         rc = start_locked(r, err);
-    if (rc == CM_OK)
+    if (rc == CM_OK) {
         r->active++;
+        r->lingering = false;
+    }
     cm_mutex_unlock(&r->lock);
     return rc;
 }
 
 void cm_responder_release(struct cm_responder *r)
 {
+    const struct cm_env *env = r->host->env == NULL ? cm_env_system() : r->host->env;
+
     cm_mutex_lock(&r->lock);
     CM_ASSERT(r->active > 0);
-    if (--r->active == 0)
-        stop_locked(r);
+    bool last = --r->active == 0 && r->listen_fd >= 0;
     cm_mutex_unlock(&r->lock);
+    if (!last)
+        return;
+
+    bool linger = others_open(r);
+    cm_mutex_lock(&r->lock);
+    if (r->active == 0 && r->listen_fd >= 0) {
+        r->lingering = linger;
+        r->stopping = !linger;
+        r->linger_until_ns = env->mono_ns(env) + LINGER_NS;
+        wake(r);
+    }
+    bool closing = r->stopping && r->joinable;
+    pthread_t thread = r->thread;
+    if (closing)
+        r->joinable = false;
+    cm_mutex_unlock(&r->lock);
+    /* The port is free again when this returns, unless it lingers for others. */
+    if (closing)
+        (void)pthread_join(thread, NULL);
 }
 
 void cm_responder_free(struct cm_responder *r)
 {
     if (r == NULL)
         return;
-    stop_locked(r);
+    /* One that lingers ends by itself, in bounded time. */
+    join_locked(r);
+    /* Who is being answered now may be asking for another process: let it have its answer. */
+    const struct cm_op grace = { r->host->env, 0, NULL };
+    for (int i = 0; i < 100 && atomic_load(&r->serving) > 0; i++)
+        if (cm_op_wait(&grace, 10 * CM_NS_PER_MS, NULL) != CM_OK)
+            break;
     cm_cancel_fire(r->stop);
     cm_pool_stop(r->pool);
     cm_cancel_free(r->stop);
+    if (r->wake_fd >= 0)
+        (void)close(r->wake_fd);
+    free(r->prefix);
+    (void)pthread_cond_destroy(&r->closed);
     (void)pthread_mutex_destroy(&r->lock);
     free(r);
 }

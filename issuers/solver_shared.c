@@ -151,7 +151,7 @@ static cm_status shared_present(struct cm_solver *sv, const struct cm_op *op,
         rc = cm_board_put(s->host->board, ch, err);
         if (rc == CM_OK) {
             struct cm_responder *r = is_http01(ch->type) ? s->http : s->tls;
-            rc = cm_responder_acquire(r, err);
+            rc = cm_responder_acquire(r, ch->prefix, err);
             if (rc == CM_OK)
                 p->responder = r;
             else
@@ -176,13 +176,13 @@ static void shared_cleanup(struct cm_solver *sv, const struct cm_op *op, void *s
     struct presented *p = state;
     struct cm_err err = CM_ERR_INIT;
 
-    cm_responder_release(p->responder);
     cm_board_remove(s->host->board, &p->ch);
     if (cm_storage_remove(s->host->storage, op, p->key, &err) != CM_OK) {
         const struct cm_log_field f[] = { { "key", p->key }, { "error", err.msg } };
         cm_logf(&s->host->log, CM_LOG_WARN, "token_left", f, CM_ARRAY_LEN(f),
                 "could not remove challenge token %s (%s); `certmesh clean` will", p->key, err.msg);
     }
+    cm_responder_release(p->responder);
     presented_free(p);
 }
 
