@@ -9,14 +9,23 @@
 
 /* After HelloRetryRequest, and in a renegotiation, there is a second hello. It may differ in key
  * shares, never in who is meant: the decision stands (RFC 8446 4.1.2). */
-static int check_again(const struct cm_tls_session *st, struct cm_span body)
+static bool is_same(const struct cm_tls_session *st, struct cm_span body)
 {
     struct cm_hello hello;
 
-    if (cm_tls_hello_parse_body(body, &hello, NULL) != CM_OK || hello.sni_invalid ||
-        strcmp(hello.server_name, st->server_name) != 0 || hello.acme_tls != st->challenge)
-        return GNUTLS_E_RECEIVED_ILLEGAL_PARAMETER;
-    return 0;
+    return cm_tls_hello_parse_body(body, &hello, NULL) == CM_OK && !hello.sni_invalid &&
+           strcmp(hello.server_name, st->server_name) == 0 && hello.acme_tls == st->challenge;
+}
+
+/* The alert goes out here, not when the application sees the error: not every application sends
+ * one (libmicrohttpd does not). If it does as well, the gate swallows the second; behind the hook
+ * door the peer has long stopped listening. */
+static int refuse_now(struct cm_tls_session *st, int alert)
+{
+    if (!st->alert_sent)
+        (void)gnutls_alert_send(st->session, GNUTLS_AL_FATAL, (gnutls_alert_description_t)alert);
+    st->alert_sent = true;
+    return cm_tls_alert_to_gnutls(alert);
 }
 
 static int prepare(struct cm_tls_session *st)
@@ -49,9 +58,9 @@ int cm_tls_hook(gnutls_session_t session, unsigned int htype, unsigned when, uns
     body = (struct cm_span){ msg->data, msg->size };
 
     if (st->refused)
-        return cm_tls_alert_to_gnutls(st->refusal_alert);
+        return refuse_now(st, st->refusal_alert);
     if (st->hooked)
-        return check_again(st, body);
+        return is_same(st, body) ? 0 : refuse_now(st, CM_ALERT_ILLEGAL_PARAMETER);
     st->hooked = true;
     if (st->gate == CM_GATE_OFF) {
         cm_tls_decide(st, body);
@@ -62,6 +71,6 @@ int cm_tls_hook(gnutls_session_t session, unsigned int htype, unsigned when, uns
         cm_tls_refuse(st, CM_E_PARSE, CM_ALERT_UNEXPECTED_MESSAGE, NULL);
     }
     if (st->refused)
-        return cm_tls_alert_to_gnutls(st->refusal_alert);
+        return refuse_now(st, st->refusal_alert);
     return prepare(st);
 }

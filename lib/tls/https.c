@@ -145,33 +145,46 @@ static int64_t next_wait_ns(struct server *s, int64_t end_ns)
     return left;
 }
 
+static void handle_event(struct server *s, struct watch *w, bool stopping)
+{
+    switch (w->kind) {
+    case WATCH_CONN:
+        conn_run(w->conn);
+        return;
+    case WATCH_LISTENER:
+        if (!stopping)
+            accept_some(s, w);
+        return;
+    case WATCH_WAKE:
+        take_done(s);
+        return;
+    case WATCH_STOP:
+    default:
+        return;
+    }
+}
+
 static cm_status run(struct server *s, struct cm_cancel *stop, struct cm_err *err)
 {
     struct epoll_event ev[EVENTS_MAX];
     int64_t end_ns = 0; /* of the grace */
 
     for (;;) {
-        int n = epoll_wait(s->epoll, ev, EVENTS_MAX, to_ms(next_wait_ns(s, end_ns)));
+        int64_t wait_ns = next_wait_ns(s, end_ns); /* closes what is late */
+        int n;
 
+        conn_reap(s);
+        if (end_ns != 0 && (s->n_conns == 0 || wait_ns <= 0))
+            return CM_OK;
+        n = epoll_wait(s->epoll, ev, EVENTS_MAX, to_ms(wait_ns));
         if (n < 0 && errno != EINTR)
             return cm_fail_errno(err, "wait for events");
-        for (int i = 0; i < n; i++) {
-            struct watch *w = ev[i].data.ptr;
-
-            if (w->kind == WATCH_CONN)
-                conn_run(w->conn);
-            else if (w->kind == WATCH_LISTENER && end_ns == 0)
-                accept_some(s, w);
-            else if (w->kind == WATCH_WAKE)
-                take_done(s);
-        }
+        for (int i = 0; i < n; i++)
+            handle_event(s, ev[i].data.ptr, end_ns != 0);
         if (end_ns == 0 && cm_cancel_is_fired(stop)) {
             begin_stop(s, stop);
             end_ns = s->env->mono_ns(s->env) + SERVER_GRACE_NS;
         }
-        conn_reap(s);
-        if (end_ns != 0 && (s->n_conns == 0 || s->env->mono_ns(s->env) >= end_ns))
-            return CM_OK;
     }
 }
 

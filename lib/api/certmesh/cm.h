@@ -91,7 +91,8 @@ struct cm_config_options {
     struct cm_cache *cache;          /* shared by several configs, borrowed; NULL = own one */
     struct cm_acme_options acme;
     bool internal;                   /* use the local CA instead of ACME; no network at all */
-    struct cm_issuer **issuers;      /* instead of acme/internal; the config takes them over */
+    struct cm_issuer **issuers;      /* instead of acme/internal; the config takes them
+                                        over when cm_config_new() succeeds */
     size_t n_issuers;
     enum cm_key_type key_type;
     bool reuse_key;                  /* keep the key over renewals; default: a fresh one */
@@ -176,7 +177,7 @@ struct cm_obtain_result {
     char issuer_key[256];
 };
 /** Obtain into storage without loading into the cache. One name, or several as one certificate
- *  (SANs; stored under the first one's... see docs/storage-format.md). */
+ *  (SANs; stored under all its names, see docs/storage-format.md). */
 CM_API CM_MUST_CHECK cm_status cm_obtain(struct cm_config *cfg, const struct cm_op *op,
                                          const char *const *names, size_t n,
                                          struct cm_obtain_result *ret, struct cm_err *err);
@@ -284,7 +285,7 @@ CM_API size_t cm_cache_count(struct cm_cache *cache);
  */
 #define CM_HELLO_MAX_LIST 64
 struct cm_hello {
-    char server_name[256]; /* SNI as sent, "" if none */
+    char server_name[256]; /* SNI in lower case, without final dot; "" if none or invalid */
     char alpn[8][256];
     size_t n_alpn;         /* may exceed 8: then only 8 are kept */
     uint16_t suites[CM_HELLO_MAX_LIST];
@@ -409,7 +410,8 @@ CM_API CM_MUST_CHECK cm_status cm_http_reply(struct cm_http_exchange *x, int sta
                                              const char *content_type, struct cm_span body,
                                              struct cm_err *err);
 /** Serve the file at @path below the directory @root_fd (GET and HEAD; never outside, no dot
- *  files, index.html for a directory). 404 or 403 by itself. */
+ *  files, index.html for a directory). @path is a URL's: cm_http_target() will do; percent signs
+ *  are decoded, the query is left out. 404, 403 and 405 by itself. */
 CM_API CM_MUST_CHECK cm_status cm_http_reply_file(struct cm_http_exchange *x, int root_fd,
                                                   const char *path, struct cm_err *err);
 typedef void (*cm_http_handler)(void *user, struct cm_http_exchange *x);
@@ -423,7 +425,7 @@ struct cm_https_options {
     uint16_t tls_port;          /* 0 = cfg's */
     uint16_t redirect_port;     /* port put into redirects; 0 = tls_port */
     bool no_http;               /* no plain port at all */
-    unsigned threads;           /* connections served at once; 0 = 64 */
+    unsigned threads;           /* handlers running at once; 0 = 64 */
     int64_t header_timeout_ms;  /* handshake, and request head; 0 = 10000 */
     int64_t idle_timeout_ms;    /* keep-alive; 0 = 30000 */
     void (*ready)(void *user, uint16_t http_port, uint16_t tls_port); /* ports are bound */

@@ -3,92 +3,13 @@
 /* lib/acme against a real Pebble. The runner starts one with the options that a case needs and
  * selects the case by CK_RUN_CASE; where it is comes in the environment. */
 
-#include "acme.h"
-#include "scripted_http.h"
+#include "pebble.h"
 
-#include <check.h>
 #include <stdatomic.h>
 #include <stdio.h>
 #include <string.h>
 
-static struct cm_err err;
-static struct cm_acme *acme;
-
-/* A Pebble that refuses every other nonce has the client give up now and then: eleven refusals in
- * a row, one request in 2048. What a caller would do then is what these do. */
-static bool gave_up(cm_status rc)
-{
-    return rc == CM_E_ACME && cm_acme_problem_is(err.problem, "badNonce");
-}
-
-#define ck_status(call, want)                                                                      \
-    do {                                                                                           \
-        cm_status ck_rc = (call);                                                                  \
-        for (int ck_n = 0; ck_n < 3 && gave_up(ck_rc); ck_n++)                                     \
-            ck_rc = (call);                                                                        \
-        ck_assert_msg(ck_rc == (want), "%s: %s: %s", #call, cm_status_name(ck_rc), err.msg);       \
-    } while (0)
-#define ck_ok(call) ck_status(call, CM_OK)
-
-static const char *env_of(const char *name)
-{
-    const char *v = getenv(name);
-
-    ck_assert_msg(v != NULL && *v != '\0', "%s is not set: run this by run-pebble", name);
-    return v;
-}
-
-static void setup(void)
-{
-    struct cm_acme_client_options o = { .directory_url = env_of("ACME_DIR"),
-                                        .http = { .ca_file = env_of("LAB_CA") } };
-
-    memset(&err, 0, sizeof err);
-    ck_ok(cm_acme_new(&o, &acme, &err));
-}
-
-static void teardown(void)
-{
-    cm_acme_free(acme);
-    acme = NULL;
-}
-
-static struct cm_op seconds(int s)
-{
-    return cm_op_within(NULL, s * CM_NS_PER_S);
-}
-
 /* ------------------------------------------------------------------- accounts */
-
-struct who {
-    struct cm_key *key;
-    struct cm_acme_account acc;
-    struct cm_acme_signer signer;
-};
-
-static void new_account(enum cm_pk type, struct who *w)
-{
-    static const char *const contact[] = { "mailto:ops@a.test" };
-    const struct cm_acme_new_account req = { .contact = contact,
-                                             .n_contact = 1,
-                                             .tos_agreed = true };
-    struct cm_op op = seconds(30);
-    bool created = false;
-
-    memset(w, 0, sizeof *w);
-    ck_ok(cm_key_generate(type, &w->key, &err));
-    ck_ok(cm_acme_account_new(acme, &op, w->key, &req, &w->acc, &created, &err));
-    ck_assert(created);
-    ck_assert_int_eq(w->acc.status, CM_ACME_VALID);
-    w->signer.key = w->key;
-    w->signer.kid = w->acc.url;
-}
-
-static void drop(struct who *w)
-{
-    cm_acme_account_free(&w->acc);
-    cm_key_unref(w->key);
-}
 
 static void account_life(enum cm_pk type)
 {
@@ -178,80 +99,6 @@ START_TEST(unknown_account_is_accountDoesNotExist)
 END_TEST
 
 /* --------------------------------------------------------------------- orders */
-
-static void order_of(const struct who *w, const char *const *names, size_t n,
-                     struct cm_acme_order *o)
-{
-    const struct cm_acme_new_order req = { .names = names, .n = n };
-    struct cm_op op = seconds(30);
-
-    memset(o, 0, sizeof *o);
-    ck_ok(cm_acme_order_new(acme, &op, &w->signer, &req, o, &err));
-    ck_assert_ptr_nonnull(o->url);
-    ck_assert_ptr_nonnull(o->finalize);
-    ck_assert_uint_eq(o->n_authz, n);
-}
-
-/* Accept the http-01 challenge of each authorization; @serve (NULL ok) is told what to answer. */
-static void accept_all(const struct who *w, const struct cm_acme_order *o,
-                       struct scripted_http *serve)
-{
-    struct cm_op op = seconds(30);
-
-    for (size_t i = 0; i < o->n_authz; i++) {
-        struct cm_acme_authz z = { 0 };
-        const struct cm_acme_challenge *c = NULL;
-
-        ck_ok(cm_acme_authz_get(acme, &op, &w->signer, o->authz[i], &z, &err));
-        if (z.status == CM_ACME_PENDING) {
-            for (size_t k = 0; k < z.n_challenges; k++)
-                if (strcmp(z.challenges[k].type, "http-01") == 0 ||
-                    (c == NULL && strcmp(z.challenges[k].type, "dns-01") == 0))
-                    c = &z.challenges[k];
-            ck_assert_ptr_nonnull(c);
-            if (serve != NULL) {
-                struct cm_buf ka = CM_BUF_INIT(512);
-                char path[200];
-
-                ck_ok(cm_acme_key_authorization(c->token, w->key, &ka, &err));
-                (void)snprintf(path, sizeof path, "/.well-known/acme-challenge/%s", c->token);
-                sh_on(serve, "GET", path, &(struct sh_reply){ .body = cm_buf_str(&ka) });
-                (void)sh_keep(serve, (char *)ka.data);
-            }
-            ck_ok(cm_acme_challenge_accept(acme, &op, &w->signer, c->url, &err));
-        }
-        cm_acme_authz_free(&z);
-    }
-}
-
-/* From order to chain; the certificate's key in @ret_key. */
-static void issue(const struct who *w, const char *const *names, size_t n,
-                  struct scripted_http *serve, struct cm_chain *chain, struct cm_key **ret_key,
-                  char ***alternates)
-{
-    struct cm_buf csr = CM_BUF_INIT(64 * 1024);
-    struct cm_buf pem = CM_BUF_INIT(CM_CHAIN_PEM_MAX);
-    struct cm_acme_order o;
-    struct cm_op op = seconds(60);
-
-    order_of(w, names, n, &o);
-    accept_all(w, &o, serve);
-    ck_ok(cm_acme_order_wait(acme, &op, &w->signer, &o, true, &err));
-    ck_assert_int_eq(o.status, CM_ACME_READY);
-    ck_ok(cm_key_generate(CM_PK_P256, ret_key, &err));
-    ck_ok(cm_csr_make(*ret_key, names, n, false, &csr, &err));
-    ck_ok(cm_acme_order_finalize(acme, &op, &w->signer, &o, cm_buf_span(&csr), &err));
-    ck_ok(cm_acme_order_wait(acme, &op, &w->signer, &o, false, &err));
-    ck_assert_int_eq(o.status, CM_ACME_VALID);
-    ck_assert_ptr_nonnull(o.certificate);
-    ck_ok(cm_acme_certificate_get(acme, &op, &w->signer, o.certificate, &pem, alternates, &err));
-    ck_ok(cm_chain_from_pem(cm_buf_span(&pem), chain, &err));
-    ck_ok(cm_chain_accept(chain, *ret_key, names, n, true, cm_env_wall_s(cm_env_system()), 300,
-                          &err));
-    cm_acme_order_free(&o);
-    cm_buf_free(&csr);
-    cm_buf_free(&pem);
-}
 
 START_TEST(certificate_for_names_wildcard_and_ip)
 {
@@ -579,6 +426,41 @@ START_TEST(alternate_chains_are_listed_and_can_be_fetched)
 }
 END_TEST
 
+/* ---------------------------------------------------------------------- trust */
+
+static cm_status directory_with(const char *ca_file)
+{
+    const struct cm_acme_client_options o = { .directory_url = env_of("ACME_DIR"),
+                                              .http = { .ca_file = ca_file } };
+    const struct cm_acme_directory *d = NULL;
+    struct cm_op op = seconds(30);
+    struct cm_acme *a = NULL;
+    cm_status rc;
+
+    ck_ok(cm_acme_new(&o, &a, &err));
+    rc = cm_acme_directory(a, &op, &d, &err);
+    cm_acme_free(a);
+    return rc;
+}
+
+START_TEST(ca_that_the_system_does_not_trust_is_refused)
+{
+    ck_status(directory_with(env_of("LAB_CA")), CM_OK);
+    ck_status(directory_with(NULL), CM_E_TLS);
+    ck_status(directory_with(env_of("PEBBLE_ROOT")), CM_E_TLS);
+    ck_assert_msg(strstr(err.msg, "certificate") != NULL, "%s", err.msg);
+}
+END_TEST
+
+/* Run where the system does trust the lab's CA: a pinned file must replace that trust, not add to
+ * it (libcurl with GnuTLS would do the latter by itself). */
+START_TEST(pinned_ca_file_replaces_the_systems_trust)
+{
+    ck_status(directory_with(NULL), CM_OK);
+    ck_status(directory_with(env_of("PEBBLE_ROOT")), CM_E_TLS);
+}
+END_TEST
+
 /* --------------------------------------------------------------- many at a time */
 
 /* One step of crowd_member(), with the same second chance. */
@@ -708,6 +590,8 @@ int main(void)
                                  external_account_with_wrong_key_is_refused,
                                  missing_external_account_is_externalAccountRequired };
     const TTest *const alternates[] = { alternate_chains_are_listed_and_can_be_fetched };
+    const TTest *const trust[] = { ca_that_the_system_does_not_trust_is_refused };
+    const TTest *const pinning[] = { pinned_ca_file_replaces_the_systems_trust };
     Suite *s = suite_create("acme against pebble");
     SRunner *r = srunner_create(s);
     int failed;
@@ -718,6 +602,8 @@ int main(void)
     ADD(s, "real", real);
     ADD(s, "eab", eab);
     ADD(s, "alternates", alternates);
+    ADD(s, "trust", trust);
+    ADD(s, "pinning", pinning);
     srunner_run_all(r, CK_ENV);
     failed = srunner_ntests_failed(r);
     srunner_free(r);
