@@ -27,8 +27,8 @@ struct cm_acme_client_options {
                                     "https://" may be left out; NULL: same origin as the
                                     directory, or origins that the directory itself names (those
                                     must not resolve to loopback or link-local addresses) */
-    int64_t poll_first_ns;     /* 0 = 5 ms: first wait before polling, then doubling */
-    int64_t poll_cap_ns;       /* 0 = 5 s */
+    int64_t poll_first_ns;       /* 0 = 5 ms: first wait before polling, then doubling */
+    int64_t poll_cap_ns;         /* 0 = 5 s */
     struct cm_log log;
 };
 CM_MUST_CHECK cm_status cm_acme_new(const struct cm_acme_client_options *opts, struct cm_acme **ret,
@@ -40,8 +40,8 @@ void cm_acme_free(struct cm_acme *a); /* NULL ok */
 struct cm_acme_directory {
     char *new_nonce, *new_account, *new_order;
     char *revoke_cert, *key_change; /* NULL if absent, or not https */
-    char *new_authz;    /* NULL if absent */
-    char *renewal_info; /* RFC 9773; NULL if absent */
+    char *new_authz;                /* NULL if absent */
+    char *renewal_info;             /* RFC 9773; NULL if absent */
     char *terms_of_service, *website;
     bool eab_required;
     char **profiles; /* names; NULL-terminated or NULL */
@@ -87,10 +87,10 @@ struct cm_acme_new_account {
     const char *const *contact; /* "mailto:..." */
     size_t n_contact;
     bool tos_agreed;
-    bool only_existing;      /* onlyReturnExisting */
-    const char *eab_kid;     /* RFC 8555 7.3.4; NULL = none */
-    struct cm_span eab_key;  /* raw MAC key bytes */
-    enum cm_hmac eab_alg;    /* CM_HMAC_SHA256 = HS256 */
+    bool only_existing;     /* onlyReturnExisting */
+    const char *eab_kid;    /* RFC 8555 7.3.4; NULL = none */
+    struct cm_span eab_key; /* raw MAC key bytes */
+    enum cm_hmac eab_alg;   /* CM_HMAC_SHA256 = HS256 */
 };
 /* CM_E_ACME with problem accountDoesNotExist when only_existing finds none. *ret_created tells 201
  * from 200; may be NULL. */
@@ -124,21 +124,21 @@ bool cm_acme_problem_is(const char *type, const char *name);
 
 struct cm_acme_order {
     enum cm_acme_status status;
-    char *url;          /* Location of newOrder, kept over refreshes */
+    char *url; /* Location of newOrder, kept over refreshes */
     char *finalize;
-    char *certificate;  /* NULL until valid */
-    char **authz;       /* URLs */
+    char *certificate; /* NULL until valid */
+    char **authz;      /* URLs */
     size_t n_authz;
     struct cm_acme_problem error; /* type "" if none */
-    int64_t retry_after_s; /* of the last answer; 0 = none */
+    int64_t retry_after_s;        /* of the last answer; 0 = none */
 };
 void cm_acme_order_free(struct cm_acme_order *o); /* members; NULL ok */
 
 struct cm_acme_new_order {
     const char *const *names; /* normalized; dns and ip identifiers are told apart here */
     size_t n;
-    const char *profile;      /* NULL = none */
-    const char *replaces;     /* NULL = none */
+    const char *profile;  /* NULL = none */
+    const char *replaces; /* NULL = none */
 };
 /* The answer's identifiers must be those asked for: CM_E_ACME otherwise. */
 CM_MUST_CHECK cm_status cm_acme_order_new(struct cm_acme *a, const struct cm_op *op,
@@ -147,8 +147,8 @@ CM_MUST_CHECK cm_status cm_acme_order_new(struct cm_acme *a, const struct cm_op 
                                           struct cm_acme_order *ret, struct cm_err *err);
 /* Fill or refresh @o from o->url. */
 CM_MUST_CHECK cm_status cm_acme_order_get(struct cm_acme *a, const struct cm_op *op,
-                                          const struct cm_acme_signer *who,
-                                          struct cm_acme_order *o, struct cm_err *err);
+                                          const struct cm_acme_signer *who, struct cm_acme_order *o,
+                                          struct cm_err *err);
 /* Poll until the status is none of pending and processing (when @past_pending) or not processing;
  * "ready" and "valid" are CM_OK, "invalid" is CM_E_ACME with the order's error. @o as it stands is
  * judged first, without a request. Polls early, then doubles, obeys Retry-After, ends with @op.
@@ -176,7 +176,7 @@ struct cm_acme_authz {
     char *url;
     bool is_ip;
     bool wildcard;
-    char ident[CM_NAME_BUF]; /* without "*." */
+    char ident[CM_NAME_BUF];              /* without "*." */
     struct cm_acme_challenge *challenges; /* well-formed ones of known shape; others are skipped */
     size_t n_challenges;
     int64_t retry_after_s;

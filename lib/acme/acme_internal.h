@@ -9,6 +9,7 @@
 
 #include <json-c/json.h>
 #include <stdatomic.h>
+#include <sys/types.h>
 
 #define CM_ACME_JSON_MAX       (64u * 1024)
 #define CM_ACME_PROBLEM_MAX    (16u * 1024)
@@ -17,7 +18,7 @@
 #define CM_ACME_REQUEST_MAX    (256u * 1024) /* of what we send: 256 long names fit */
 #define CM_ACME_NONCE_MAX      256
 #define CM_ACME_NONCES_MAX     64
-#define CM_ACME_BAD_NONCES_MAX 10 /* retries of one request */
+#define CM_ACME_BAD_NONCES_MAX 10 /* retries of one request at once, and as many slowly */
 #define CM_ACME_TRIES_MAX      3  /* retries of one idempotent request */
 #define CM_ACME_CONTACTS_MAX   32
 #define CM_ACME_PROFILES_MAX   64
@@ -88,6 +89,7 @@ struct cm_acme {
     int64_t poll_first_ns;
     int64_t poll_cap_ns;
     struct cm_log log;
+    pid_t pid; /* of the maker; see cm_acme_free() */
     atomic_uint_fast64_t requests;
 
     pthread_mutex_t lock; /* all below; a leaf, never held over a request */

@@ -3,6 +3,7 @@
 
 #include <string.h>
 #include <strings.h>
+#include <unistd.h>
 
 #define POLL_FIRST_NS (5 * CM_NS_PER_MS)
 #define POLL_CAP_NS   (5 * CM_NS_PER_S)
@@ -89,6 +90,7 @@ cm_status cm_acme_new(const struct cm_acme_client_options *opts, struct cm_acme 
     cm_mutex_init(&a->lock);
     cm_cond_init(&a->changed);
     atomic_init(&a->requests, 0);
+    a->pid = getpid();
     rc = copy_options(a, opts, err);
     if (rc == CM_OK)
         rc = cm_http_new(&opts->http, &a->http, err);
@@ -103,6 +105,10 @@ cm_status cm_acme_new(const struct cm_acme_client_options *opts, struct cm_acme 
 void cm_acme_free(struct cm_acme *a)
 {
     if (a == NULL)
+        return;
+    /* In the child of a fork() the lock may be held, and the condition waited for, by threads that
+     * do not exist: destroying them would hang. See cm_http_free(). */
+    if (a->pid != getpid())
         return;
     cm_http_free(a->http);
     while (a->directory != NULL) {

@@ -60,7 +60,8 @@ static bool pop_locked(struct cm_acme *a, const struct cm_op *op, char *out)
 }
 
 /* RFC 8555 7.2: HEAD newNonce answers 200; some CAs say 204, which serves as well. */
-static cm_status fetch(struct cm_acme *a, const struct cm_op *op, char *out, struct cm_err *err)
+static cm_status fetch_once(struct cm_acme *a, const struct cm_op *op, char *out,
+                            struct cm_err *err)
 {
     const struct cm_acme_directory *d = NULL;
     struct cm_http_request req = { .method = "HEAD", .max_body = CM_ACME_PROBLEM_MAX };
@@ -79,6 +80,19 @@ static cm_status fetch(struct cm_acme *a, const struct cm_op *op, char *out, str
             rc = cm_fail(err, CM_E_ACME, "the CA's newNonce brings no usable nonce");
     }
     cm_http_response_free(&resp);
+    return rc;
+}
+
+static cm_status fetch(struct cm_acme *a, const struct cm_op *op, char *out, struct cm_err *err)
+{
+    cm_status rc = fetch_once(a, op, out, err);
+    bool changed = false;
+
+    if (rc != CM_OK && (err->http_status == 404 || err->http_status == 405)) {
+        cm__acme_directory_refresh(a, op, &changed);
+        if (changed)
+            rc = fetch_once(a, op, out, err);
+    }
     return rc;
 }
 

@@ -13,10 +13,10 @@
 struct cm_http;
 
 struct cm_http_options {
-    const char *ca_file;     /* PEM bundle that replaces the system's trust (CAPATH off); NULL */
-    const char *user_agent;  /* NULL = "certmesh/<version>" */
-    const char *proxy;       /* NULL = none (environment variables are not looked at) */
-    bool allow_plain_http;   /* tests only; else http:// is CM_E_POLICY */
+    const char *ca_file;        /* PEM bundle that replaces the system's trust (CAPATH off); NULL */
+    const char *user_agent;     /* NULL = "certmesh/<version>" */
+    const char *proxy;          /* NULL = none (environment variables are not looked at) */
+    bool allow_plain_http;      /* tests only; else http:// is CM_E_POLICY */
     int64_t connect_timeout_ns; /* 0 = 10 s */
     int64_t total_timeout_ns;   /* 0 = 60 s; the op's deadline may be earlier */
     struct cm_log log;
@@ -27,14 +27,14 @@ CM_MUST_CHECK cm_status cm_http_new(const struct cm_http_options *opts, struct c
 /* Cancels what runs; NULL ok. No other thread may still be in a request. */
 void cm_http_free(struct cm_http *h);
 
-#define CM_HTTP_HEADERS_MAX  (32u * 1024)
-#define CM_HTTP_LINE_MAX     (8u * 1024)
-#define CM_HTTP_LINES_MAX    100
-#define CM_HTTP_URL_MAX      2048
-#define CM_HTTP_REDIRECTS    3
+#define CM_HTTP_HEADERS_MAX (32u * 1024)
+#define CM_HTTP_LINE_MAX    (8u * 1024)
+#define CM_HTTP_LINES_MAX   100
+#define CM_HTTP_URL_MAX     2048
+#define CM_HTTP_REDIRECTS   3
 
 struct cm_http_request {
-    const char *method;       /* "GET", "HEAD", "POST" */
+    const char *method; /* "GET", "HEAD", "POST" */
     const char *url;
     const char *content_type; /* POST */
     const char *accept;       /* NULL = none */
@@ -60,8 +60,8 @@ struct cm_http_response {
  * CM_E_LIMIT (body, header line, count), CM_E_POLICY (scheme). The message names the URL.
  */
 CM_MUST_CHECK cm_status cm_http_do(struct cm_http *h, const struct cm_op *op,
-                                   const struct cm_http_request *req,
-                                   struct cm_http_response *resp, struct cm_err *err);
+                                   const struct cm_http_request *req, struct cm_http_response *resp,
+                                   struct cm_err *err);
 void cm_http_response_free(struct cm_http_response *resp);
 /* @index-th value of header @name (any case); false when there is none. Value trimmed, borrowed
  * as a span into resp->headers. */

@@ -193,19 +193,37 @@ START_TEST(lost_endpoint_has_the_directory_fetched_again_once)
 }
 END_TEST
 
-START_TEST(endpoints_that_are_not_https_are_refused_or_dropped)
+START_TEST(lost_newNonce_has_the_directory_fetched_again_too)
 {
-    struct cm_acme_directory d = { 0 };
+    const struct cm_acme_directory *d = NULL;
 
-    /* A client that allows plain http cannot show it: look at the rule itself. */
-    ca.acme->allow_plain_http = false;
+    ck_ok(get_directory(&d));
+    sh_clear(ca.sh);
+    sh_on(ca.sh, "GET", "/dir",
+          &(struct sh_reply){ .body = "{\"newNonce\":\"{BASE}/nonce-2\",\"newAccount\":"
+                                      "\"{BASE}/a\",\"newOrder\":\"{BASE}/o\",\"revokeCert\":"
+                                      "\"{BASE}/revoke\"}" });
+    sh_on(ca.sh, "HEAD", "/nonce-2", &(struct sh_reply){ 0 });
+    sh_on(ca.sh, "POST", "/revoke", &(struct sh_reply){ .status = 200 });
+    ck_status(revoke(), CM_E_ACME); /* within a minute: not asked again */
+    ck_assert_uint_eq(directories(), 1);
+    jump_by(&ca.clock, 61 * CM_NS_PER_S);
+    ck_ok(revoke());
+    ck_assert_uint_eq(directories(), 2);
+    ck_assert_uint_eq(sh_count(ca.sh, "HEAD", "/nonce-2"), 1);
+}
+END_TEST
+
+START_TEST(endpoints_that_are_not_https_are_refused)
+{
+    const struct cm_acme_directory *d = NULL;
+
+    ca.acme->allow_plain_http = false; /* the transport still is: so it is this room that says no */
     ck_assert(cm__acme_scheme_ok(ca.acme, "https://a/"));
     ck_assert(cm__acme_scheme_ok(ca.acme, "HTTPS://a/"));
     ck_assert(!cm__acme_scheme_ok(ca.acme, "http://a/"));
     ck_assert(!cm__acme_scheme_ok(ca.acme, "httpsx://a/"));
-    const struct cm_acme_directory *got = NULL;
-    ck_status(get_directory(&got), CM_E_POLICY);
-    cm__acme_directory_clear(&d);
+    ck_status(get_directory(&d), CM_E_POLICY);
 }
 END_TEST
 
@@ -505,7 +523,8 @@ int main(void)
         directory_that_is_none_is_refused,
         directory_size_cap_is_exact,
         lost_endpoint_has_the_directory_fetched_again_once,
-        endpoints_that_are_not_https_are_refused_or_dropped,
+        lost_newNonce_has_the_directory_fetched_again_too,
+        endpoints_that_are_not_https_are_refused,
         redirected_directory_is_followed,
         new_account_tells_created_from_found,
         new_account_without_usable_location_is_refused,
