@@ -151,8 +151,11 @@ cm_status fst_guard_write(struct fst_guard *g, const char *safe, struct cm_err *
 void fst_guard_peek(struct file_storage *fs, const char *safe, struct fst_guard_record *ret);
 /* "Now" on the clock that stamps files here, be it ours or a server's. */
 int64_t fst_guard_file_now_ns(const struct fst_guard *g);
+/* Remove guards that were not entered for a month. */
+void fst_guard_sweep(struct file_storage *fs);
 /* Try an OFD write lock on @fd: 0 = got it, EAGAIN = another has it, else errno. */
 int fst_ofd_try(int fd);
+void fst_ofd_release(int fd);
 /* Does anybody hold an OFD lock on the file behind @fd? */
 bool fst_ofd_is_held(int fd);
 

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "file.h"
 
+#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <stdio.h>
@@ -22,6 +23,7 @@
 #define PAUSE_NS     (2 * CM_NS_PER_MS)
 #define OPEN_TRIES   8
 #define RECORD_BYTES 176
+#define OLD_NS       (30 * 24 * 3600 * CM_NS_PER_S)
 
 /* ---------------------------------------------------------------- OFD lock */
 
@@ -32,6 +34,15 @@ int fst_ofd_try(int fd)
     if (fcntl(fd, F_OFD_SETLK, &fl) == 0)
         return 0;
     return errno == EACCES ? EAGAIN : errno;
+}
+
+/* A process forked meanwhile has the same open file, and closing ours would leave the lock to it.
+ */
+void fst_ofd_release(int fd)
+{
+    struct flock fl = { .l_type = F_UNLCK, .l_whence = SEEK_SET };
+
+    (void)fcntl(fd, F_OFD_SETLK, &fl);
 }
 
 bool fst_ofd_is_held(int fd)
@@ -231,8 +242,10 @@ cm_status fst_guard_enter(struct file_storage *fs, const struct cm_op *op, const
         }
         if (e != 0)
             warn_no_ofd(fs, e);
-        if (!is_current(dir, file, fd))
+        if (!is_current(dir, file, fd)) {
+            fst_ofd_release(fd);
             continue;
+        }
         memset(ret, 0, sizeof *ret);
         if (!record_read(fd, &ret->rec)) {
             memset(&ret->rec, 0, sizeof ret->rec);
@@ -247,8 +260,10 @@ cm_status fst_guard_enter(struct file_storage *fs, const struct cm_op *op, const
 
 void fst_guard_leave(struct fst_guard *g)
 {
-    if (g->fd >= 0)
-        (void)close(g->fd); /* ends the OFD lock */
+    if (g->fd >= 0) {
+        fst_ofd_release(g->fd);
+        (void)close(g->fd);
+    }
     g->fd = -1;
 }
 
@@ -274,4 +289,43 @@ int64_t fst_guard_file_now_ns(const struct fst_guard *g)
     if (futimens(g->fd, NULL) != 0 || fstat(g->fd, &st) != 0)
         return INT64_MIN; /* then nothing looks old */
     return fst_ns(st.st_mtim);
+}
+
+/* Some lock names are used once (those of renewal information), so guards would pile up for ever.
+ * One that nobody has entered for a month goes, unless it is held or its lock exists. Who opens it
+ * at this moment notices (is_current), and the next count starts far above. */
+void fst_guard_sweep(struct file_storage *fs)
+{
+    CM_AUTO_CLOSE int dir = -1;
+    struct stat now;
+    const struct dirent *e;
+    DIR *d;
+
+    if (fst_open_dir(fs, FST_GUARD_DIR, strlen(FST_GUARD_DIR), false, &dir, NULL) != CM_OK ||
+        futimens(dir, NULL) != 0 || fstat(dir, &now) != 0)
+        return;
+    d = fdopendir(dir);
+    if (d == NULL)
+        return;
+    dir = -1; /* d owns it */
+    while ((e = readdir(d)) != NULL) {
+        char lock[sizeof FST_LOCK_DIR + sizeof e->d_name + 8];
+        const char *dot = strrchr(e->d_name, '.');
+        struct stat st;
+
+        if (dot == NULL || strcmp(dot, ".guard") != 0 ||
+            fstatat(dirfd(d), e->d_name, &st, AT_SYMLINK_NOFOLLOW) != 0 || !S_ISREG(st.st_mode) ||
+            fst_ns(now.st_mtim) - fst_ns(st.st_mtim) < OLD_NS)
+            continue;
+        (void)snprintf(lock, sizeof lock, FST_LOCK_DIR "/%.*s.lock", (int)(dot - e->d_name),
+                       e->d_name);
+        CM_AUTO_CLOSE int fd = openat(dirfd(d), e->d_name, O_RDWR | O_NOFOLLOW | O_CLOEXEC);
+        if (fd >= 0 && fst_ofd_try(fd) == 0) {
+            if (fstatat(fs->root, lock, &st, AT_SYMLINK_NOFOLLOW) != 0 && errno == ENOENT &&
+                is_current(dirfd(d), e->d_name, fd))
+                (void)fst_sys_unlink(dirfd(d), e->d_name, 0);
+            fst_ofd_release(fd);
+        }
+    }
+    (void)closedir(d);
 }

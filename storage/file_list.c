@@ -75,12 +75,12 @@ static cm_status names_read(int dir, const char *key, struct names *ret, struct 
     cm_status rc = CM_OK;
 
     if (d == NULL)
-        return cm_fail_errno(err, "read storage directory '%s'", key);
+        return errno == ENOENT ? CM_OK : cm_fail_errno(err, "read storage directory '%s'", key);
     while (rc == CM_OK) {
         errno = 0;
         e = readdir(d);
         if (e == NULL) {
-            if (errno != 0)
+            if (errno != 0 && errno != ENOENT) /* removed meanwhile: then it is empty */
                 rc = cm_fail_errno(err, "read storage directory '%s'", key);
             break;
         }
@@ -127,7 +127,7 @@ static cm_status has_value(int dir, const char *key, unsigned depth, bool *ret, 
     cm_status rc = CM_OK;
 
     if (d == NULL)
-        return cm_fail_errno(err, "read storage directory '%s'", key);
+        return errno == ENOENT ? CM_OK : cm_fail_errno(err, "read storage directory '%s'", key);
     while (rc == CM_OK && !*ret) {
         char sub[CM_STORAGE_KEY_MAX + 1];
         struct stat st;
@@ -253,6 +253,8 @@ static cm_status empty_dir(const struct cm_op *op, int dir, const char *key, uns
         if (fst_sys_unlink(dir, name, 0) == 0 || errno == ENOENT)
             continue;
         fd = errno == EISDIR ? open_sub(dir, name) : -1;
+        if (fd < 0 && errno == ENOENT)
+            continue;
         if (fd < 0) {
             rc = cm_fail_errno(err, "remove '%s'", sub);
             break;
@@ -285,6 +287,8 @@ cm_status file_remove(struct cm_storage *st, const struct cm_op *op, const char 
         if (errno == ENOENT)
             return CM_OK;
         sub = errno == EISDIR ? open_sub(dir, leaf) : -1;
+        if (sub < 0 && errno == ENOENT)
+            return CM_OK;
         if (sub < 0)
             return cm_fail_errno(err, "remove '%s/%s'", fs->path, key);
         rc = empty_dir(op, sub, key, 0, err);

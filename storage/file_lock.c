@@ -70,6 +70,8 @@ static void hold_free(struct fst_hold *hold)
 {
     if (hold == NULL)
         return;
+    if (hold->fd >= 0 && hold->pid == getpid())
+        fst_ofd_release(hold->fd); /* a forked child must not: it would be the parent's */
     if (hold->fd >= 0)
         (void)close(hold->fd);
     free(hold);

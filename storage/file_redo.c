@@ -216,8 +216,10 @@ void fst_redo_discard(struct file_storage *fs, struct fst_redo *r)
 
 void fst_redo_done(struct fst_redo *r)
 {
-    if (r->fd >= 0)
+    if (r->fd >= 0) {
+        fst_ofd_release(r->fd);
         (void)close(r->fd);
+    }
     r->fd = -1;
     free(r->items);
     r->items = NULL;

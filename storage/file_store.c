@@ -289,6 +289,8 @@ void fst_sweep_if_due(struct file_storage *fs)
     if (due)
         fs->next_sweep_ns = now_ns + SWEEP_EVERY_NS;
     cm_mutex_unlock(&fs->mutex);
-    if (due)
-        sweep(fs);
+    if (!due)
+        return;
+    sweep(fs);
+    fst_guard_sweep(fs);
 }

@@ -60,6 +60,18 @@ void put(const char *key, const char *text);
 /* The value at @key is @text; NULL: there is none. */
 void expect(const char *key, const char *text);
 
+/* Sanitizers do not survive what a forked child of a program with threads may still do. */
+#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
+#define CONTRACT_SANITIZED 1
+#elif defined(__has_feature)
+#if __has_feature(address_sanitizer) || __has_feature(thread_sanitizer)
+#define CONTRACT_SANITIZED 1
+#endif
+#endif
+#if !defined(CONTRACT_SANITIZED)
+#define CONTRACT_SANITIZED 0
+#endif
+
 TCase *contract_storage_cases(void);
 TCase *contract_commit_cases(void);
 TCase *contract_lock_cases(void);

@@ -175,6 +175,8 @@ static int in_child(struct cm_lease *lease)
     if (cm_lease_commit(lease, &fake_op, &item, 1, &err) != CM_E_LOCK_LOST)
         return 2;
     cm_lease_release(lease);
+    if (CONTRACT_SANITIZED)
+        return 0;
     if (acquire("child's own", true, &own) != CM_OK || cm_lease_check(own, &err) != CM_OK)
         return 3;
     cm_lease_release(own);
@@ -189,6 +191,7 @@ START_TEST(a_forked_child_has_no_lease)
     pid_t pid;
 
     must(acquire("forked", true, &lease));
+    let_threads_run();
     pid = fork();
     if (pid == 0)
         _exit(in_child(lease));

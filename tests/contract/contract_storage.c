@@ -413,34 +413,37 @@ START_TEST(readers_see_whole_values_while_one_writes)
 }
 END_TEST
 
+struct maker {
+    const char *key;
+    char failed[sizeof err.msg];
+};
+
 static void *make_and_remove(void *arg)
 {
-    const char *key = arg;
+    struct maker *m = arg;
     struct cm_err e = CM_ERR_INIT;
-    uintptr_t failed = 0;
 
     for (int i = 0; i < 100; i++) {
-        if (cm_storage_store(st, NULL, key, cm_span_str("x"), &e) != CM_OK)
-            failed++;
-        if (cm_storage_remove(st, NULL, i % 2 == 0 ? "shared/dir" : key, &e) != CM_OK)
-            failed++;
+        if (cm_storage_store(st, NULL, m->key, cm_span_str("x"), &e) != CM_OK ||
+            cm_storage_remove(st, NULL, i % 2 == 0 ? "shared/dir" : m->key, &e) != CM_OK)
+            (void)snprintf(m->failed, sizeof m->failed, "%s", e.msg);
     }
-    return (void *)failed;
+    return NULL;
 }
 
 /* One removes the directory that another is about to store into. */
 START_TEST(stores_and_removes_of_one_directory_do_not_fail_each_other)
 {
-    char keys[3][32] = { "shared/dir/a", "shared/dir/b", "shared/dir/c" };
+    struct maker makers[3] = { { "shared/dir/a", "" },
+                               { "shared/dir/b", "" },
+                               { "shared/dir/c", "" } };
     pthread_t threads[3];
 
     for (int i = 0; i < 3; i++)
-        ck_assert_int_eq(pthread_create(&threads[i], NULL, make_and_remove, keys[i]), 0);
+        ck_assert_int_eq(pthread_create(&threads[i], NULL, make_and_remove, &makers[i]), 0);
     for (int i = 0; i < 3; i++) {
-        void *failed = NULL;
-
-        (void)pthread_join(threads[i], &failed);
-        ck_assert_uint_eq((uintptr_t)failed, 0);
+        (void)pthread_join(threads[i], NULL);
+        ck_assert_str_eq(makers[i].failed, "");
     }
 }
 END_TEST

@@ -311,6 +311,99 @@ START_TEST(death_while_finishing_for_the_dead_is_no_worse)
 }
 END_TEST
 
+START_TEST(an_error_while_finishing_for_the_dead_is_no_worse)
+{
+    unsigned gone_back = 0;
+    bool died = true;
+
+    for (unsigned n = 30; died; n++) {
+        bool fired = true;
+
+        for (unsigned m = 1; fired && died; m++) {
+            struct cm_storage *st = file_open(NULL);
+
+            put_old(st);
+            cm_storage_close(st);
+            died = dies_at(n, child_commit);
+            arm(m, EIO);
+            hook.spare_unlink = true;
+            st = file_open(NULL);
+            fired = hook.fired;
+            cm_file_set_hook(NULL);
+            if (entries_in("certmesh/redo") == 0)
+                gone_back += strcmp(read_file(items[0].key), "old key") == 0 && fired;
+            cm_storage_close(st);
+            st = file_open(NULL);
+            ck_assert_msg(state_of(st) != 'x', "death at %u, then an error at %u", n, m);
+            ck_assert_uint_eq(entries_in("certmesh/redo"), 0);
+            cm_storage_close(st);
+            root_remove();
+        }
+    }
+    ck_assert_msg(gone_back > 5, "gone back only %u times", gone_back);
+}
+END_TEST
+
+/* Not by reading, but by taking the lock: the next holder must find whole values on the disk. */
+START_TEST(taking_the_lock_of_the_dead_finishes_his_commit)
+{
+    unsigned half = 0;
+    bool died = true;
+
+    for (unsigned n = 1; died; n++) {
+        struct cm_storage *st = file_open(NULL);
+        struct cm_grant g;
+        bool fresh;
+
+        put_old(st);
+        died = dies_at(n, child_commit);
+        half += entries_in("certmesh/redo") > 0;
+        must(cm_storage_try_lock(st, NULL, "issue_cert_a.example", CM_NS_PER_S, &g, NULL, &err));
+        ck_assert_uint_eq(entries_in("certmesh/redo"), 0);
+        fresh = strcmp(read_file(items[0].key), "new key") == 0;
+        ck_assert_str_eq(read_file(items[1].key), fresh ? "new crt" : "old crt");
+        must(cm_storage_unlock(st, NULL, &g, &err));
+        cm_storage_close(st);
+        root_remove();
+    }
+    ck_assert_uint_gt(half, 5);
+}
+END_TEST
+
+static struct cm_storage *watcher;
+static unsigned watched;
+
+static int watch_hook(enum cm_file_call call, const char *name, size_t *len)
+{
+    (void)name;
+    (void)len;
+    if (call == CM_FILE_RENAME && entries_in("certmesh/redo") == 1) {
+        unsigned waiting = entries_in("certmesh/tmp");
+
+        cm_file_set_hook(NULL);
+        ck_assert_ptr_nonnull(value_at(watcher, items[0].key));
+        ck_assert_uint_eq(entries_in("certmesh/redo"), 1);
+        ck_assert_uint_eq(entries_in("certmesh/tmp"), waiting);
+        watched++;
+    }
+    return 0;
+}
+
+START_TEST(nobody_finishes_the_commit_of_the_living)
+{
+    struct cm_storage *st = file_open(NULL);
+
+    watcher = file_open(NULL);
+    put_old(st);
+    cm_file_set_hook(watch_hook);
+    must(cm_storage_commit(st, NULL, NULL, items, 4, &err));
+    ck_assert_uint_eq(watched, 1);
+    ck_assert_int_eq(state_of(st), 'n');
+    cm_storage_close(watcher);
+    cm_storage_close(st);
+}
+END_TEST
+
 static unsigned undo_from;
 
 /* All renames fail from the second one on until the process dies while it puts things back. */
@@ -419,6 +512,9 @@ int main(void)
         a_rename_that_fails_is_taken_back_at_once,
         death_at_any_step_leaves_all_old_or_all_new,
         death_while_finishing_for_the_dead_is_no_worse,
+        an_error_while_finishing_for_the_dead_is_no_worse,
+        taking_the_lock_of_the_dead_finishes_his_commit,
+        nobody_finishes_the_commit_of_the_living,
         death_while_going_back_leaves_all_old,
         a_peer_that_wrote_since_is_not_overwritten,
         a_damaged_record_is_put_away,

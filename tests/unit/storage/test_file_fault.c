@@ -86,6 +86,21 @@ START_TEST(a_value_is_flushed_before_and_after_it_gets_its_name)
 }
 END_TEST
 
+START_TEST(a_removal_is_flushed_too)
+{
+    struct cm_storage *st = file_open(NULL);
+
+    must(cm_storage_store(st, NULL, KEY, cm_span_str("old"), &err));
+    arm(0, 0);
+    must(cm_storage_remove(st, NULL, KEY, &err));
+    ck_assert_str_eq(hook.log, "unlink fsyncdir ");
+    arm(0, 0);
+    must(cm_storage_remove(st, NULL, "certificates", &err));
+    ck_assert_msg(strstr(hook.log, "unlink fsyncdir ") != NULL, "%s", hook.log);
+    cm_storage_close(st);
+}
+END_TEST
+
 START_TEST(new_directories_are_flushed_too)
 {
     struct cm_storage *st = file_open(NULL);
@@ -317,6 +332,7 @@ int main(void)
 {
     const TTest *const tests[] = {
         a_value_is_flushed_before_and_after_it_gets_its_name,
+        a_removal_is_flushed_too,
         new_directories_are_flushed_too,
         a_failing_step_of_a_store_leaves_the_old_value_or_the_new_one,
         a_failed_flush_is_a_failure_and_not_tried_again,

@@ -231,6 +231,10 @@ START_TEST(what_is_too_large_is_refused_before_it_is_read)
     ck_assert_int_eq(truncate(at("sparse"), (off_t)1 << 40), 0);
     must_fail(cm_storage_load(st, NULL, "sparse", &got, &err), CM_E_LIMIT);
     ck_assert_ptr_null(got.data);
+    /* There is room for it in the buffer, and yet. */
+    ck_assert_int_eq(truncate(at("sparse"), CM_STORAGE_VALUE_MAX + 1), 0);
+    must_fail(cm_storage_load(st, NULL, "sparse", &got, &err), CM_E_LIMIT);
+    ck_assert_ptr_null(got.data);
     cm_storage_close(st);
 }
 END_TEST

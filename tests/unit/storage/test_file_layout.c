@@ -177,6 +177,28 @@ START_TEST(old_strays_are_swept_and_fresh_ones_are_not)
 }
 END_TEST
 
+START_TEST(guards_nobody_needs_go_after_a_month)
+{
+    const struct timespec old[2] = { { 1000, 0 }, { 1000, 0 } };
+    struct cm_storage *st = file_open(NULL);
+    static const char *const names[] = { "used", "idle", "held" };
+    struct cm_grant g[3];
+
+    for (int i = 0; i < 3; i++)
+        must(cm_storage_try_lock(st, NULL, names[i], CM_NS_PER_S, &g[i], NULL, &err));
+    must(cm_storage_unlock(st, NULL, &g[0], &err));
+    must(cm_storage_unlock(st, NULL, &g[1], &err));
+    ck_assert_int_eq(utimensat(AT_FDCWD, at("certmesh/locks/idle.guard"), old, 0), 0);
+    ck_assert_int_eq(utimensat(AT_FDCWD, at("certmesh/locks/held.guard"), old, 0), 0);
+    cm_storage_close(file_open(NULL));
+    ck_assert(exists("certmesh/locks/used.guard"));
+    ck_assert(!exists("certmesh/locks/idle.guard"));
+    ck_assert(exists("certmesh/locks/held.guard"));
+    must(cm_storage_unlock(st, NULL, &g[2], &err));
+    cm_storage_close(st);
+}
+END_TEST
+
 START_TEST(a_damaged_guard_does_not_send_the_fence_back)
 {
     static const char *const damage[] = { "", "garbage", "certmesh-guard 1\nfence 000",
@@ -215,6 +237,7 @@ int main(void)
         a_lock_record_is_whole_at_any_moment,
         lists_show_values_only,
         old_strays_are_swept_and_fresh_ones_are_not,
+        guards_nobody_needs_go_after_a_month,
         a_damaged_guard_does_not_send_the_fence_back,
     };
 

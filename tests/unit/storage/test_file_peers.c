@@ -211,6 +211,46 @@ START_TEST(a_peer_that_takes_our_lock_is_noticed_and_left_alone)
 }
 END_TEST
 
+/* Between the verdict "abandoned" and the deed, something happens to the lock file. */
+static int what_happens;
+
+static int at_the_rename(enum cm_file_call call, const char *name, size_t *len)
+{
+    (void)len;
+    if (call != CM_FILE_RENAME || strncmp(name, "lock-", 5) != 0)
+        return 0;
+    cm_file_set_hook(NULL);
+    if (what_happens == 1)
+        ck_assert_int_eq(unlink(at(LOCK)), 0); /* another peer stole it before us ... */
+    if (what_happens <= 1)
+        peer_lock(0, 0); /* ... or its holder came back to life */
+    else
+        ck_assert_int_eq(unlink(at(LOCK)), 0);
+    return 0;
+}
+
+START_TEST(a_lock_that_changes_while_it_is_stolen_is_put_back)
+{
+    struct cm_grant g;
+
+    open_fake();
+    for (what_happens = 0; what_happens < 2; what_happens++) {
+        peer_lock(60, 60);
+        set_age(60);
+        cm_file_set_hook(at_the_rename);
+        must_fail(try_lock(&g), CM_E_BUSY);
+        ck_assert_str_ne(read_file(LOCK), "");
+        ck_assert_uint_eq(entries_in("certmesh/tmp"), 0);
+    }
+    peer_lock(60, 60);
+    set_age(60);
+    cm_file_set_hook(at_the_rename);
+    must(try_lock(&g)); /* gone by itself */
+    must(cm_storage_unlock(st, &op, &g, &err));
+    cm_storage_close(st);
+}
+END_TEST
+
 /* ------------------------------------------------------ beside a peer at work */
 
 struct arena {
@@ -311,6 +351,7 @@ int main(void)
         no_damage_blocks_for_ever_and_none_is_stolen_at_sight,
         member_names_are_taken_whatever_their_case,
         a_peer_that_takes_our_lock_is_noticed_and_left_alone,
+        a_lock_that_changes_while_it_is_stolen_is_put_back,
         peers_and_we_take_turns,
     };
 

@@ -95,9 +95,13 @@ static void contender(void)
         struct cm_grant g;
         cm_status rc;
 
-        while (board->round < round)
+        /* Spinning for a moment makes them start together; for longer it would starve the rest. */
+        for (unsigned spins = 0; board->round < round; spins++) {
             if (board->stop)
                 _exit(0);
+            if (spins > 2000)
+                real_pause(CM_NS_PER_MS / 10);
+        }
         rc = cm_storage_try_lock(st, NULL, NAME, 5 * CM_NS_PER_S, &g, NULL, &err);
         if (rc == CM_OK) {
             board->winners++;
@@ -399,6 +403,73 @@ START_TEST(who_is_waiting_already_gets_it_as_fast)
 }
 END_TEST
 
+/* The embedding program forks at any moment, also while we are in a guard. */
+static pid_t forked;
+
+static int fork_hook(enum cm_file_call call, const char *name, size_t *len)
+{
+    (void)name;
+    (void)len;
+    if (call == CM_FILE_LINK && forked == 0) {
+        forked = fork();
+        if (forked == 0) {
+            forked = getpid();
+            cm_file_set_hook(NULL);
+            for (;;)
+                real_pause(CM_NS_PER_S);
+        }
+    }
+    return 0;
+}
+
+START_TEST(a_child_forked_in_a_guard_keeps_nobody_out)
+{
+    struct cm_storage *st = file_open(NULL);
+    struct cm_grant g;
+
+    cm_file_set_hook(fork_hook);
+    must(cm_storage_try_lock(st, NULL, NAME, 5 * CM_NS_PER_S, &g, NULL, &err));
+    cm_file_set_hook(NULL);
+    ck_assert_int_gt(forked, 0);
+    must(cm_storage_unlock(st, NULL, &g, &err));
+    for (int i = 0; i < 3; i++) {
+        must(cm_storage_try_lock(st, NULL, NAME, 5 * CM_NS_PER_S, &g, NULL, &err));
+        if (i == 1)
+            cm_storage_drop(st, &g); /* given up: free at once for others on this host */
+        else
+            must(cm_storage_unlock(st, NULL, &g, &err));
+    }
+    kill_hard(forked);
+    cm_storage_close(st);
+}
+END_TEST
+
+/* With the bare grant, without the lease that would tell. */
+START_TEST(a_child_cannot_use_the_grant_of_its_parent)
+{
+    struct cm_commit_item item = { .key = KEY, .value = cm_span_str("child's") };
+    struct cm_storage *st = file_open(NULL);
+    struct cm_grant g;
+    pid_t pid;
+
+    must(cm_storage_try_lock(st, NULL, NAME, 5 * CM_NS_PER_S, &g, NULL, &err));
+    pid = fork();
+    if (pid == 0) {
+        bool ok = cm_storage_refresh(st, NULL, &g, &err) == CM_E_LOCK_LOST &&
+                  cm_storage_commit(st, NULL, &g, &item, 1, &err) == CM_E_LOCK_LOST &&
+                  cm_storage_unlock(st, NULL, &g, &err) == CM_E_LOCK_LOST;
+
+        _exit(ok ? 0 : 1);
+    }
+    join(pid);
+    ck_assert_ptr_null(value_at(st, KEY));
+    must(cm_storage_refresh(st, NULL, &g, &err));
+    must(cm_storage_commit(st, NULL, &g, &item, 1, &err));
+    must(cm_storage_unlock(st, NULL, &g, &err));
+    cm_storage_close(st);
+}
+END_TEST
+
 int main(void)
 {
     const TTest *const tests[] = {
@@ -407,6 +478,8 @@ int main(void)
         a_holder_stopped_in_the_middle_of_a_commit_does_all_or_nothing,
         the_lock_of_a_killed_holder_is_free_within_two_seconds,
         who_is_waiting_already_gets_it_as_fast,
+        a_child_forked_in_a_guard_keeps_nobody_out,
+        a_child_cannot_use_the_grant_of_its_parent,
     };
 
     return run_with_root("file_procs", tests, CM_ARRAY_LEN(tests), 600);
