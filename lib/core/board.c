@@ -161,8 +161,8 @@ struct cm_cert *cm_board_cert(struct cm_board *b, const char *ident)
     return cert;
 }
 
-cm_status cm_board_http(struct cm_board *b, const char *host, const char *token,
-                        struct cm_buf *ret, struct cm_err *err)
+cm_status cm_board_http(struct cm_board *b, const char *host, const char *token, struct cm_buf *ret,
+                        struct cm_err *err)
 {
     cm_status rc = CM_E_NOTFOUND;
 

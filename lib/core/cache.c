@@ -23,7 +23,7 @@ struct cm_cache {
     struct list managed;
     struct list own; /* the program's own: never evicted */
     size_t capacity; /* 0 = unlimited */
-    size_t hand; /* of the clock, over managed */
+    size_t hand;     /* of the clock, over managed */
 };
 
 cm_status cm_cache_new(const struct cm_cache_options *opts, struct cm_cache **ret,
@@ -168,8 +168,7 @@ static struct cm_cert *replaced_locked(struct cm_cache *c, const struct cm_cert 
     return NULL;
 }
 
-static bool holds_leaf_locked(struct cm_cache *c, const struct cm_cert *cert,
-                              struct cm_cert **ret)
+static bool holds_leaf_locked(struct cm_cache *c, const struct cm_cert *cert, struct cm_cert **ret)
 {
     const char *key = cm_cert_name(cert, 0);
     size_t n;
@@ -207,8 +206,7 @@ static cm_status put_one_locked(struct cm_cache *c, struct cm_cert *cert, bool n
     return rc;
 }
 
-cm_status cm_cache_put(struct cm_cache *c, struct cm_cert *cert, int64_t now_s,
-                       struct cm_err *err)
+cm_status cm_cache_put(struct cm_cache *c, struct cm_cert *cert, int64_t now_s, struct cm_err *err)
 {
     /* One from the future takes nothing's place: the old one is served until its time has come. */
     bool now = now_s >= cert->not_before_s;
@@ -278,8 +276,9 @@ cm_status cm_cache_add_parts(struct cm_cache *c, const struct cm_chain *chain,
     if (rc == CM_OK)
         rc = cm_key_matches_cert(key, chain->der[0], &fits, err);
     if (rc == CM_OK && !fits)
-        rc = cm_fail(err, CM_E_KEY, "the private key does not belong to the certificate (serial %s)",
-                     leaf->serial_hex);
+        rc =
+            cm_fail(err, CM_E_KEY, "the private key does not belong to the certificate (serial %s)",
+                    leaf->serial_hex);
     if (rc == CM_OK) {
         const struct cm_cert_parts parts = { chain, leaf, key, NULL, tags, 0 };
 

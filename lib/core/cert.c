@@ -95,9 +95,9 @@ cm_status cm_cert_new(const struct cm_cert_parts *parts, struct cm_cert **ret, s
     return CM_OK;
 }
 
-cm_status cm_cert_from_pem(struct cm_span chain_pem, struct cm_span key_pem,
-                           const char *issuer_key, const char *const *tags, unsigned flags,
-                           struct cm_cert **ret, struct cm_err *err)
+cm_status cm_cert_from_pem(struct cm_span chain_pem, struct cm_span key_pem, const char *issuer_key,
+                           const char *const *tags, unsigned flags, struct cm_cert **ret,
+                           struct cm_err *err)
 {
     struct cm_chain chain = { .n = 0 };
     struct cm_leaf *leaf = NULL;
@@ -113,8 +113,9 @@ cm_status cm_cert_from_pem(struct cm_span chain_pem, struct cm_span key_pem,
     if (rc == CM_OK)
         rc = cm_key_matches_cert(key, chain.der[0], &fits, err);
     if (rc == CM_OK && !fits)
-        rc = cm_fail(err, CM_E_KEY, "the private key does not belong to the certificate (serial %s)",
-                     leaf->serial_hex);
+        rc =
+            cm_fail(err, CM_E_KEY, "the private key does not belong to the certificate (serial %s)",
+                    leaf->serial_hex);
     if (rc == CM_OK) {
         const struct cm_cert_parts parts = { &chain, leaf, key, issuer_key, tags, flags };
 

@@ -36,8 +36,8 @@ static cm_status collect_chain(const gnutls_x509_crt_t *certs, size_t n, struct 
 static cm_status copy_key(gnutls_x509_privkey_t from, struct cm_key **ret, struct cm_err *err)
 {
     gnutls_datum_t der = { NULL, 0 };
-    int gr = gnutls_x509_privkey_export2_pkcs8(from, GNUTLS_X509_FMT_DER, NULL, GNUTLS_PKCS_PLAIN,
-                                               &der);
+    int gr =
+        gnutls_x509_privkey_export2_pkcs8(from, GNUTLS_X509_FMT_DER, NULL, GNUTLS_PKCS_PLAIN, &der);
 
     if (gr < 0)
         return cm_fail(err, CM_E_KEY, "export the private key: %s", gnutls_strerror(gr));

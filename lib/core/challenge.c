@@ -9,14 +9,14 @@
  * hello is not refused but waits for the next read: its name is no secret, and whoever floods with
  * it must not be able to make the CA's own hello fail. */
 
-#define IO_LIMIT_NS     (2 * CM_NS_PER_S)
-#define LOOKUPS_MAX     256u
-#define PREFIXES_MAX    8u
-#define MISS_ALPN_NS    (300 * CM_NS_PER_MS)
-#define MISS_HTTP_NS    (2 * CM_NS_PER_S)
-#define KIND_ALPN       "tls-alpn-01"
-#define KIND_HTTP       "http-01"
-#define HTTP01_DIR      "/.well-known/acme-challenge"
+#define IO_LIMIT_NS  (2 * CM_NS_PER_S)
+#define LOOKUPS_MAX  256u
+#define PREFIXES_MAX 8u
+#define MISS_ALPN_NS (300 * CM_NS_PER_MS)
+#define MISS_HTTP_NS (2 * CM_NS_PER_S)
+#define KIND_ALPN    "tls-alpn-01"
+#define KIND_HTTP    "http-01"
+#define HTTP01_DIR   "/.well-known/acme-challenge"
 
 /* What to look for under each prefix of each issuer. */
 struct find {

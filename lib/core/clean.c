@@ -8,7 +8,7 @@
  * name: a peer may be renewing it just now. What cannot be understood stays, and is counted. */
 
 #define DEFAULT_GRACE_S (14 * 24 * 3600)
-#define TOKEN_OLD_NS    (3600 * CM_NS_PER_S)
+#define PASSING_NS      (3600 * CM_NS_PER_S)
 
 struct sweep {
     struct cm_config *cfg;
@@ -67,8 +67,8 @@ static bool is_past(const struct sweep *w, const struct cm_leaf *leaf)
 }
 
 /* The name whose lock guards the directory: that of its certificate. */
-static cm_status lock_of(const struct cm_leaf *leaf, const char *dir, char ret[CM_LOCK_NAME_MAX + 1],
-                         struct cm_err *err)
+static cm_status lock_of(const struct cm_leaf *leaf, const char *dir,
+                         char ret[CM_LOCK_NAME_MAX + 1], struct cm_err *err)
 {
     struct cm_subject *s = NULL;
 
@@ -142,7 +142,7 @@ static cm_status clean_site(void *user, const char *issuer, const char *dir, con
 
 /* ---- challenge tokens ---- */
 
-/* @at->modified_ns may be missing in lists of some backends. */
+/* The listed time may be missing with some backends. */
 static cm_status age_of(const struct sweep *w, const char *key, const struct cm_child *at,
                         int64_t *ret_ns, struct cm_err *err)
 {
@@ -170,21 +170,19 @@ static cm_status remove_key(struct sweep *w, const char *key, const char *why, s
     return rc;
 }
 
-static cm_status clean_token(struct sweep *w, const char *dir, const struct cm_child *at,
-                             struct cm_err *err)
+/* Something that is of use for moments only. */
+static cm_status clean_passing(struct sweep *w, const char *key, const struct cm_child *at,
+                               const char *reason, struct cm_err *err)
 {
-    CM_AUTO_FREE char *key = cm_asprintf("%s/%s", dir, at->name);
     struct cm_err why = CM_ERR_INIT;
     int64_t age = 0;
 
-    if (key == NULL)
-        return cm_fail_nomem(err);
     cm_status rc = age_of(w, key, at, &age, &why);
     if (rc == CM_E_NOTFOUND)
-        return CM_OK; /* its challenge has just ended */
+        return CM_OK; /* it has just gone by itself */
     w->report.examined++;
-    if (rc == CM_OK && age > TOKEN_OLD_NS)
-        rc = remove_key(w, key, "challenge long over", &why);
+    if (rc == CM_OK && age > PASSING_NS)
+        rc = remove_key(w, key, reason, &why);
     return rc == CM_OK ? rc : skip(w, key, rc, &why, err);
 }
 
@@ -195,9 +193,14 @@ static cm_status clean_token_dir(struct sweep *w, const char *dir, struct cm_err
     cm_status rc = cm_children_list(w->cfg, w->op, dir, &tokens, err);
     if (rc != CM_OK)
         return rc;
-    for (size_t i = 0; i < tokens.n && rc == CM_OK; i++)
-        if (tokens.at[i].terminal)
-            rc = clean_token(w, dir, &tokens.at[i], err);
+    for (size_t i = 0; i < tokens.n && rc == CM_OK; i++) {
+        CM_AUTO_FREE char *key = cm_asprintf("%s/%s", dir, tokens.at[i].name);
+
+        if (key == NULL)
+            rc = cm_fail_nomem(err);
+        else if (tokens.at[i].terminal)
+            rc = clean_passing(w, key, &tokens.at[i], "challenge long over", err);
+    }
     cm_children_free(&tokens);
     return rc;
 }
@@ -219,6 +222,31 @@ static cm_status clean_tokens(struct sweep *w, struct cm_err *err)
     }
     cm_children_free(&cas);
     return rc == CM_OK ? clean_token_dir(w, "zerossl/challenge_tokens", err) : rc;
+}
+
+/* ---- what certmagic's self-test of storage leaves behind when it crashes ---- */
+
+static bool is_self_test(const struct cm_child *at)
+{
+    static const char prefix[] = "rw_test_";
+    size_t n = sizeof prefix - 1;
+
+    return at->terminal && strncmp(at->name, prefix, n) == 0 && at->name[n] != '\0' &&
+           strspn(at->name + n, "0123456789") == strlen(at->name + n);
+}
+
+static cm_status clean_self_tests(struct sweep *w, struct cm_err *err)
+{
+    struct cm_children top;
+
+    cm_status rc = cm_children_list(w->cfg, w->op, "", &top, err);
+    if (rc != CM_OK)
+        return rc;
+    for (size_t i = 0; i < top.n && rc == CM_OK; i++)
+        if (is_self_test(&top.at[i]))
+            rc = clean_passing(w, top.at[i].name, &top.at[i], "left by a self-test", err);
+    cm_children_free(&top);
+    return rc;
 }
 
 /* ---- journals ---- */
@@ -327,6 +355,8 @@ cm_status cm_storage_clean(struct cm_config *cfg, const struct cm_op *op,
     cm_status rc = cm_sites_walk(cfg, op, clean_site, &w, err);
     if (rc == CM_OK)
         rc = clean_tokens(&w, err);
+    if (rc == CM_OK)
+        rc = clean_self_tests(&w, err);
     if (rc == CM_OK)
         rc = clean_journals(&w, err);
     if (rc == CM_OK && ret != NULL) {

@@ -13,14 +13,14 @@ static const char default_priority[] =
 
 /* ---- checking what was asked for ---- */
 
-static cm_status read_options(const struct cm_config_options *given,
-                              struct cm_config_options *ret, struct cm_err *err)
+static cm_status read_options(const struct cm_config_options *given, struct cm_config_options *ret,
+                              struct cm_err *err)
 {
     if (given == NULL)
         return cm_fail(err, CM_E_INVAL, "no options given");
     if (given->size < offsetof(struct cm_config_options, cache) || given->size > 64u * 1024)
-        return cm_fail(err, CM_E_INVAL,
-                       "options.size is %u: begin with CM_CONFIG_OPTIONS_INIT", given->size);
+        return cm_fail(err, CM_E_INVAL, "options.size is %u: begin with CM_CONFIG_OPTIONS_INIT",
+                       given->size);
     memset(ret, 0, sizeof *ret);
     memcpy(ret, given, given->size < sizeof *ret ? given->size : sizeof *ret);
     return CM_OK;
@@ -53,8 +53,8 @@ static cm_status take_options(struct cm_config *cfg, const struct cm_config_opti
         return cm_fail(err, CM_E_INVAL, "option max_parallel: %u, at most 1000", o->max_parallel);
     if (wait_ms > INT64_C(3600000))
         return cm_fail(err, CM_E_INVAL, "option handshake_wait_ms: more than an hour");
-    cm_status rc = one_name(o->default_name, "default_name", cfg->default_name,
-                            &cfg->default_name_set, err);
+    cm_status rc =
+        one_name(o->default_name, "default_name", cfg->default_name, &cfg->default_name_set, err);
     if (rc == CM_OK)
         rc = one_name(o->fallback_name, "fallback_name", cfg->fallback_name,
                       &cfg->fallback_name_set, err);
@@ -222,6 +222,8 @@ void cm_config_free(struct cm_config *cfg)
     cm_cancel_fire(cfg->stop);
     cm_runq_stop(cfg->jobs);
     cm_runq_stop(cfg->io);
+    cm_runq_free(cfg->jobs);
+    cm_runq_free(cfg->io);
     cm_hub_close(cfg->hub);
     for (size_t i = 0; i < cfg->n_issuers; i++)
         cm_issuer_destroy(cfg->issuers[i]);

@@ -21,14 +21,15 @@
 
 #include <stdatomic.h>
 
-#define CM_CERT_SKEW_S      (6 * 3600) /* a CA's clock may be ahead that much: accepted, stored,
-                                          served once its time has come */
-#define CM_CANDIDATES_MAX   16u /* certificates of one name that are compared */
-#define CM_META_MAX         (64u * 1024)
-#define CM_TOKEN_VALUE_MAX  (16u * 1024)
-#define CM_PEM_FILE_MAX     CM_CHAIN_PEM_MAX
-#define CM_ISSUERS_MAX      16u
-#define CM_SUBJECT_MAX      100u /* names of one certificate, as the public CAs limit it */
+#define CM_CERT_SKEW_S                                                                             \
+    (6 * 3600)                 /* a CA's clock may be ahead that much: accepted, stored,           \
+                                  served once its time has come */
+#define CM_CANDIDATES_MAX  16u /* certificates of one name that are compared */
+#define CM_META_MAX        (64u * 1024)
+#define CM_TOKEN_VALUE_MAX (16u * 1024)
+#define CM_PEM_FILE_MAX    CM_CHAIN_PEM_MAX
+#define CM_ISSUERS_MAX     16u
+#define CM_SUBJECT_MAX     100u /* names of one certificate, as the public CAs limit it */
 
 /* ------------------------------------------------------------------ keys.c */
 
@@ -40,8 +41,8 @@ struct cm_subject {
     const char *ident; /* the one name; of several: joined by ',' (shortened when too long) */
     const char *dir;   /* <N> of the storage layout: Safe(ident) */
 };
-CM_MUST_CHECK cm_status cm_subject_new(const char *const *names, size_t n,
-                                       struct cm_subject **ret, struct cm_err *err);
+CM_MUST_CHECK cm_status cm_subject_new(const char *const *names, size_t n, struct cm_subject **ret,
+                                       struct cm_err *err);
 /* From names joined by ','. */
 CM_MUST_CHECK cm_status cm_subject_parse(const char *text, struct cm_subject **ret,
                                          struct cm_err *err);
@@ -85,8 +86,7 @@ struct cm_meta {
     struct cm_meta_ari ari;
 };
 /* Unknown members are ignored, names compare without case, depth at most 16. */
-CM_MUST_CHECK cm_status cm_meta_parse(struct cm_span json, struct cm_meta *ret,
-                                      struct cm_err *err);
+CM_MUST_CHECK cm_status cm_meta_parse(struct cm_span json, struct cm_meta *ret, struct cm_err *err);
 void cm_meta_free(struct cm_meta *m);
 /* As certmagic writes it: tabs, no final newline, HTML-escaped. @issuer_data is a JSON value,
  * empty = null. */
@@ -171,8 +171,7 @@ CM_MUST_CHECK cm_status cm_cert_new(const struct cm_cert_parts *parts, struct cm
 /* Parse chain and key, see that the key fits the leaf (CM_E_KEY if not). */
 CM_MUST_CHECK cm_status cm_cert_from_pem(struct cm_span chain_pem, struct cm_span key_pem,
                                          const char *issuer_key, const char *const *tags,
-                                         unsigned flags, struct cm_cert **ret,
-                                         struct cm_err *err);
+                                         unsigned flags, struct cm_cert **ret, struct cm_err *err);
 /* Does one of its SANs cover the normalized @name? */
 bool cm_cert_covers(const struct cm_cert *c, const char *name);
 bool cm_cert_covers_all(const struct cm_cert *c, const char *const *names, size_t n);
@@ -199,8 +198,8 @@ size_t cm_cache_find(struct cm_cache *cache, const char *key, size_t len,
 void cm_cache_drop_leaf(struct cm_cache *cache, const struct cm_cert *cert);
 
 /* The best of @n > 0 by the built-in ranking (see select.c). */
-struct cm_cert *cm_select_best(const struct cm_hello *hello, struct cm_cert *const *certs,
-                               size_t n, int64_t now_s);
+struct cm_cert *cm_select_best(const struct cm_hello *hello, struct cm_cert *const *certs, size_t n,
+                               int64_t now_s);
 /* Could a client with this hello use a key of this type? */
 bool cm_select_supports(const struct cm_hello *hello, enum cm_pk type);
 
@@ -214,18 +213,20 @@ struct cm_run {
 };
 struct cm_runq;
 CM_MUST_CHECK cm_status cm_runq_new(unsigned workers, struct cm_runq **ret, struct cm_err *err);
-/* Fails only if no worker at all can be started; then @r was not taken. */
+/* Fails only if no worker at all can be started, or after stop; then @r was not taken. */
 CM_MUST_CHECK cm_status cm_runq_push(struct cm_runq *q, struct cm_run *r, struct cm_err *err);
-/* Runs what is queued (tasks see their config's cancel token), joins. NULL is fine. */
+/* Runs what is queued (tasks see their config's cancel token), joins; from then on nothing is
+ * taken. Queues that push to one another are all stopped before the first is freed. */
 void cm_runq_stop(struct cm_runq *q);
+void cm_runq_free(struct cm_runq *q); /* NULL ok, as for stop */
 
 /* ----------------------------------------------------------------- probe.c */
 
 /* What was asked for lately and not there: bounded, forgets by itself. Keys are hashed with a
  * random seed; a collision can only make one answer late or "no" for the short time. */
 struct cm_probes;
-CM_MUST_CHECK cm_status cm_probes_new(const struct cm_env *env, size_t size,
-                                      struct cm_probes **ret, struct cm_err *err);
+CM_MUST_CHECK cm_status cm_probes_new(const struct cm_env *env, size_t size, struct cm_probes **ret,
+                                      struct cm_err *err);
 void cm_probes_free(struct cm_probes *p);
 /* ns until asking again makes sense; 0 = ask now. */
 int64_t cm_probes_wait_ns(struct cm_probes *p, const char *what, const char *key);
@@ -249,8 +250,8 @@ void cm_hub_close(struct cm_hub *h);
 
 /* A waiter for @hello with the name it is about. Not yet in any list. */
 CM_MUST_CHECK cm_status cm_pending_new(struct cm_config *cfg, const struct cm_hello *hello,
-                                       const char *name, int64_t wait_ns,
-                                       struct cm_pending **ret, struct cm_err *err);
+                                       const char *name, int64_t wait_ns, struct cm_pending **ret,
+                                       struct cm_err *err);
 /* Join @w. CM_E_LIMIT when too many wait. */
 CM_MUST_CHECK cm_status cm_pending_join(struct cm_pending *p, struct cm_waiters *w,
                                         struct cm_err *err);
@@ -314,9 +315,9 @@ CM_MUST_CHECK cm_status cm_store_load(struct cm_config *cfg, const struct cm_op 
 /* One directory: @base is "certificates/<I>/<dir>"; @issuer_key what the certificate shall say of
  * its origin. @names may be NULL (no check of names). */
 CM_MUST_CHECK cm_status cm_store_load_dir(struct cm_config *cfg, const struct cm_op *op,
-                                          const char *base, const char *dir,
-                                          const char *issuer_key, const char *const *names,
-                                          size_t n, struct cm_cert **ret, struct cm_err *err);
+                                          const char *base, const char *dir, const char *issuer_key,
+                                          const char *const *names, size_t n, struct cm_cert **ret,
+                                          struct cm_err *err);
 /* Key, chain and metadata in one commit under @lease, together with the end of the journal. */
 CM_MUST_CHECK cm_status cm_store_commit(const struct cm_op *op, struct cm_lease *lease,
                                         const struct cm_subject *s, const char *issuer_key,
@@ -405,9 +406,8 @@ void cm_job_progress(struct cm_job *job, enum cm_phase phase, const struct cm_er
 
 /* Under the lease: from "nothing usable in storage" to a committed certificate. @old is what is to
  * be replaced, or NULL. */
-CM_MUST_CHECK cm_status cm_issue(struct cm_job *job, const struct cm_op *op,
-                                 struct cm_lease *lease, const struct cm_cert *old,
-                                 struct cm_err *err);
+CM_MUST_CHECK cm_status cm_issue(struct cm_job *job, const struct cm_op *op, struct cm_lease *lease,
+                                 const struct cm_cert *old, struct cm_err *err);
 
 /* ----------------------------------------------------------------- flight.c */
 
@@ -433,9 +433,8 @@ CM_MUST_CHECK cm_status cm_names_wait(struct cm_config *cfg, const struct cm_hel
                                       const char *name, bool looked_again,
                                       struct cm_pending **ret_pending, struct cm_err *err);
 /* Choice among what the cache has for the normalized @name (exact, then wildcard). */
-CM_MUST_CHECK cm_status cm_choose_by_name(void *cfg, const struct cm_hello *hello,
-                                          const char *name, struct cm_cert **ret,
-                                          struct cm_err *err);
+CM_MUST_CHECK cm_status cm_choose_by_name(void *cfg, const struct cm_hello *hello, const char *name,
+                                          struct cm_cert **ret, struct cm_err *err);
 
 /* -------------------------------------------------------------- handshake.c */
 
@@ -456,9 +455,9 @@ struct cm_config {
     size_t n_issuers;
     struct cm_issuer_host host;
     struct cm_board *board;
-    struct cm_cancel *stop;   /* parent of everything in the background */
-    struct cm_runq *io;       /* short storage reads; never waits behind an issuance */
-    struct cm_runq *jobs;     /* issuances */
+    struct cm_cancel *stop; /* parent of everything in the background */
+    struct cm_runq *io;     /* short storage reads; never waits behind an issuance */
+    struct cm_runq *jobs;   /* issuances */
     struct cm_names *names;
     struct cm_flights *flights;
     struct cm_hub *hub;

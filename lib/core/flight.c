@@ -100,8 +100,7 @@ cm_status cm_flight_enter(struct cm_flights *f, const struct cm_op *op, const ch
     return rc;
 }
 
-void cm_flight_leave(struct cm_flights *f, const char *name, cm_status rc,
-                     const struct cm_err *err)
+void cm_flight_leave(struct cm_flights *f, const char *name, cm_status rc, const struct cm_err *err)
 {
     cm_mutex_lock(&f->lock);
     struct flight **at = &f->first;

@@ -13,7 +13,6 @@
 #define FIRST_SLOTS 16u
 
 struct entry {
-    uint32_t hash;
     uint16_t len;
     uint16_t n;
     union {
@@ -23,8 +22,14 @@ struct entry {
     char name[];
 };
 
+/* The hash stands beside the pointer, so that probing does not touch entries of other names. */
+struct slot {
+    struct entry *entry; /* NULL = free */
+    uint32_t hash;
+};
+
 struct shard {
-    struct entry **slots;
+    struct slot *slots;
     size_t mask; /* number of slots - 1 */
     size_t used;
 };
@@ -88,12 +93,21 @@ static size_t slot_of(const struct shard *s, uint32_t hash, const char *key, siz
 {
     size_t i = hash / SHARDS & s->mask;
 
-    for (; s->slots[i] != NULL; i = (i + 1) & s->mask) {
-        const struct entry *e = s->slots[i];
+    for (; s->slots[i].entry != NULL; i = (i + 1) & s->mask) {
+        const struct entry *e = s->slots[i].entry;
 
-        if (e->hash == hash && e->len == len && memcmp(e->name, key, len) == 0)
+        if (s->slots[i].hash == hash && e->len == len && memcmp(e->name, key, len) == 0)
             break;
     }
+    return i;
+}
+
+static size_t free_slot(const struct shard *s, uint32_t hash)
+{
+    size_t i = hash / SHARDS & s->mask;
+
+    while (s->slots[i].entry != NULL)
+        i = (i + 1) & s->mask;
     return i;
 }
 
@@ -138,7 +152,7 @@ void cm_index_free(struct cm_index *x)
         struct shard *s = &x->shards[i];
 
         for (size_t k = 0; s->slots != NULL && k <= s->mask; k++)
-            entry_free(s->slots[k]);
+            entry_free(s->slots[k].entry);
         free(s->slots);
     }
     for (size_t i = 0; i < STRIPES; i++)
@@ -157,7 +171,7 @@ size_t cm_index_find(struct cm_index *x, const char *key, size_t len,
 
     cm_mutex_lock(lock);
     const struct shard *s = shard_of(x, hash);
-    const struct entry *e = s->slots[slot_of(s, hash, key, len)];
+    const struct entry *e = s->slots[slot_of(s, hash, key, len)].entry;
     if (e != NULL) {
         struct cm_cert *const *certs = certs_of(e);
 
@@ -181,12 +195,12 @@ static cm_status grow(struct cm_index *x, struct shard *s, struct cm_err *err)
     if (bigger.slots == NULL)
         return cm_fail_nomem(err);
     for (size_t i = 0; i < size; i++) {
-        struct entry *e = s->slots[i];
+        const struct slot *from = &s->slots[i];
 
-        if (e != NULL)
-            bigger.slots[slot_of(&bigger, e->hash, e->name, e->len)] = e;
+        if (from->entry != NULL)
+            bigger.slots[free_slot(&bigger, from->hash)] = *from;
     }
-    struct entry **old = s->slots;
+    struct slot *old = s->slots;
     lock_all(x);
     *s = bigger;
     unlock_all(x);
@@ -205,14 +219,13 @@ static cm_status add_entry(struct cm_index *x, uint32_t hash, const char *key, s
     struct entry *e = cm_calloc(1, sizeof *e + len + 1);
     if (e == NULL)
         return cm_fail_nomem(err);
-    e->hash = hash;
     e->len = (uint16_t)len;
     e->n = 1;
     e->certs.one = cert;
     memcpy(e->name, key, len);
     size_t at = slot_of(s, hash, key, len);
     lock_all(x);
-    s->slots[at] = e;
+    s->slots[at] = (struct slot){ e, hash };
     s->used++;
     unlock_all(x);
     return CM_OK;
@@ -251,14 +264,14 @@ static void close_gap(struct shard *s, size_t hole)
 
     for (;;) {
         i = (i + 1) & s->mask;
-        if (s->slots[i] == NULL)
+        if (s->slots[i].entry == NULL)
             break;
-        size_t home = s->slots[i]->hash / SHARDS & s->mask;
+        size_t home = s->slots[i].hash / SHARDS & s->mask;
         /* May it move? Only if the hole lies between its home and where it is, cyclically. */
         if (((i - home) & s->mask) < ((i - hole) & s->mask))
             continue;
         s->slots[hole] = s->slots[i];
-        s->slots[i] = NULL;
+        s->slots[i].entry = NULL;
         hole = i;
     }
 }
@@ -268,7 +281,7 @@ static void remove_name(struct cm_index *x, const char *key, size_t len, struct 
     uint32_t hash = hash_name(key, len);
     struct shard *s = shard_of(x, hash);
     size_t slot = slot_of(s, hash, key, len);
-    struct entry *e = s->slots[slot];
+    struct entry *e = s->slots[slot].entry;
     struct cm_cert **old = NULL;
     size_t at = 0;
 
@@ -280,7 +293,7 @@ static void remove_name(struct cm_index *x, const char *key, size_t len, struct 
         return;
     lock_all(x);
     if (e->n == 1) {
-        s->slots[slot] = NULL;
+        s->slots[slot].entry = NULL;
         s->used--;
         close_gap(s, slot);
     } else if (e->n == 2) {
@@ -323,7 +336,7 @@ cm_status cm_index_add(struct cm_index *x, struct cm_cert *cert, struct cm_err *
         size_t len = strlen(key);
         uint32_t hash = hash_name(key, len);
         struct shard *s = shard_of(x, hash);
-        struct entry *e = s->slots[slot_of(s, hash, key, len)];
+        struct entry *e = s->slots[slot_of(s, hash, key, len)].entry;
         cm_status rc = CM_OK;
 
         if (e == NULL)
@@ -347,7 +360,7 @@ struct cm_cert *const *cm_index_peek(struct cm_index *x, const char *key, size_t
 {
     uint32_t hash = hash_name(key, len);
     const struct shard *s = shard_of(x, hash);
-    const struct entry *e = s->slots[slot_of(s, hash, key, len)];
+    const struct entry *e = s->slots[slot_of(s, hash, key, len)].entry;
 
     *ret_n = e != NULL ? e->n : 0;
     return e != NULL ? certs_of(e) : NULL;

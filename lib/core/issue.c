@@ -136,8 +136,8 @@ static void note_predecessor(struct issuance *is, const struct cm_cert *old)
 }
 
 /* The rules before anything is stored (cm_chain_accept), and the certificate made of it. */
-static cm_status accept(struct issuance *is, const char *issuer_key,
-                        const struct cm_issued *issued, struct cm_cert **ret, struct cm_err *err)
+static cm_status accept(struct issuance *is, const char *issuer_key, const struct cm_issued *issued,
+                        struct cm_cert **ret, struct cm_err *err)
 {
     const struct cm_subject *s = is->job->subject;
     struct cm_chain chain = { .n = 0 };

@@ -8,12 +8,12 @@
  * certificates for several names go a little beyond it: certmagic joins their names without a
  * limit that a file system would accept. */
 
-#define JOINED_MAX     1024u /* certmagic cuts here ... */
-#define JOINED_CUT     1018u
-#define JOINED_SUFFIX  "_trunc"
-#define DIR_MAX        230u /* ... and this leaves room for ".json" and ".lock" in 255 bytes */
-#define SHORT_KEEP     160u
-#define SHORT_HEX      16u
+#define JOINED_MAX    1024u /* certmagic cuts here ... */
+#define JOINED_CUT    1018u
+#define JOINED_SUFFIX "_trunc"
+#define DIR_MAX       230u /* ... and this leaves room for ".json" and ".lock" in 255 bytes */
+#define SHORT_KEEP    160u
+#define SHORT_HEX     16u
 
 static int by_bytes(const void *a, const void *b)
 {
@@ -137,8 +137,8 @@ cm_status cm_subject_new(const char *const *names, size_t n, struct cm_subject *
     if (names == NULL || n == 0)
         return cm_fail(err, CM_E_INVAL, "no name given");
     if (n > CM_SUBJECT_MAX)
-        return cm_fail(err, CM_E_INVAL, "%zu names for one certificate; at most %u are possible",
-                       n, CM_SUBJECT_MAX);
+        return cm_fail(err, CM_E_INVAL, "%zu names for one certificate; at most %u are possible", n,
+                       CM_SUBJECT_MAX);
     store = cm_calloc(n, sizeof *store);
     sorted = cm_calloc(n, sizeof *sorted);
     if (store == NULL || sorted == NULL)

@@ -350,8 +350,8 @@ cm_status cm_names_wait(struct cm_config *cfg, const struct cm_hello *hello, con
     enum hope hope = hope_locked(cfg, name, looked_again, &m);
     cm_mutex_unlock(&t->lock);
     if (hope == HOPE_NONE)
-        return cm_refuse(err, CM_E_NOTFOUND, CM_ALERT_UNRECOGNIZED_NAME,
-                         "no certificate for '%s'", name);
+        return cm_refuse(err, CM_E_NOTFOUND, CM_ALERT_UNRECOGNIZED_NAME, "no certificate for '%s'",
+                         name);
     if (hope == HOPE_LOOK_AGAIN)
         return CM_OK;
     if (hope == HOPE_FAILED || cfg->handshake_wait_ns <= 0)

@@ -29,6 +29,18 @@ static void tell(const struct cm_managed *m, enum cm_phase phase, const struct c
         cfg->on_progress(cfg->progress_user, m->name, phase, why);
 }
 
+/* For a handshake that waited: what the cache has by now. */
+static cm_status answer(void *user, const struct cm_hello *hello, const char *name,
+                        struct cm_cert **ret, struct cm_err *err)
+{
+    cm_status rc = cm_choose_by_name(user, hello, name, ret, err);
+
+    if (rc == CM_E_NOTFOUND)
+        rc = cm_refuse(err, CM_E_STATE, CM_ALERT_INTERNAL,
+                       "there is no certificate for '%s' yet: it could not be obtained", name);
+    return rc;
+}
+
 /* The end of the work: note it, then give everyone who waits what there is. */
 static void finish(struct cm_managed *m, struct outcome *o)
 {
@@ -61,7 +73,7 @@ static void finish(struct cm_managed *m, struct outcome *o)
     /* From here on another job may begin: m is only read for what is fixed. */
     cm_cancel_free(cancel);
     free(old);
-    cm_waiters_answer(cfg->hub, waiting, cm_choose_by_name, cfg);
+    cm_waiters_answer(cfg->hub, waiting, answer, cfg);
     tell(m, o->rc == CM_OK ? CM_PHASE_STORED : CM_PHASE_FAILED, o->rc == CM_OK ? NULL : &o->err);
 }
 
@@ -77,7 +89,7 @@ static void note_served(struct cm_managed *m)
     waiting = cm_waiters_take(m->cfg->hub, &m->waiters);
     (void)pthread_cond_broadcast(&t->changed);
     cm_mutex_unlock(&t->lock);
-    cm_waiters_answer(m->cfg->hub, waiting, cm_choose_by_name, m->cfg);
+    cm_waiters_answer(m->cfg->hub, waiting, answer, m->cfg);
     tell(m, CM_PHASE_STORED, NULL);
 }
 

@@ -127,8 +127,7 @@ void cm_meta_free(struct cm_meta *m)
     memset(m, 0, sizeof *m);
 }
 
-static cm_status put_sans(const char *const *sans, size_t n, struct cm_buf *out,
-                          struct cm_err *err)
+static cm_status put_sans(const char *const *sans, size_t n, struct cm_buf *out, struct cm_err *err)
 {
     cm_status rc = cm_buf_puts(out, "\"sans\":[", err);
 

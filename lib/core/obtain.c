@@ -138,8 +138,9 @@ static bool is_leaders_own(cm_status rc)
 
 static cm_status fly(struct cm_job *job, const struct cm_cert *before, struct cm_err *err)
 {
-    static const char kinds[] = { [CM_JOB_OBTAIN] = 'o', [CM_JOB_RENEW] = 'r',
-                                  [CM_JOB_RENEW_FORCE] = 'f' };
+    static const char kinds[] = {
+        [CM_JOB_OBTAIN] = 'o', [CM_JOB_RENEW] = 'r', [CM_JOB_RENEW_FORCE] = 'f'
+    };
     CM_AUTO_FREE char *name = cm_asprintf("%c %s", kinds[job->mode], job->subject->ident);
     struct cm_cert *old = NULL;
     bool is_lead;

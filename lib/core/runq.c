@@ -10,7 +10,8 @@ struct cm_runq {
     struct cm_run **last;
     unsigned active; /* drainers submitted to the pool */
     unsigned workers;
-    struct cm_pool *pool;
+    bool stopped;
+    struct cm_pool *pool; /* its own lock is taken while ours is held, never the other way */
 };
 
 cm_status cm_runq_new(unsigned workers, struct cm_runq **ret, struct cm_err *err)
@@ -50,54 +51,58 @@ static void drain(void *arg)
     cm_mutex_unlock(&q->lock);
 }
 
-/* Take @r out again; false if a worker was quicker. */
-static bool withdraw_locked(struct cm_runq *q, const struct cm_run *r)
+/* Take out what was put in last. */
+static void withdraw_locked(struct cm_runq *q, const struct cm_run *r)
 {
-    for (struct cm_run **at = &q->first; *at != NULL; at = &(*at)->next) {
-        if (*at != r)
-            continue;
-        *at = r->next;
-        if (r->next == NULL)
-            q->last = at;
-        return true;
-    }
-    return false;
+    struct cm_run **at = &q->first;
+
+    while (*at != r)
+        at = &(*at)->next;
+    *at = NULL;
+    q->last = at;
 }
 
 cm_status cm_runq_push(struct cm_runq *q, struct cm_run *r, struct cm_err *err)
 {
-    bool start;
     cm_status rc = CM_OK;
 
     cm_mutex_lock(&q->lock);
-    r->next = NULL;
-    *q->last = r;
-    q->last = &r->next;
-    start = q->active < q->workers;
-    if (start)
-        q->active++;
-    cm_mutex_unlock(&q->lock);
-    if (!start)
-        return CM_OK;
-
-    rc = cm_pool_submit(q->pool, drain, q, err);
-    if (rc == CM_OK)
-        return CM_OK;
-    /* No thread to be had: the workers that run will get to it. Without any, it is refused. */
-    cm_mutex_lock(&q->lock);
-    q->active--;
-    if (q->active > 0 || !withdraw_locked(q, r))
-        rc = CM_OK;
+    if (q->stopped) {
+        rc = cm_fail(err, CM_E_CANCELED, "the configuration is being freed");
+    } else {
+        r->next = NULL;
+        *q->last = r;
+        q->last = &r->next;
+        if (q->active < q->workers)
+            rc = cm_pool_submit(q->pool, drain, q, err);
+        q->active += rc == CM_OK && q->active < q->workers;
+        /* No thread to be had: the workers that run will get to it. Without any it is refused. */
+        if (rc != CM_OK && q->active > 0)
+            rc = CM_OK;
+        if (rc != CM_OK)
+            withdraw_locked(q, r);
+    }
     cm_mutex_unlock(&q->lock);
     return rc;
 }
 
 void cm_runq_stop(struct cm_runq *q)
 {
+    if (q == NULL || q->pool == NULL)
+        return;
+    cm_mutex_lock(&q->lock);
+    q->stopped = true;
+    cm_mutex_unlock(&q->lock);
+    cm_pool_stop(q->pool);
+    q->pool = NULL;
+    CM_ASSERT(q->first == NULL);
+}
+
+void cm_runq_free(struct cm_runq *q)
+{
     if (q == NULL)
         return;
-    cm_pool_stop(q->pool);
-    CM_ASSERT(q->first == NULL);
+    cm_runq_stop(q);
     (void)pthread_mutex_destroy(&q->lock);
     free(q);
 }

@@ -71,9 +71,8 @@ static enum family family_of(enum cm_pk type)
 static bool is_ecdsa_suite(uint16_t s)
 {
     return (s >= 0xC006 && s <= 0xC00A) || s == 0xC023 || s == 0xC024 || s == 0xC02B ||
-           s == 0xC02C || s == 0xC048 || s == 0xC049 || s == 0xC05C || s == 0xC05D ||
-           s == 0xC072 || s == 0xC073 || s == 0xC086 || s == 0xC087 ||
-           (s >= 0xC0AC && s <= 0xC0AF) || s == 0xCCA9;
+           s == 0xC02C || s == 0xC048 || s == 0xC049 || s == 0xC05C || s == 0xC05D || s == 0xC072 ||
+           s == 0xC073 || s == 0xC086 || s == 0xC087 || (s >= 0xC0AC && s <= 0xC0AF) || s == 0xCCA9;
 }
 
 static bool is_rsa_suite(uint16_t s)
@@ -197,8 +196,8 @@ static unsigned rank(const struct cm_hello *h, const struct cm_cert *c, int64_t 
     return r;
 }
 
-struct cm_cert *cm_select_best(const struct cm_hello *hello, struct cm_cert *const *certs,
-                               size_t n, int64_t now_s)
+struct cm_cert *cm_select_best(const struct cm_hello *hello, struct cm_cert *const *certs, size_t n,
+                               int64_t now_s)
 {
     struct cm_cert *best = certs[0];
     unsigned best_rank = n > 1 ? rank(hello, best, now_s) : 0;

@@ -215,8 +215,7 @@ static bool is_dir(const char *name)
     return cm_safe_name(name, &safe, NULL) == CM_OK && strcmp(cm_buf_str(&safe), name) == 0;
 }
 
-static cm_status subject_of(const struct cm_cert *cert, struct cm_subject **ret,
-                            struct cm_err *err)
+static cm_status subject_of(const struct cm_cert *cert, struct cm_subject **ret, struct cm_err *err)
 {
     size_t n = cm_cert_name_count(cert);
     CM_AUTO_FREE const char **names = cm_calloc(n, sizeof(char *));

@@ -6,7 +6,7 @@
 /* Lists of what storage holds. A listing is collected first and worked on afterwards, so that
  * nothing is loaded, and nobody's callback runs, inside a listing. */
 
-#define CERT_ROOT   "certificates"
+#define CERT_ROOT    "certificates"
 #define CHILDREN_MAX 10000000u
 
 static cm_status collect(void *user, const struct cm_key_info *info, struct cm_err *err)
@@ -60,7 +60,7 @@ static cm_status walk_issuer(struct cm_config *cfg, const struct cm_op *op, cons
                              cm_site_fn each, void *user, struct cm_err *err)
 {
     CM_AUTO_FREE char *prefix = cm_asprintf("%s/%s", CERT_ROOT, issuer);
-    struct cm_children sites;
+    struct cm_children sites = { NULL, 0, 0 };
 
     if (prefix == NULL)
         return cm_fail_nomem(err);
@@ -86,7 +86,7 @@ static cm_status walk_issuer(struct cm_config *cfg, const struct cm_op *op, cons
 cm_status cm_sites_walk(struct cm_config *cfg, const struct cm_op *op, cm_site_fn each, void *user,
                         struct cm_err *err)
 {
-    struct cm_children issuers;
+    struct cm_children issuers = { NULL, 0, 0 };
 
     cm_status rc = cm_children_list(cfg, op, CERT_ROOT, &issuers, err);
     if (rc != CM_OK)

@@ -13,7 +13,8 @@ static cm_status parse_ident(struct json_object *top, struct cm_token *t, struct
     char type[8];
     char value[CM_NAME_BUF];
 
-    if (!cm_json_find(top, "identifier", &ident) || !cm_json_text(ident, "type", type, sizeof type) ||
+    if (!cm_json_find(top, "identifier", &ident) ||
+        !cm_json_text(ident, "type", type, sizeof type) ||
         !cm_json_text(ident, "value", value, sizeof value))
         return cm_fail(err, CM_E_PARSE, "stored challenge without identifier");
     if (strcmp(type, "dns") == 0)
@@ -22,8 +23,8 @@ static cm_status parse_ident(struct json_object *top, struct cm_token *t, struct
         t->ident_type = CM_IDENT_IP;
     else
         return cm_fail(err, CM_E_PARSE, "stored challenge for an identifier neither dns nor ip");
-    cm_status rc = cm_name_normalize(value, CM_NAME_ALLOW_IP | CM_NAME_ALLOW_UNDERSCORE, t->ident,
-                                     err);
+    cm_status rc =
+        cm_name_normalize(value, CM_NAME_ALLOW_IP | CM_NAME_ALLOW_UNDERSCORE, t->ident, err);
     if (rc != CM_OK)
         return cm_wrap(err, CM_E_PARSE, "stored challenge");
     if (cm_name_is_ip(t->ident) != (t->ident_type == CM_IDENT_IP))
@@ -44,9 +45,9 @@ cm_status cm_token_parse(struct cm_span json, struct cm_token *ret, struct cm_er
     if (rc != CM_OK)
         return cm_wrap(err, rc, "stored challenge");
     (void)cm_json_text(top, "type", t.type, sizeof t.type);
-    bool complete = cm_json_text(top, "token", t.token, sizeof t.token) &&
-                    cm_json_text(top, "keyAuthorization", t.key_authorization,
-                                 sizeof t.key_authorization);
+    bool complete =
+        cm_json_text(top, "token", t.token, sizeof t.token) &&
+        cm_json_text(top, "keyAuthorization", t.key_authorization, sizeof t.key_authorization);
     rc = parse_ident(top, &t, err);
     (void)json_object_put(top);
     if (rc != CM_OK)
@@ -54,7 +55,8 @@ cm_status cm_token_parse(struct cm_span json, struct cm_token *ret, struct cm_er
 
     size_t len = strlen(t.token);
     if (!complete || !cm_is_b64url(t.token, len))
-        return cm_fail(err, CM_E_PARSE, "stored challenge for '%s' without a proper token", t.ident);
+        return cm_fail(err, CM_E_PARSE, "stored challenge for '%s' without a proper token",
+                       t.ident);
     /* RFC 8555 8.1: token "." thumbprint, and nothing else may be sent for us. */
     if (strncmp(t.key_authorization, t.token, len) != 0 || t.key_authorization[len] != '.' ||
         !cm_is_b64url(t.key_authorization + len + 1, strlen(t.key_authorization + len + 1)))
@@ -66,16 +68,14 @@ cm_status cm_token_parse(struct cm_span json, struct cm_token *ret, struct cm_er
 }
 
 cm_status cm_challenge_cert(const struct cm_env *env, const char *ident,
-                            const char *key_authorization, struct cm_cert **ret,
-                            struct cm_err *err)
+                            const char *key_authorization, struct cm_cert **ret, struct cm_err *err)
 {
     CM_AUTO_BUF struct cm_buf der = CM_BUF_INIT(CM_CERT_DER_MAX);
     struct cm_chain chain = { .n = 1 };
     struct cm_leaf *leaf = NULL;
     struct cm_key *key = NULL;
 
-    cm_status rc =
-        cm_tlsalpn_make(ident, key_authorization, cm_env_wall_s(env), &der, &key, err);
+    cm_status rc = cm_tlsalpn_make(ident, key_authorization, cm_env_wall_s(env), &der, &key, err);
     if (rc != CM_OK)
         return rc;
     chain.der[0] = cm_buf_span(&der);

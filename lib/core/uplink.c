@@ -76,8 +76,8 @@ static struct cm_uplink *make(const struct cm_chain *chain, const char *key, con
     return u;
 }
 
-cm_status cm_uplink_get(const struct cm_chain *chain, const char *issuer_key,
-                        const char *issuer_cn, struct cm_uplink **ret, struct cm_err *err)
+cm_status cm_uplink_get(const struct cm_chain *chain, const char *issuer_key, const char *issuer_cn,
+                        struct cm_uplink **ret, struct cm_err *err)
 {
     uint64_t hash = hash_of(chain, issuer_key, issuer_cn);
     struct cm_uplink **bucket = &table[hash % BUCKETS];

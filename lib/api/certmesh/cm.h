@@ -46,27 +46,24 @@ CM_API CM_MUST_CHECK cm_status cm_key_type_parse(const char *name, enum cm_key_t
 #define CM_CA_LETSENCRYPT         "https://acme-v02.api.letsencrypt.org/directory"
 #define CM_CA_LETSENCRYPT_STAGING "https://acme-staging-v02.api.letsencrypt.org/directory"
 
-enum cm_challenge_bits {
-    CM_CHALLENGE_HTTP01 = 1,
-    CM_CHALLENGE_TLSALPN01 = 2
-};
+enum cm_challenge_bits { CM_CHALLENGE_HTTP01 = 1, CM_CHALLENGE_TLSALPN01 = 2 };
 
 /** The ACME CA that a config orders from. All strings are copied. */
 struct cm_acme_options {
-    const char *directory_url;    /* NULL = CM_CA_LETSENCRYPT; always a full https URL */
-    const char *email;            /* NULL = account without contact */
-    bool agreed;                  /* you have agreed to the CA's terms of service; else CM_E_POLICY */
-    const char *ca_root_file;     /* PEM trust for the CA's own HTTPS; NULL = system's */
-    const char *eab_kid;          /* external account binding; NULL = none */
-    const char *eab_mac_key;      /* base64url */
-    const char *eab_alg;          /* NULL = "HS256"; "HS384", "HS512" */
-    const char *account_key_file; /* PEM of an account that exists; NULL = kept in storage */
+    const char *directory_url; /* NULL = CM_CA_LETSENCRYPT; always a full https URL */
+    const char *email;         /* NULL = account without contact */
+    bool agreed;               /* you have agreed to the CA's terms of service; else CM_E_POLICY */
+    const char *ca_root_file;  /* PEM trust for the CA's own HTTPS; NULL = system's */
+    const char *eab_kid;       /* external account binding; NULL = none */
+    const char *eab_mac_key;   /* base64url */
+    const char *eab_alg;       /* NULL = "HS256"; "HS384", "HS512" */
+    const char *account_key_file;      /* PEM of an account that exists; NULL = kept in storage */
     enum cm_key_type account_key_type; /* of a new account; DEFAULT = P-256 */
-    unsigned challenges;          /* CM_CHALLENGE_*; 0 = all */
-    const char *profile;          /* NULL = the CA's default */
-    const char *preferred_chain;  /* common name of the root the chain should lead to; NULL */
-    int64_t obtain_timeout_s;     /* one whole issuance; 0 = 300 */
-    bool allow_plain_http;        /* tests only */
+    unsigned challenges;               /* CM_CHALLENGE_*; 0 = all */
+    const char *profile;               /* NULL = the CA's default */
+    const char *preferred_chain;       /* common name of the root the chain should lead to; NULL */
+    int64_t obtain_timeout_s;          /* one whole issuance; 0 = 300 */
+    bool allow_plain_http;             /* tests only */
     void *reserved[8];
 };
 
@@ -86,36 +83,36 @@ typedef struct cm_cert *(*cm_select_fn)(void *user, const struct cm_hello *hello
 
 struct cm_config_options {
     uint32_t size;
-    const char *storage;             /* URL, see cm_storage_open(); NULL = default place */
+    const char *storage;               /* URL, see cm_storage_open(); NULL = default place */
     struct cm_storage *storage_object; /* instead of @storage; borrowed, must outlive the config */
-    struct cm_cache *cache;          /* shared by several configs, borrowed; NULL = own one */
+    struct cm_cache *cache;            /* shared by several configs, borrowed; NULL = own one */
     struct cm_acme_options acme;
-    bool internal;                   /* use the local CA instead of ACME; no network at all */
-    struct cm_issuer **issuers;      /* instead of acme/internal; the config takes them
-                                        over when cm_config_new() succeeds */
+    bool internal;              /* use the local CA instead of ACME; no network at all */
+    struct cm_issuer **issuers; /* instead of acme/internal; the config takes them
+                                   over when cm_config_new() succeeds */
     size_t n_issuers;
     enum cm_key_type key_type;
-    bool reuse_key;                  /* keep the key over renewals; default: a fresh one */
+    bool reuse_key; /* keep the key over renewals; default: a fresh one */
     bool must_staple;
-    const char *default_name;        /* name assumed when the client sends no SNI */
-    const char *fallback_name;       /* name served when the client's SNI matches nothing */
-    const char *listen_host;         /* for ports this config opens; NULL = all addresses */
-    uint16_t http_port;              /* 0 = 80 */
-    uint16_t tls_port;               /* 0 = 443 */
-    unsigned max_parallel;           /* issuances at once; 0 = 10 */
-    int64_t handshake_wait_ms;       /* how long a hello may wait for a certificate on its way;
-                                        0 = 8000; negative = not at all */
-    double renew_ratio;              /* renew when less than this part of the lifetime is left;
-                                        0 = 1/3, and 1/2 for lifetimes below ten days */
+    const char *default_name;  /* name assumed when the client sends no SNI */
+    const char *fallback_name; /* name served when the client's SNI matches nothing */
+    const char *listen_host;   /* for ports this config opens; NULL = all addresses */
+    uint16_t http_port;        /* 0 = 80 */
+    uint16_t tls_port;         /* 0 = 443 */
+    unsigned max_parallel;     /* issuances at once; 0 = 10 */
+    int64_t handshake_wait_ms; /* how long a hello may wait for a certificate on its way;
+                                  0 = 8000; negative = not at all */
+    double renew_ratio;        /* renew when less than this part of the lifetime is left;
+                                  0 = 1/3, and 1/2 for lifetimes below ten days */
     cm_select_fn select;
     void *select_user;
-    cm_progress_fn on_progress;      /* called from worker threads */
+    cm_progress_fn on_progress; /* called from worker threads */
     void *progress_user;
     struct cm_log log;
-    const struct cm_env *env;        /* NULL = the real one */
-    bool disable_tickets;            /* no TLS session tickets */
-    const char *priority;            /* GnuTLS priority string; NULL = "NORMAL:-VERS-ALL:
-                                        +VERS-TLS1.3:+VERS-TLS1.2:%SERVER_PRECEDENCE" */
+    const struct cm_env *env; /* NULL = the real one */
+    bool disable_tickets;     /* no TLS session tickets */
+    const char *priority;     /* GnuTLS priority string; NULL = "NORMAL:-VERS-ALL:
+                                 +VERS-TLS1.3:+VERS-TLS1.2:%SERVER_PRECEDENCE" */
 };
 #define CM_CONFIG_OPTIONS_INIT                                                                     \
     {                                                                                              \
@@ -161,10 +158,10 @@ CM_API CM_MUST_CHECK cm_status cm_manage_async(struct cm_config *cfg, const char
 struct cm_name_state {
     uint32_t size;
     bool managed;
-    bool served;           /* a certificate for it is in the cache */
-    bool busy;             /* a job is running or queued */
+    bool served; /* a certificate for it is in the cache */
+    bool busy;   /* a job is running or queued */
     enum cm_phase phase;
-    struct cm_err last;    /* last failure; status CM_OK if none */
+    struct cm_err last; /* last failure; status CM_OK if none */
 };
 /** CM_E_NOTFOUND for a name that is not managed. */
 CM_API CM_MUST_CHECK cm_status cm_name_state(struct cm_config *cfg, const char *name,
@@ -172,7 +169,7 @@ CM_API CM_MUST_CHECK cm_status cm_name_state(struct cm_config *cfg, const char *
 
 struct cm_obtain_result {
     uint32_t size;
-    bool already_there;    /* storage held a valid one; nothing was ordered */
+    bool already_there; /* storage held a valid one; nothing was ordered */
     int64_t not_after_s;
     char issuer_key[256];
 };
@@ -181,10 +178,11 @@ struct cm_obtain_result {
 CM_API CM_MUST_CHECK cm_status cm_obtain(struct cm_config *cfg, const struct cm_op *op,
                                          const char *const *names, size_t n,
                                          struct cm_obtain_result *ret, struct cm_err *err);
-/** Renew what storage holds for @name when due, or always with @force. CM_E_NOTFOUND without one. */
+/** Renew what storage holds for @name when due, or always with @force. CM_E_NOTFOUND without one.
+ */
 CM_API CM_MUST_CHECK cm_status cm_renew(struct cm_config *cfg, const struct cm_op *op,
-                                        const char *name, bool force,
-                                        struct cm_obtain_result *ret, struct cm_err *err);
+                                        const char *name, bool force, struct cm_obtain_result *ret,
+                                        struct cm_err *err);
 /** Revoke what storage holds for @name at its CA (@reason RFC 5280 code, -1 none), then remove it
  *  from storage and cache unless @keep. */
 CM_API CM_MUST_CHECK cm_status cm_revoke(struct cm_config *cfg, const struct cm_op *op,
@@ -200,8 +198,8 @@ CM_API size_t cm_cert_name_count(const struct cm_cert *c);
 CM_API const char *cm_cert_name(const struct cm_cert *c, size_t i); /* NULL past the end */
 CM_API int64_t cm_cert_not_before_s(const struct cm_cert *c);
 CM_API int64_t cm_cert_not_after_s(const struct cm_cert *c);
-CM_API const char *cm_cert_serial(const struct cm_cert *c);    /* lower-case hex */
-CM_API const char *cm_cert_issuer_cn(const struct cm_cert *c); /* escaped */
+CM_API const char *cm_cert_serial(const struct cm_cert *c);     /* lower-case hex */
+CM_API const char *cm_cert_issuer_cn(const struct cm_cert *c);  /* escaped */
 CM_API const char *cm_cert_issuer_key(const struct cm_cert *c); /* "" if unmanaged */
 CM_API enum cm_key_type cm_cert_key_type(const struct cm_cert *c);
 CM_API bool cm_cert_is_managed(const struct cm_cert *c);
@@ -230,7 +228,7 @@ CM_API CM_MUST_CHECK cm_status cm_load_stored(struct cm_config *cfg, const struc
 
 struct cm_clean_options {
     uint32_t size;
-    int64_t grace_s;  /* expired this long ago; 0 = 14 days */
+    int64_t grace_s; /* expired this long ago; 0 = 14 days */
     bool dry_run;
     void (*each)(void *user, const char *key, const char *why); /* what goes (or would); NULL */
     void *user;
@@ -287,7 +285,7 @@ CM_API size_t cm_cache_count(struct cm_cache *cache);
 struct cm_hello {
     char server_name[256]; /* SNI in lower case, without final dot; "" if none or invalid */
     char alpn[8][256];
-    size_t n_alpn;         /* may exceed 8: then only 8 are kept */
+    size_t n_alpn; /* may exceed 8: then only 8 are kept */
     uint16_t suites[CM_HELLO_MAX_LIST];
     size_t n_suites;
     uint16_t sigalgs[CM_HELLO_MAX_LIST];
@@ -298,9 +296,9 @@ struct cm_hello {
     size_t n_versions;
     bool has_versions_ext;
     bool has_status_request;
-    bool acme_tls;        /* "acme-tls/1" is the sole protocol offered */
-    bool sni_invalid;     /* an SNI was sent that is no host name */
-    char local_ip[64];    /* address the connection came in on, "" if unknown */
+    bool acme_tls;     /* "acme-tls/1" is the sole protocol offered */
+    bool sni_invalid;  /* an SNI was sent that is no host name */
+    char local_ip[64]; /* address the connection came in on, "" if unknown */
 };
 /**
  * Parse a ClientHello handshake message (4-byte header and body, no record layer). Pure.
@@ -362,10 +360,10 @@ CM_API cm_status cm_tls_refusal(gnutls_session_t session, struct cm_err *err);
 /** For hosts that want the callback themselves (libmicrohttpd's MHD_OPTION_HTTPS_CERT_CALLBACK2):
  *  give this to the host, and call cm_config_tls_setup(cfg, session, -1, err) where the session
  *  starts. */
-CM_API int cm_tls_retrieve(gnutls_session_t session,
-                           const struct gnutls_cert_retr_st *info, gnutls_pcert_st **certs,
-                           unsigned int *n_certs, gnutls_ocsp_data_st **ocsp, unsigned int *n_ocsp,
-                           gnutls_privkey_t *key, unsigned int *flags);
+CM_API int cm_tls_retrieve(gnutls_session_t session, const struct gnutls_cert_retr_st *info,
+                           gnutls_pcert_st **certs, unsigned int *n_certs,
+                           gnutls_ocsp_data_st **ocsp, unsigned int *n_ocsp, gnutls_privkey_t *key,
+                           unsigned int *flags);
 
 /* ------------------------------------------------------------------ listening */
 
@@ -418,16 +416,16 @@ typedef void (*cm_http_handler)(void *user, struct cm_http_exchange *x);
 
 struct cm_https_options {
     uint32_t size;
-    struct cm_config *cfg;      /* NULL = default config: ACME, default storage, agreed */
-    struct cm_cancel *stop;     /* fire to return; NULL = never */
-    const char *host;           /* NULL = all addresses */
-    uint16_t http_port;         /* 0 = cfg's; the redirect and http-01 */
-    uint16_t tls_port;          /* 0 = cfg's */
-    uint16_t redirect_port;     /* port put into redirects; 0 = tls_port */
-    bool no_http;               /* no plain port at all */
-    unsigned threads;           /* handlers running at once; 0 = 64 */
-    int64_t header_timeout_ms;  /* handshake, and request head; 0 = 10000 */
-    int64_t idle_timeout_ms;    /* keep-alive; 0 = 30000 */
+    struct cm_config *cfg;     /* NULL = default config: ACME, default storage, agreed */
+    struct cm_cancel *stop;    /* fire to return; NULL = never */
+    const char *host;          /* NULL = all addresses */
+    uint16_t http_port;        /* 0 = cfg's; the redirect and http-01 */
+    uint16_t tls_port;         /* 0 = cfg's */
+    uint16_t redirect_port;    /* port put into redirects; 0 = tls_port */
+    bool no_http;              /* no plain port at all */
+    unsigned threads;          /* handlers running at once; 0 = 64 */
+    int64_t header_timeout_ms; /* handshake, and request head; 0 = 10000 */
+    int64_t idle_timeout_ms;   /* keep-alive; 0 = 30000 */
     void (*ready)(void *user, uint16_t http_port, uint16_t tls_port); /* ports are bound */
 };
 #define CM_HTTPS_OPTIONS_INIT                                                                      \
@@ -450,10 +448,10 @@ CM_API CM_MUST_CHECK cm_status cm_https(const char *const *names, size_t n, cm_h
 CM_API CM_MUST_CHECK cm_status cm_normalize_name(const char *name, char *ret, struct cm_err *err);
 
 enum cm_account_action {
-    CM_ACCOUNT_SHOW = 0,   /* what storage and the CA say; registers nothing */
-    CM_ACCOUNT_REGISTER,   /* make sure there is one */
-    CM_ACCOUNT_UPDATE,     /* set the contact to cfg's e-mail */
-    CM_ACCOUNT_DEACTIVATE  /* for good */
+    CM_ACCOUNT_SHOW = 0,  /* what storage and the CA say; registers nothing */
+    CM_ACCOUNT_REGISTER,  /* make sure there is one */
+    CM_ACCOUNT_UPDATE,    /* set the contact to cfg's e-mail */
+    CM_ACCOUNT_DEACTIVATE /* for good */
 };
 struct cm_account_info {
     uint32_t size;

@@ -21,8 +21,8 @@ extern "C" {
 #define CM_SPI_ABI 1u
 
 #define CM_OPS_HEAD                                                                                \
-    uint32_t abi;  /* CM_SPI_ABI */                                                                \
-    uint32_t size; /* sizeof(the ops struct) as the author saw it */                               \
+    uint32_t abi;    /* CM_SPI_ABI */                                                              \
+    uint32_t size;   /* sizeof(the ops struct) as the author saw it */                             \
     const char *name /* "file", "acme": shown in logs and errors */
 
 /* ----------------------------------------------------------------- storage */
@@ -56,11 +56,11 @@ struct cm_commit_item {
  */
 struct cm_grant {
     char name[CM_LOCK_NAME_MAX + 1];
-    char token[48];  /* random, unique per grant */
-    uint64_t fence;  /* grows with every grant of this name, for ever */
-    int64_t ttl_ns;  /* the lease ends this long after the last refresh; a backend may grant less
-                        than was asked for (file: at most 10 s, as its peers steal then) */
-    void *state;     /* the backend's; released by unlock or drop */
+    char token[48]; /* random, unique per grant */
+    uint64_t fence; /* grows with every grant of this name, for ever */
+    int64_t ttl_ns; /* the lease ends this long after the last refresh; a backend may grant less
+                       than was asked for (file: at most 10 s, as its peers steal then) */
+    void *state;    /* the backend's; released by unlock or drop */
 };
 
 struct cm_storage;
@@ -146,7 +146,10 @@ struct cm_storage_open_options {
 };
 #define CM_STORAGE_OPEN_OPTIONS_INIT                                                               \
     {                                                                                              \
-        (uint32_t)sizeof(struct cm_storage_open_options), NULL, { NULL, NULL, CM_LOG_INFO }        \
+        (uint32_t)sizeof(struct cm_storage_open_options), NULL,                                    \
+        {                                                                                          \
+            NULL, NULL, CM_LOG_INFO                                                                \
+        }                                                                                          \
     }
 
 /**
@@ -205,13 +208,16 @@ struct cm_lease;
 
 struct cm_lease_options {
     uint32_t size;
-    int64_t ttl_ns;    /* 0 = 15 s */
-    bool try_only;     /* CM_E_BUSY instead of waiting */
+    int64_t ttl_ns; /* 0 = 15 s */
+    bool try_only;  /* CM_E_BUSY instead of waiting */
     struct cm_log log;
 };
 #define CM_LEASE_OPTIONS_INIT                                                                      \
     {                                                                                              \
-        (uint32_t)sizeof(struct cm_lease_options), 0, false, { NULL, NULL, CM_LOG_INFO }           \
+        (uint32_t)sizeof(struct cm_lease_options), 0, false,                                       \
+        {                                                                                          \
+            NULL, NULL, CM_LOG_INFO                                                                \
+        }                                                                                          \
     }
 
 /**
@@ -303,9 +309,10 @@ struct cm_issue_request {
     const char *const *names; /* normalized: A-labels, canonical IP text; n >= 1 */
     size_t n_names;
     struct cm_span csr_der;
-    unsigned attempt;       /* 0 = first */
-    struct cm_span resume;  /* what an earlier call handed to checkpoint for this CSR; may be empty */
-    const char *replaces;   /* ARI certificate id of the predecessor, or NULL */
+    unsigned attempt; /* 0 = first */
+    struct cm_span
+        resume;           /* what an earlier call handed to checkpoint for this CSR; may be empty */
+    const char *replaces; /* ARI certificate id of the predecessor, or NULL */
     /** Journal @state durably before anything that cannot be repeated (finalize). An error must
      *  end the issuance. May be called several times; the last one counts. */
     cm_status (*checkpoint)(void *user, const struct cm_op *op, struct cm_span state,
@@ -330,9 +337,9 @@ struct cm_issuer_host {
     struct cm_board *board;
     const struct cm_env *env;
     struct cm_log log;
-    const char *listen_host; /* for solvers that open a port of their own; NULL = all */
-    uint16_t http_port;      /* 80 */
-    uint16_t tls_port;       /* 443 */
+    const char *listen_host;  /* for solvers that open a port of their own; NULL = all */
+    uint16_t http_port;       /* 80 */
+    uint16_t tls_port;        /* 443 */
     struct cm_config *config; /* the config itself; usable once attach has returned */
 };
 

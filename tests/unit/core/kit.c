@@ -90,7 +90,7 @@ static cm_status st_load(struct cm_storage *st, const struct cm_op *op, const ch
     if (s->on_load != NULL)
         s->on_load(s, key);
     cm_status rc = fault(s, &s->fail_loads, key, err);
-    return rc == CM_OK ? cm_storage_load(s->inner, op, key, ret, err) : rc;
+    return rc == CM_OK ? cm_storage_load(s->inner, s->deaf ? NULL : op, key, ret, err) : rc;
 }
 
 static cm_status st_remove(struct cm_storage *st, const struct cm_op *op, const char *key,

@@ -36,6 +36,7 @@ struct kit_storage {
     _Atomic int fail_loads, fail_commits, fail_locks;
     _Atomic int fail_status;
     const char *fail_key;
+    bool deaf; /* loads do not look at their operation */
     /* Called before each load. */
     void (*on_load)(struct kit_storage *s, const char *key);
     void *user;
@@ -62,11 +63,11 @@ struct kit_issuer {
     bool no_prefix;
     int64_t lifetime_s;
     int64_t not_before_ahead_s;
-    const char *refuse;      /* precheck refuses names that contain this */
-    const char *wrong_name;  /* certify this instead: a CA gone wrong */
-    _Atomic int step;        /* enum kit_step */
+    const char *refuse;     /* precheck refuses names that contain this */
+    const char *wrong_name; /* certify this instead: a CA gone wrong */
+    _Atomic int step;       /* enum kit_step */
     cm_status fail_status;
-    _Atomic bool hold;       /* block in issue() until let go or canceled */
+    _Atomic bool hold;                       /* block in issue() until let go or canceled */
     void (*on_issue)(struct kit_issuer *is); /* between checkpoint and issuance */
     void *user;
     const char *issuer_data;

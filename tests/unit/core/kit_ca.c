@@ -20,8 +20,8 @@ static void make_ca(void)
     struct cm_buf root_der = CM_BUF_INIT(CM_CERT_DER_MAX);
     struct cm_err err;
 
-    ck_ok(cm_ca_make_root("Kit Root", START_S - 3600 * 24 * 400, 36500, &root_key, &root_der,
-                          &err));
+    ck_ok(
+        cm_ca_make_root("Kit Root", START_S - 3600 * 24 * 400, 36500, &root_key, &root_der, &err));
     ck_ok(cm_ca_make_intermediate("Kit CA", root_key, cm_buf_span(&root_der),
                                   START_S - 3600 * 24 * 400, 36000, &ca_key, &ca_der, &err));
     cm_key_unref(root_key);
@@ -35,8 +35,8 @@ static cm_status sign(struct cm_span csr, const char *const *names, size_t n, in
     CM_AUTO_BUF struct cm_buf leaf = CM_BUF_INIT(CM_CERT_DER_MAX);
 
     (void)pthread_once(&ca_once, make_ca);
-    cm_status rc = cm_ca_sign_csr(ca_key, cm_buf_span(&ca_der), csr, names, n, from_s, lifetime_s,
-                                  &leaf, err);
+    cm_status rc =
+        cm_ca_sign_csr(ca_key, cm_buf_span(&ca_der), csr, names, n, from_s, lifetime_s, &leaf, err);
     if (rc == CM_OK)
         rc = cm_cert_der_to_pem(cm_buf_span(&leaf), chain_pem, err);
     return rc == CM_OK ? cm_cert_der_to_pem(cm_buf_span(&ca_der), chain_pem, err) : rc;
@@ -113,6 +113,21 @@ static cm_status held_up(struct kit_issuer *is, const struct cm_op *op, struct c
     return rc;
 }
 
+/* What was asked for last; several may ask at once. */
+static void note(struct kit_issuer *is, const struct cm_issue_request *req)
+{
+    static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
+
+    cm_mutex_lock(&lock);
+    cm_sha256(req->csr_der, is->last_csr);
+    (void)snprintf(is->last_replaces, sizeof is->last_replaces, "%s",
+                   req->replaces != NULL ? req->replaces : "");
+    if (req->resume.len > 0)
+        (void)snprintf(is->last_resume, sizeof is->last_resume, "%.*s", (int)req->resume.len,
+                       (const char *)req->resume.data);
+    cm_mutex_unlock(&lock);
+}
+
 static cm_status do_issue(struct kit_issuer *is, const struct cm_op *op,
                           const struct cm_issue_request *req, struct cm_issued *ret,
                           struct cm_err *err)
@@ -121,16 +136,11 @@ static cm_status do_issue(struct kit_issuer *is, const struct cm_op *op,
     int step = atomic_load(&is->step);
     cm_status rc;
 
-    cm_sha256(req->csr_der, is->last_csr);
-    is->last_replaces[0] = '\0';
-    if (req->replaces != NULL)
-        (void)snprintf(is->last_replaces, sizeof is->last_replaces, "%s", req->replaces);
+    note(is, req);
     if (step == KIT_FAIL_BEFORE)
         return cm_fail(err, is->fail_status, "%s does not feel like it", is->key);
     if (req->resume.len > 0) {
         (void)atomic_fetch_add(&is->resumed, 1);
-        (void)snprintf(is->last_resume, sizeof is->last_resume, "%.*s", (int)req->resume.len,
-                       (const char *)req->resume.data);
     } else {
         unsigned order = atomic_fetch_add(&is->orders, 1) + 1;
 

@@ -193,10 +193,14 @@ END_TEST
 int main(void)
 {
     const TTest *const tests[] = {
-        certificate_says_what_is_in_it, chain_above_the_leaf_is_shared,
-        key_of_another_is_refused,      first_serving_form_is_kept,
-        renewal_follows_the_real_lifetime, validity_includes_both_ends,
-        idle_certificate_is_small,      key_types_have_names,
+        certificate_says_what_is_in_it,
+        chain_above_the_leaf_is_shared,
+        key_of_another_is_refused,
+        first_serving_form_is_kept,
+        renewal_follows_the_real_lifetime,
+        validity_includes_both_ends,
+        idle_certificate_is_small,
+        key_types_have_names,
         no_allocation_failure_leaks_or_crashes,
     };
 

@@ -61,9 +61,10 @@ START_TEST(stored_challenge_is_read)
     ck_assert_str_eq(t.key_authorization, "tok." THUMB);
     ck_assert_str_eq(t.ident, "example.com");
     ck_assert_int_eq(t.ident_type, CM_IDENT_DNS);
-    ck_ok(cm_token_parse(cm_span_str("{\"token\":\"t\",\"keyAuthorization\":\"t.x\",\"identifier\":"
-                                     "{\"type\":\"ip\",\"value\":\"2001:DB8::1\"},\"validated\":1}"),
-                         &t, &err));
+    ck_ok(
+        cm_token_parse(cm_span_str("{\"token\":\"t\",\"keyAuthorization\":\"t.x\",\"identifier\":"
+                                   "{\"type\":\"ip\",\"value\":\"2001:DB8::1\"},\"validated\":1}"),
+                       &t, &err));
     ck_assert_str_eq(t.ident, "2001:db8::1");
     ck_assert_int_eq(t.ident_type, CM_IDENT_IP);
 }

@@ -63,8 +63,8 @@ START_TEST(certmagic_vectors_of_issuer_keys)
     check_issuer("https://acme.zerossl.com/v2/DV90", "acme.zerossl.com-v2-DV90",
                  "acme.zerossl.com-v2-dv90");
     check_issuer("https://localhost:14000/dir", "localhost:14000-dir", "localhost-14000-dir");
-    check_issuer("https://dv.acme-v02.api.pki.goog/directory",
-                 "dv.acme-v02.api.pki.goog-directory", "dv.acme-v02.api.pki.goog-directory");
+    check_issuer("https://dv.acme-v02.api.pki.goog/directory", "dv.acme-v02.api.pki.goog-directory",
+                 "dv.acme-v02.api.pki.goog-directory");
     check_issuer("https://ca.internal/acme/local/directory", "ca.internal-acme-local-directory",
                  "ca.internal-acme-local-directory");
     check_issuer("https://[::1]:14000/dir", "[::1]:14000-dir", "--1-14000-dir");
@@ -108,8 +108,7 @@ START_TEST(several_names_are_sorted_and_joined)
 {
     check_subject("b.example,a.example", "a.example,b.example", "a.exampleb.example");
     check_subject("b.example,a.example,B.example", "a.example,b.example", "a.exampleb.example");
-    check_subject("a.example,*.a.example", "*.a.example,a.example",
-                  "wildcard_.a.examplea.example");
+    check_subject("a.example,*.a.example", "*.a.example,a.example", "wildcard_.a.examplea.example");
 }
 END_TEST
 
@@ -172,10 +171,14 @@ END_TEST
 int main(void)
 {
     const TTest *const tests[] = {
-        certmagic_vectors_of_safe,       what_would_climb_is_refused,
-        certmagic_vectors_of_issuer_keys, issuer_without_key_has_no_place,
-        one_name_is_its_own_identity,    several_names_are_sorted_and_joined,
-        many_names_fit_one_path_component, bad_names_are_named,
+        certmagic_vectors_of_safe,
+        what_would_climb_is_refused,
+        certmagic_vectors_of_issuer_keys,
+        issuer_without_key_has_no_place,
+        one_name_is_its_own_identity,
+        several_names_are_sorted_and_joined,
+        many_names_fit_one_path_component,
+        bad_names_are_named,
         paths_of_certmagic,
     };
 

@@ -62,9 +62,9 @@ START_TEST(issuer_data_keeps_its_tokens)
     const char *const one[] = { "a" };
 
     /* white space goes, empty containers stay on their line, numbers are not rewritten */
-    check_format(one, 1, " { \"a\" : [ ] , \"b\":{ }, \"c\": 1.50e+3, \"d\":123456789012345678901 }",
+    check_format(one, 1, " { \"a\" : [ ] , \"b\":{ }, \"c\": 1.50e+3, \"d\":12345678901234567 }",
                  "{\n\t\"sans\": [\n\t\t\"a\"\n\t],\n\t\"issuer_data\": {\n\t\t\"a\": [],\n"
-                 "\t\t\"b\": {},\n\t\t\"c\": 1.50e+3,\n\t\t\"d\": 123456789012345678901\n\t}\n}");
+                 "\t\t\"b\": {},\n\t\t\"c\": 1.50e+3,\n\t\t\"d\": 12345678901234567\n\t}\n}");
     /* strings: braces, escaped quotes, Go's HTML escapes, U+2028 */
     check_format(one, 1, "\"{<a&b>:\\\"x\\\\\\\",\xe2\x80\xa8/\"",
                  "{\n\t\"sans\": [\n\t\t\"a\"\n\t],\n\t\"issuer_data\": "
@@ -167,9 +167,12 @@ END_TEST
 int main(void)
 {
     const TTest *const tests[] = {
-        layout_is_certmagics_byte_for_byte, issuer_data_keeps_its_tokens,
-        issuer_data_must_be_json,           reads_what_certmagic_writes,
-        year_one_means_unset,               null_data_unknown_members_and_other_case,
+        layout_is_certmagics_byte_for_byte,
+        issuer_data_keeps_its_tokens,
+        issuer_data_must_be_json,
+        reads_what_certmagic_writes,
+        year_one_means_unset,
+        null_data_unknown_members_and_other_case,
         damaged_files_are_refused,
     };
 
