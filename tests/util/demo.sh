@@ -106,7 +106,7 @@ refuses() { # NAME
 all_up() {
     local _
     for _ in $(seq 300); do
-        grep -q 'all 2 names are up' "$work/serve.log" && return 0
+        grep -qs 'all 2 names are up' "$work/serve.log" && return 0
         kill -0 "$server" 2>/dev/null || return 1
         sleep 0.1
     done
