@@ -99,14 +99,9 @@ static const char *member(struct json_object *obj, const char *name)
 /* The journalled order's URL if it belongs to this CA and account; NULL otherwise. */
 static char *journalled_order(const struct run *r)
 {
-    struct cm_span in = r->req->resume;
-    if (in.len == 0 || in.len > 8 * 1024)
+    struct json_object *obj = NULL;
+    if (r->req->resume.len == 0 || cm_json_read(r->req->resume, 4, &obj, NULL) != CM_OK)
         return NULL;
-    struct json_tokener *tok = json_tokener_new_ex(4);
-    if (tok == NULL)
-        return NULL;
-    struct json_object *obj = json_tokener_parse_ex(tok, (const char *)in.data, (int)in.len);
-    json_tokener_free(tok);
     char *url = NULL;
     if (json_object_is_type(obj, json_type_object) &&
         strcmp(member(obj, "ca"), r->ai->directory_url) == 0 &&

@@ -206,17 +206,15 @@ cm_status acme_account_from_json(struct cm_span json, struct cm_acme_account *re
                                  struct cm_err *err)
 {
     struct cm_acme_account acc = { 0 };
-    struct json_tokener *tok = json_tokener_new_ex(16);
-    if (tok == NULL)
-        return cm_fail_nomem(err);
-    struct json_object *obj =
-        json.len > INT32_MAX ? NULL
-                             : json_tokener_parse_ex(tok, (const char *)json.data, (int)json.len);
-    json_tokener_free(tok);
-    if (obj == NULL || !json_object_is_type(obj, json_type_object)) {
+    struct json_object *obj = NULL;
+
+    cm_status rc = cm_json_read(json, 16, &obj, err);
+    if (rc == CM_OK && !json_object_is_type(obj, json_type_object)) {
         json_object_put(obj);
-        return cm_fail(err, CM_E_PARSE, "stored account is not a JSON object");
+        rc = cm_fail(err, CM_E_PARSE, "not a JSON object");
     }
+    if (rc != CM_OK)
+        return cm_wrap(err, rc, "stored account");
 
     const char *location = get_string(obj, "location");
     const char *orders = get_string(obj, "orders");
@@ -227,7 +225,6 @@ cm_status acme_account_from_json(struct cm_span json, struct cm_acme_account *re
     acc.orders = cm_strdup(orders);
     if (json_object_object_get_ex(obj, "termsOfServiceAgreed", &tos))
         acc.tos_agreed = json_object_get_boolean(tos);
-    cm_status rc = CM_OK;
     if ((location != NULL && acc.url == NULL) || (orders != NULL && acc.orders == NULL))
         rc = cm_fail_nomem(err);
     if (rc == CM_OK)

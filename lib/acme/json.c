@@ -85,53 +85,19 @@ static size_t count_members(struct json_object *o)
     return n;
 }
 
-/* Strict json-c 0.18 takes every byte past 0x7f in a string for a control character where char is
- * signed (json-c issue 875). So it judges the text with those masked: anywhere but inside a string
- * the mask is as wrong as what it hides. The values are then read as they are. */
-static enum json_tokener_error parse(struct json_tokener *tok, struct cm_buf *masked,
-                                     struct cm_span in, struct json_object **ret)
-{
-    for (size_t i = 0; i < masked->len; i++)
-        if (masked->data[i] > 0x7f)
-            masked->data[i] = 'x';
-    json_tokener_set_flags(tok, JSON_TOKENER_STRICT);
-    *ret = json_tokener_parse_ex(tok, (const char *)masked->data, (int)masked->len);
-    if (json_tokener_get_error(tok) != json_tokener_success)
-        return json_tokener_get_error(tok);
-    json_object_put(*ret);
-    json_tokener_reset(tok);
-    json_tokener_set_flags(tok, JSON_TOKENER_VALIDATE_UTF8);
-    *ret = json_tokener_parse_ex(tok, (const char *)in.data, (int)in.len);
-    return json_tokener_get_error(tok);
-}
-
 cm_status cm__json_parse(struct cm_span in, const char *what, struct json_object **ret,
                          struct cm_err *err)
 {
-    CM_AUTO_BUF struct cm_buf masked = CM_BUF_INIT(CM_ACME_JSON_MAX);
     struct scan text = scan_text(in);
-    struct json_tokener *tok;
     struct json_object *root = NULL;
-    enum json_tokener_error jerr;
-    cm_status rc;
 
     if (in.len > CM_ACME_JSON_MAX || text.nodes > CM_ACME_JSON_NODES_MAX)
         return cm_fail(err, CM_E_LIMIT, "%s is too large", what);
     if (!text.sane || !is_utf8(in))
         return cm_fail(err, CM_E_PARSE, "%s is not JSON", what);
-    rc = cm_buf_append(&masked, in.data, in.len, err);
+    cm_status rc = cm_json_read(in, CM_ACME_JSON_DEPTH, &root, err);
     if (rc != CM_OK)
-        return rc;
-    tok = json_tokener_new_ex(CM_ACME_JSON_DEPTH);
-    if (tok == NULL)
-        return cm_fail_nomem(err);
-    jerr = parse(tok, &masked, in, &root);
-    json_tokener_free(tok);
-    if (jerr != json_tokener_success) {
-        json_object_put(root);
-        return cm_fail(err, CM_E_PARSE, "%s is not JSON: %s", what,
-                       jerr == json_tokener_continue ? "cut short" : json_tokener_error_desc(jerr));
-    }
+        return cm_wrap(err, rc, "%s", what);
     if (!json_object_is_type(root, json_type_object)) {
         json_object_put(root);
         return cm_fail(err, CM_E_PARSE, "%s is not a JSON object", what);

@@ -67,6 +67,15 @@ CM_MUST_CHECK cm_status cm_random_hex(const struct cm_env *env, size_t bytes, ch
 /* Uniform in [0, n); n > 0. Not for secrets. */
 uint64_t cm_random_below(const struct cm_env *env, uint64_t n);
 
+/* ---- JSON ---- */
+#define CM_JSON_MAX (1024u * 1024)
+struct json_object;
+/* One JSON value and nothing after it, valid UTF-8, at most @depth deep: json-c's strict mode,
+ * which in some versions takes single quotes, NaN, raw control bytes and comments (lib/acme refuses
+ * those of a CA before). Caller puts it. Errors: CM_E_PARSE with json-c's reason, CM_E_LIMIT. */
+CM_MUST_CHECK cm_status cm_json_read(struct cm_span text, int depth, struct json_object **ret,
+                                     struct cm_err *err);
+
 /* ---- storage names (docs/storage-format.md) ---- */
 /* Raw issuer key of an ACME directory URL as given: "host[:port]-path-with-dashes" (certmagic
  * issuerKey). Appends to @out. The rule is total: odd URLs give odd keys, never an error but

@@ -196,11 +196,11 @@ void cm_derw_close(struct cm_derw *w, size_t mark)
     cm_derw_raw(w, (struct cm_span){ room, n });
     if (w->rc != CM_OK)
         return;
-    uint8_t *at = w->out->data + mark;
-    memmove(at + n, at, len);
-    at[-1] = (uint8_t)(0x80 | n);
+    uint8_t *bytes = w->out->data;
+    memmove(bytes + mark + n, bytes + mark, len);
+    bytes[mark - 1] = (uint8_t)(0x80 | n);
     for (size_t i = 0; i < n; i++)
-        at[i] = (uint8_t)(len >> (8 * (n - 1 - i)));
+        bytes[mark + i] = (uint8_t)(len >> (8 * (n - 1 - i)));
 }
 
 void cm_derw_put(struct cm_derw *w, uint8_t tag, struct cm_span content)
