@@ -121,7 +121,8 @@ void cli_hint(const struct cli *c, const char *object, const struct cm_err *err)
         err->problem[0] == '\0' && strstr(err->msg, "terms") != NULL)
         cli_complain("  Those of Let's Encrypt: https://letsencrypt.org/repository/\n"
                      "  To try things out without any CA: --internal.");
-    if (err->status == CM_E_TLS && !cli_is_internal(c) && c->o.ca_root == NULL)
+    if (err->status == CM_E_TLS && !cli_is_internal(c) && c->o.ca_root == NULL &&
+        strstr(err->msg, "package ca-certificates") == NULL)
         cli_complain("  If the CA is a private one, name its root with --ca-root FILE.");
     if (err->status == CM_E_PERM)
         cli_complain(

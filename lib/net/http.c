@@ -417,6 +417,9 @@ static cm_status harvest(struct transfer *t, const struct cm_http_request *req, 
         t->result = CURLE_GOT_NOTHING;
         t->stop_why = "the connection ended inside the header";
     }
+    if (t->result == CURLE_SSL_CACERT_BADFILE)
+        t->stop_why = "the file of trusted roots cannot be read (the system's is in "
+                      "package ca-certificates)";
     if (t->result != CURLE_OK) {
         cm_status rc = t->stop_rc != CM_OK ? t->stop_rc : status_of(t->result);
 

@@ -123,11 +123,11 @@ echo "   It answers at $ACME_DIR. Every name leads to 127.0.0.1 for it."
 export CERTMESH_STORAGE=file:$work/store CERTMESH_CA=$ACME_DIR CERTMESH_CA_ROOT=$LAB_CA
 ports=(--http-port "$HTTP01_PORT" --tls-port "$TLSALPN_PORT" --listen 127.0.0.1)
 
-step "Get a certificate for hello.demo.test; the CA looks at port 80 (http-01)"
+step "Get a certificate for hello.demo.test; the CA looks at port 80 (here $HTTP01_PORT), http-01"
 show obtain --agree --challenge http-01 "${ports[@]}" hello.demo.test ||
     give_up "That did not work."
 
-step "Serve it, and get one for world.demo.test on the way; the CA looks at port 443 (tls-alpn-01)"
+step "Serve it, and get one for world.demo.test on the way; the CA looks at port 443 (here $TLSALPN_PORT), tls-alpn-01"
 serve=(serve --agree --challenge tls-alpn-01 "${ports[@]}" hello.demo.test world.demo.test)
 echo "   \$ certmesh ${serve[*]}"
 "$certmesh" "${serve[@]}" >"$work/serve.log" 2>&1 &
