@@ -58,6 +58,8 @@ static void add_name(const char *spec)
         e->delay_ms = (int)strtol(at + 1, NULL, 10);
 }
 
+static atomic_uint connections; /* whose thread has not ended */
+
 static int handshake(gnutls_session_t s)
 {
     int rc;
@@ -115,6 +117,7 @@ static void *serve(void *arg)
     gnutls_deinit(c->session);
     (void)close(c->fd);
     free(c);
+    (void)atomic_fetch_sub(&connections, 1);
     return NULL;
 }
 
@@ -140,6 +143,7 @@ static void take(int fd)
     }
     if (door == DOOR_HOOK)
         gnutls_transport_set_int(c->session, c->fd);
+    (void)atomic_fetch_add(&connections, 1);
     if (pthread_create(&t, NULL, serve, c) != 0)
         abort();
     (void)pthread_detach(t);
@@ -176,7 +180,7 @@ int main(int argc, char **argv)
         if (p[0].revents != 0)
             take(sockets.fd[0]);
     }
-    for (int i = 0; i < 300 && fake_certs_alive() > cfg->n_names; i++)
+    for (int i = 0; i < 1000 && atomic_load(&connections) > 0; i++)
         (void)cm_env_system()->wait(cm_env_system(), NULL, 10 * CM_NS_PER_MS);
     cm_tls_sockets_close(&sockets);
     fake_config_drop(cfg);
