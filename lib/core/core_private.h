@@ -55,6 +55,9 @@ CM_MUST_CHECK cm_status cm_path_cert(const char *issuer_key, const char *dir, co
 /* <prefix>/challenge_tokens/<Safe(ident)>.json */
 CM_MUST_CHECK cm_status cm_path_token(const char *prefix, const char *ident, char ret[CM_KEY_BUF],
                                       struct cm_err *err);
+/* ocsp/<Safe(name)>-<hash of the bundle>: where a peer keeps the staple of a certificate. */
+CM_MUST_CHECK cm_status cm_path_staple(const char *name, struct cm_span bundle_pem,
+                                       char ret[CM_KEY_BUF], struct cm_err *err);
 CM_MUST_CHECK cm_status cm_path_journal(const char *dir, char ret[CM_KEY_BUF], struct cm_err *err);
 /* issue_cert_<ident> */
 CM_MUST_CHECK cm_status cm_lock_issue(const char *ident, char ret[CM_LOCK_NAME_MAX + 1],

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "core_private.h"
 
+#include <inttypes.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -224,6 +225,29 @@ cm_status cm_path_token(const char *prefix, const char *ident, char ret[CM_KEY_B
         return rc;
     int n = snprintf(ret, CM_KEY_BUF, "%s/challenge_tokens/%s.json", prefix, cm_buf_str(&safe));
     return fits(n, CM_KEY_BUF, ident, err);
+}
+
+/* FNV-1a, 32 bit: how peers tell the staples of one name's certificates apart. */
+static uint32_t fnv1a32(struct cm_span in)
+{
+    uint32_t h = 2166136261u;
+
+    for (size_t i = 0; i < in.len; i++)
+        h = (h ^ in.data[i]) * 16777619u;
+    return h;
+}
+
+cm_status cm_path_staple(const char *name, struct cm_span bundle_pem, char ret[CM_KEY_BUF],
+                         struct cm_err *err)
+{
+    CM_AUTO_BUF struct cm_buf safe = CM_BUF_INIT(CM_KEY_BUF);
+
+    cm_status rc = cm_safe_name(name, &safe, err);
+    if (rc != CM_OK)
+        return rc;
+    /* Lower-case hex without leading zeros, as they write it. */
+    int n = snprintf(ret, CM_KEY_BUF, "ocsp/%s-%" PRIx32, cm_buf_str(&safe), fnv1a32(bundle_pem));
+    return fits(n, CM_KEY_BUF, name, err);
 }
 
 cm_status cm_path_journal(const char *dir, char ret[CM_KEY_BUF], struct cm_err *err)

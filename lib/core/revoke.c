@@ -4,6 +4,24 @@
 /* Revocation: at the CA first. What was not revoked there must not vanish here, or nobody could
  * revoke it any more. */
 
+/* The staple that a peer keeps says "good" of a certificate that no longer is. Best effort: nobody
+ * serves it without the certificate, and cleaners find it once it is out of date. */
+static void drop_staple(struct cm_config *cfg, const struct cm_op *op, const struct cm_cert *cert)
+{
+    CM_AUTO_BUF struct cm_buf pem = CM_BUF_INIT(CM_CHAIN_PEM_MAX);
+    char key[CM_KEY_BUF];
+    struct cm_err err = CM_ERR_INIT;
+
+    cm_status rc = cm_cert_chain_pem(cert, &pem, &err);
+    if (rc == CM_OK)
+        rc = cm_path_staple(cm_cert_name(cert, 0), cm_buf_span(&pem), key, &err);
+    if (rc == CM_OK)
+        rc = cm_storage_remove(cfg->storage, op, key, &err);
+    if (rc != CM_OK)
+        cm_logf(&cfg->log, CM_LOG_WARN, "staple_left", NULL, 0, "remove the staple of '%s': %s",
+                cm_cert_name(cert, 0), err.msg);
+}
+
 static cm_status revoke_leased(struct cm_config *cfg, const struct cm_op *op,
                                struct cm_lease *lease, const struct cm_subject *s,
                                const struct cm_cert *seen, int reason, bool keep,
@@ -28,6 +46,7 @@ static cm_status revoke_leased(struct cm_config *cfg, const struct cm_op *op,
         rc = cm_path_cert(issuer_key, s->dir, NULL, base, err);
         if (rc == CM_OK)
             rc = cm_store_remove(op, lease, base, s->dir, err);
+        drop_staple(cfg, op, cert);
         cm_cache_drop_leaf(cfg->cache, cert);
     }
     cm_cert_unref(cert);

@@ -28,6 +28,26 @@ START_TEST(certmagic_vectors_of_safe)
 }
 END_TEST
 
+static void check_staple(const char *bundle, const char *want)
+{
+    char key[CM_KEY_BUF];
+
+    ck_ok(cm_path_staple("example.com", cm_span_str(bundle), key, &err));
+    ck_assert_str_eq(key, want);
+}
+
+START_TEST(certmagic_vectors_of_staple_keys)
+{
+    check_staple("", "ocsp/example.com-811c9dc5");
+    check_staple("a", "ocsp/example.com-e40c292c");
+    check_staple("foobar", "ocsp/example.com-bf9cf968");
+    check_staple("t344", "ocsp/example.com-94f468");
+    check_staple("t404", "ocsp/example.com-d9bf71");
+    check_staple("-----BEGIN CERTIFICATE-----\nMAA=\n-----END CERTIFICATE-----\n",
+                 "ocsp/example.com-600b2ad9");
+}
+END_TEST
+
 START_TEST(what_would_climb_is_refused)
 {
     CM_AUTO_BUF struct cm_buf b = CM_BUF_INIT(512);
@@ -172,6 +192,7 @@ int main(void)
 {
     const TTest *const tests[] = {
         certmagic_vectors_of_safe,
+        certmagic_vectors_of_staple_keys,
         what_would_climb_is_refused,
         certmagic_vectors_of_issuer_keys,
         issuer_without_key_has_no_place,
