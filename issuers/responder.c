@@ -251,12 +251,11 @@ static cm_status start_locked(struct cm_responder *r, struct cm_err *err)
     join_locked(r);
     r->listen_fd = fd;
     r->stopping = r->lingering = false;
-    int rc = pthread_create(&r->thread, NULL, accept_thread, r);
-    if (rc != 0) {
+    cm_status rc = cm_thread_start(&r->thread, "cm-challenge", accept_thread, r, err);
+    if (rc != CM_OK) {
         (void)close(fd);
         r->listen_fd = -1;
-        return cm_fail(err, CM_E_IO, "start the listener for port %u: error %d", (unsigned)port,
-                       rc);
+        return rc;
     }
     r->joinable = true;
     return CM_OK;

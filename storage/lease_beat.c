@@ -2,7 +2,6 @@
 #include "lease.h"
 
 #include <errno.h>
-#include <signal.h>
 #include <unistd.h>
 
 /* The heartbeats of all leases of this process.
@@ -222,23 +221,6 @@ static void *watch_main(void *arg)
 
 /* ------------------------------------------------------------- life of threads */
 
-/* Our threads take no signals: those are the program's. */
-static cm_status start_thread(pthread_t *ret, void *(*main)(void *), void *arg, struct cm_err *err)
-{
-    sigset_t all;
-    sigset_t before;
-    int e;
-
-    (void)sigfillset(&all);
-    (void)pthread_sigmask(SIG_SETMASK, &all, &before);
-    e = pthread_create(ret, NULL, main, arg);
-    (void)pthread_sigmask(SIG_SETMASK, &before, NULL);
-    if (e == 0)
-        return CM_OK;
-    errno = e;
-    return cm_fail_errno(err, "start the thread that refreshes locks");
-}
-
 static struct beat_group *find_group_locked(struct beats *b, const struct cm_storage *st)
 {
     struct beat_group *g = b->groups;
@@ -265,7 +247,7 @@ static cm_status start_group(struct beats *b, struct cm_storage *st, struct beat
     cm_cond_init(&g->wake);
     arg->beats = b;
     arg->group = g;
-    rc = start_thread(&g->thread, group_main, arg, err);
+    rc = cm_thread_start(&g->thread, "cm-lease", group_main, arg, err);
     if (rc != CM_OK) {
         (void)pthread_cond_destroy(&g->wake);
         free(g);
@@ -330,7 +312,7 @@ static cm_status start_needed(struct beats *b, struct cm_lease *l, struct cm_err
     b->watch_stop = false;
     cm_mutex_unlock(&b->mutex);
     if (!b->watching) {
-        rc = start_thread(&b->watch, watch_main, b, err);
+        rc = cm_thread_start(&b->watch, "cm-lease", watch_main, b, err);
         b->watching = rc == CM_OK;
     }
     if (rc == CM_OK && g == NULL)

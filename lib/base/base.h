@@ -103,6 +103,12 @@ void cm_cond_init(pthread_cond_t *c);
 /* Wait at most @ns; false on time-out. Spurious wake-ups happen. */
 bool cm_cond_wait_ns(pthread_cond_t *c, pthread_mutex_t *m, int64_t ns);
 
+/* ---- threads ---- */
+/* Start a thread of the library, with a name of at most 15 bytes. It takes no signals: they are the
+ * program's, save those that name a fault in the thread itself. */
+CM_MUST_CHECK cm_status cm_thread_start(pthread_t *ret, const char *name, void *(*run)(void *),
+                                        void *arg, struct cm_err *err);
+
 /* ---- bounded worker pool ---- */
 struct cm_pool;
 typedef void (*cm_task_fn)(void *arg);

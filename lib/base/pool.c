@@ -1,8 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "base.h"
 
-#include <signal.h>
-
 struct task {
     cm_task_fn fn;
     void *arg;
@@ -50,27 +48,13 @@ static void *worker_main(void *arg)
     return NULL;
 }
 
-/* Workers leave the program's signals to the program's own threads, save those that name a fault
- * in the worker itself. Needs p->lock. */
-static int start_worker_locked(struct cm_pool *p)
+/* Needs p->lock. */
+static cm_status start_worker_locked(struct cm_pool *p, struct cm_err *err)
 {
-    sigset_t block;
-    sigset_t saved;
-    int rc;
+    cm_status rc = cm_thread_start(&p->threads[p->n_threads], "cm-worker", worker_main, p, err);
 
-    (void)sigfillset(&block);
-    (void)sigdelset(&block, SIGSEGV);
-    (void)sigdelset(&block, SIGBUS);
-    (void)sigdelset(&block, SIGFPE);
-    (void)sigdelset(&block, SIGILL);
-    (void)sigdelset(&block, SIGABRT);
-    CM_ASSERT(pthread_sigmask(SIG_SETMASK, &block, &saved) == 0);
-    rc = pthread_create(&p->threads[p->n_threads], NULL, worker_main, p);
-    CM_ASSERT(pthread_sigmask(SIG_SETMASK, &saved, NULL) == 0);
-    if (rc == 0) {
-        (void)pthread_setname_np(p->threads[p->n_threads], "cm-worker");
+    if (rc == CM_OK)
         p->n_threads++;
-    }
     return rc;
 }
 
@@ -101,8 +85,9 @@ cm_status cm_pool_new(unsigned threads, size_t queue_max, struct cm_pool **ret, 
 
 cm_status cm_pool_submit(struct cm_pool *p, cm_task_fn fn, void *arg, struct cm_err *err)
 {
+    struct cm_err why =
+        CM_ERR_INIT; /* a worker that cannot be started matters if it is the first */
     cm_status rc = CM_OK;
-    int sys = 0;
 
     cm_mutex_lock(&p->lock);
     if (p->stopping)
@@ -110,7 +95,7 @@ cm_status cm_pool_submit(struct cm_pool *p, cm_task_fn fn, void *arg, struct cm_
     else if (p->queued + p->running >= p->ring_size)
         rc = CM_E_BUSY;
     else if (p->queued + p->running >= p->n_threads && p->n_threads < p->threads_max)
-        sys = start_worker_locked(p);
+        (void)!start_worker_locked(p, &why);
     if (p->n_threads == 0 && rc == CM_OK)
         rc = CM_E_NOMEM; /* with at least one worker the task only waits longer */
     if (rc == CM_OK) {
@@ -128,7 +113,7 @@ cm_status cm_pool_submit(struct cm_pool *p, cm_task_fn fn, void *arg, struct cm_
     if (rc == CM_E_BUSY)
         return cm_fail(err, rc, "%zu tasks are running or waiting already", p->ring_size);
     if (rc != CM_OK)
-        return cm_fail(err, rc, "no thread for the worker pool (error %d)", sys);
+        return cm_fail(err, rc, "no thread for the worker pool: %s", why.msg);
     return CM_OK;
 }
 

@@ -2,6 +2,7 @@
 #include "base.h"
 
 #include <errno.h>
+#include <signal.h>
 #include <time.h>
 
 void cm_mutex_init(pthread_mutex_t *m)
@@ -46,4 +47,25 @@ bool cm_cond_wait_ns(pthread_cond_t *c, pthread_mutex_t *m, int64_t ns)
     rc = pthread_cond_timedwait(c, m, &until);
     CM_ASSERT(rc == 0 || rc == ETIMEDOUT);
     return rc == 0;
+}
+
+cm_status cm_thread_start(pthread_t *ret, const char *name, void *(*run)(void *), void *arg,
+                          struct cm_err *err)
+{
+    static const int faults[] = { SIGSEGV, SIGBUS, SIGFPE, SIGILL, SIGABRT };
+    sigset_t block;
+    sigset_t saved;
+
+    (void)sigfillset(&block);
+    for (size_t i = 0; i < CM_ARRAY_LEN(faults); i++)
+        (void)sigdelset(&block, faults[i]);
+    CM_ASSERT(pthread_sigmask(SIG_SETMASK, &block, &saved) == 0);
+    int e = pthread_create(ret, NULL, run, arg);
+    CM_ASSERT(pthread_sigmask(SIG_SETMASK, &saved, NULL) == 0);
+    if (e != 0) {
+        errno = e;
+        return cm_fail_errno(err, "start thread '%s'", name);
+    }
+    (void)pthread_setname_np(*ret, name);
+    return CM_OK;
 }

@@ -3,7 +3,6 @@
 
 #include <errno.h>
 #include <poll.h>
-#include <signal.h>
 #include <sys/eventfd.h>
 #include <unistd.h>
 
@@ -270,23 +269,12 @@ static void *drive(void *arg)
     }
 }
 
-/* The thread takes no signals: they belong to the program. */
 static cm_status start_thread_locked(struct cm_http *h, struct cm_err *err)
 {
-    sigset_t all;
-    sigset_t before;
-    int e;
+    cm_status rc = cm_thread_start(&h->thread, "cm-net", drive, h, err);
 
-    (void)sigfillset(&all);
-    CM_ASSERT(pthread_sigmask(SIG_SETMASK, &all, &before) == 0);
-    e = pthread_create(&h->thread, NULL, drive, h);
-    CM_ASSERT(pthread_sigmask(SIG_SETMASK, &before, NULL) == 0);
-    if (e != 0) {
-        errno = e;
-        return cm_fail_errno(err, "start the thread for requests");
-    }
-    h->started = true;
-    return CM_OK;
+    h->started = rc == CM_OK;
+    return rc;
 }
 
 /* ------------------------------------------------------------------- callers */
