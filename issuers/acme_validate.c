@@ -183,6 +183,19 @@ static void post_mortem(struct round *r, const struct cm_op *op, const struct cm
     }
 }
 
+/* Failures that say nothing of the order: it is journalled, and whoever comes next (perhaps a peer
+ * that has our lock by now) goes on with it. Its authorizations must not be touched. */
+static bool is_resumable(cm_status rc)
+{
+    static const cm_status codes[] = { CM_E_CANCELED, CM_E_TIMEOUT,     CM_E_LOCK_LOST,
+                                       CM_E_NET,      CM_E_TLS,         CM_E_AGAIN,
+                                       CM_E_NOMEM,    CM_E_RATELIMITED, CM_E_IO };
+    for (size_t i = 0; i < CM_ARRAY_LEN(codes); i++)
+        if (rc == codes[i])
+            return true;
+    return false;
+}
+
 cm_status acme_validate(struct acme_issuer *ai, const struct cm_op *op,
                         const struct cm_acme_signer *who, struct cm_acme_order *o,
                         enum acme_challenge_type type, struct cm_err *err)
@@ -198,9 +211,11 @@ cm_status acme_validate(struct acme_issuer *ai, const struct cm_op *op,
         rc = open_authz(r, op, o->authz[i], i, type_names[type], err);
     if (rc == CM_OK)
         rc = cm_acme_order_wait(ai->client, op, who, o, true, err);
-    take_back(r, op);
-    if (rc != CM_OK)
+    /* One name failed the order, but the CA may still be asking for others: an answer taken back
+     * before that would fail those as well, and hide the reason. */
+    if (rc != CM_OK && !is_resumable(rc))
         post_mortem(r, op, o, rc, err);
+    take_back(r, op);
     free(r);
     return rc;
 }
