@@ -60,6 +60,9 @@ static cm_status answer(struct round *r, const struct cm_op *op, const struct cm
         return cm_fail(err, CM_E_UNSUPPORTED, "%s: the CA offers no %s challenge (it offers: %s)",
                        z->ident, type, offered);
     }
+    if (!cm_solver_can(r->ai->solver, type, z->is_ip ? CM_IDENT_IP : CM_IDENT_DNS, z->wildcard))
+        return cm_fail(err, CM_E_UNSUPPORTED, "%s: this solver cannot answer %s%s", z->ident, type,
+                       z->wildcard ? " for a wildcard" : "");
     CM_AUTO_BUF struct cm_buf ka = CM_BUF_INIT(512);
     cm_status rc = cm_acme_key_authorization(ch->token, r->who->key, &ka, err);
     if (rc != CM_OK)

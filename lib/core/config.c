@@ -312,24 +312,3 @@ const struct cm_log *cm_config_log(const struct cm_config *cfg)
 {
     return &cfg->log;
 }
-
-/* A ticket is as good as the certificate it was made under, for that name and no other. */
-bool cm_config_may_resume(const struct cm_config *cfg, const char *ticket_name, const char *name)
-{
-    (void)cfg;
-    if (ticket_name == NULL || name == NULL)
-        return false;
-    for (;; ticket_name++, name++) {
-        char a = *ticket_name;
-        char b = *name;
-
-        if (a >= 'A' && a <= 'Z')
-            a = (char)(a + ('a' - 'A'));
-        if (b >= 'A' && b <= 'Z')
-            b = (char)(b + ('a' - 'A'));
-        if (a != b)
-            return false;
-        if (a == '\0')
-            return true;
-    }
-}

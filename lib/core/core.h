@@ -38,9 +38,6 @@ uint16_t cm_config_tls_port(const struct cm_config *cfg);
 const char *cm_config_listen_host(const struct cm_config *cfg); /* NULL = all */
 const struct cm_env *cm_config_env(const struct cm_config *cfg);
 const struct cm_log *cm_config_log(const struct cm_config *cfg);
-/* May a session whose ticket was made for @ticket_name resume for a hello that asks for @name?
- * Both "" when there was no SNI. False unless the names are equal. */
-bool cm_config_may_resume(const struct cm_config *cfg, const char *ticket_name, const char *name);
 
 /* ---- board (also in cm_spi.h: put, remove) ---- */
 CM_MUST_CHECK cm_status cm_board_new(struct cm_board **ret, struct cm_err *err);

@@ -92,11 +92,6 @@ START_TEST(defaults_are_as_written)
     ck_assert_ptr_eq(cm_config_storage(k.cfg), &k.storage.base);
     ck_assert_ptr_eq(cm_config_issuer(k.cfg, 0), &k.issuer->base);
     ck_assert_ptr_null(cm_config_issuer(k.cfg, 1));
-    ck_assert(cm_config_may_resume(k.cfg, "A.example", "a.Example"));
-    ck_assert(cm_config_may_resume(k.cfg, "", ""));
-    ck_assert(!cm_config_may_resume(k.cfg, "a.example", "a.exampl"));
-    ck_assert(!cm_config_may_resume(k.cfg, "", "a.example"));
-    ck_assert(!cm_config_may_resume(k.cfg, NULL, NULL));
     kit_stop(&k);
     cm_config_free(NULL);
 }
