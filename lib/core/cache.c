@@ -48,7 +48,7 @@ cm_status cm_cache_new(const struct cm_cache_options *opts, struct cm_cache **re
 static void list_free(struct list *l)
 {
     for (size_t i = 0; i < l->n; i++)
-        cm_cert_unref(l->at[i]);
+        cm_cert_retire(l->at[i]);
     free(l->at);
 }
 
@@ -222,14 +222,14 @@ cm_status cm_cache_put(struct cm_cache *c, struct cm_cert *cert, int64_t now_s, 
     if (!known)
         rc = put_one_locked(c, cert, now, &gone, err);
     cm_mutex_unlock(&c->writer);
-    cm_cert_unref(gone);
+    cm_cert_retire(gone);
     while (rc == CM_OK && now && gone != NULL) { /* usually there was only one */
         cm_mutex_lock(&c->writer);
         gone = replaced_locked(c, cert);
         if (gone != NULL)
             take_out_locked(c, gone);
         cm_mutex_unlock(&c->writer);
-        cm_cert_unref(gone);
+        cm_cert_retire(gone);
     }
     return rc;
 }
@@ -246,7 +246,7 @@ static cm_status add_own(struct cm_cache *c, struct cm_cert *cert, struct cm_cer
         rc = put_in_locked(c, cert, err);
         cm_mutex_unlock(&c->writer);
     }
-    cm_cert_unref(gone);
+    cm_cert_retire(gone);
     if (rc == CM_OK && ret != NULL)
         *ret = cm_cert_ref(cert);
     cm_cert_unref(cert);
@@ -344,7 +344,7 @@ bool cm_cache_remove(struct cm_cache *c, struct cm_cert *cert)
         take_out_locked(c, cert);
     cm_mutex_unlock(&c->writer);
     if (was_in)
-        cm_cert_unref(cert);
+        cm_cert_retire(cert);
     return was_in;
 }
 
@@ -358,7 +358,7 @@ void cm_cache_drop_leaf(struct cm_cache *c, const struct cm_cert *cert)
     if (holds_leaf_locked(c, cert, &gone))
         take_out_locked(c, gone);
     cm_mutex_unlock(&c->writer);
-    cm_cert_unref(gone);
+    cm_cert_retire(gone);
 }
 
 size_t cm_cache_count(struct cm_cache *c)
@@ -373,11 +373,24 @@ size_t cm_cache_count(struct cm_cache *c)
     return n;
 }
 
+/* Once in the life of a certificate that several want at the same time. */
+static void spread_out(struct cm_cache *c, struct cm_cert *cert)
+{
+    cm_mutex_lock(&c->writer);
+    atomic_store_explicit(&cert->crowded, 0, memory_order_relaxed);
+    if (is_in_locked(c, cert))
+        cm_cert_open_tallies(cert);
+    cm_mutex_unlock(&c->writer);
+}
+
 size_t cm_cache_find(struct cm_cache *c, const char *key, size_t len,
                      struct cm_cert *out[CM_CANDIDATES_MAX])
 {
     size_t n = cm_index_find(c->index, key, len, out);
 
+    for (size_t i = 0; i < n; i++)
+        if (atomic_load_explicit(&out[i]->crowded, memory_order_relaxed))
+            spread_out(c, out[i]);
     if (c->capacity > 0)
         for (size_t i = 0; i < n; i++)
             if (!atomic_load_explicit(&out[i]->used, memory_order_relaxed))

@@ -32,12 +32,7 @@ static char *put_texts(char *at, const char *const *texts, size_t n)
 
 static uint8_t *key_bytes(const struct cm_cert *c)
 {
-    return (uint8_t *)c->bytes + c->leaf_len;
-}
-
-static char *texts(const struct cm_cert *c)
-{
-    return (char *)c->bytes + c->leaf_len + c->key_len;
+    return (uint8_t *)c->bytes + c->leaf_off + c->leaf_len;
 }
 
 cm_status cm_cert_new(const struct cm_cert_parts *parts, struct cm_cert **ret, struct cm_err *err)
@@ -74,23 +69,22 @@ cm_status cm_cert_new(const struct cm_cert_parts *parts, struct cm_cert **ret, s
         return rc;
     }
     atomic_init(&c->refs, 1);
-    atomic_init(&c->serving, NULL);
-    atomic_init(&c->used, 0);
     c->slot = CM_NO_SLOT;
     c->not_before_s = leaf->not_before_s;
     c->not_after_s = leaf->not_after_s;
+    c->tags_off = (uint32_t)names_len;
+    c->serial_off = (uint32_t)(names_len + tags_len);
+    c->leaf_off = (uint32_t)(names_len + tags_len + serial_len);
     c->leaf_len = (uint32_t)der.len;
     c->key_len = (uint16_t)key.len;
     c->n_names = (uint16_t)leaf->n_names;
     c->n_tags = (uint16_t)n_tags;
-    c->tags_off = (uint16_t)serial_len;
-    c->names_off = (uint16_t)(serial_len + tags_len);
     c->key_type = (uint8_t)leaf->key_type;
     c->flags = (uint8_t)parts->flags;
-    memcpy(c->bytes, der.data, der.len);
+    char *at = put_texts((char *)c->bytes, names, leaf->n_names);
+    memcpy(put_texts(at, parts->tags, n_tags), leaf->serial_hex, serial_len);
+    memcpy(c->bytes + c->leaf_off, der.data, der.len);
     memcpy(key_bytes(c), key.data, key.len);
-    memcpy(texts(c), leaf->serial_hex, serial_len);
-    (void)put_texts(put_texts(texts(c) + serial_len, parts->tags, n_tags), names, leaf->n_names);
     *ret = c;
     return CM_OK;
 }
@@ -127,26 +121,19 @@ cm_status cm_cert_from_pem(struct cm_span chain_pem, struct cm_span key_pem, con
     return rc;
 }
 
-/* ---- references ---- */
-
-struct cm_cert *cm_cert_ref(struct cm_cert *c)
+void cm_cert_destroy(struct cm_cert *c)
 {
-    if (c != NULL)
-        (void)atomic_fetch_add_explicit(&c->refs, 1, memory_order_relaxed);
-    return c;
-}
-
-void cm_cert_unref(struct cm_cert *c)
-{
-    if (c == NULL || atomic_fetch_sub_explicit(&c->refs, 1, memory_order_acq_rel) != 1)
-        return;
     void *serving = atomic_load(&c->serving);
+
     if (serving != NULL && c->serving_destroy != NULL)
         c->serving_destroy(serving);
     cm_wipe(key_bytes(c), c->key_len);
     cm_uplink_put(c->uplink);
+    free(atomic_load(&c->tallies));
     free(c);
 }
+
+/* ---- the objects to serve it with ---- */
 
 void *cm_cert_serving_get(const struct cm_cert *c)
 {
@@ -183,7 +170,7 @@ struct cm_span cm_cert_der(const struct cm_cert *c, size_t i)
         return none;
     if (i > 0)
         return c->uplink->der[i - 1];
-    return (struct cm_span){ c->bytes, c->leaf_len };
+    return (struct cm_span){ c->bytes + c->leaf_off, c->leaf_len };
 }
 
 cm_status cm_cert_key(const struct cm_cert *c, struct cm_key **ret, struct cm_err *err)
@@ -215,7 +202,7 @@ static const char *nth(const char *s, size_t i)
 
 const char *cm_cert_name(const struct cm_cert *c, size_t i)
 {
-    return c != NULL && i < c->n_names ? nth(texts(c) + c->names_off, i) : NULL;
+    return c != NULL && i < c->n_names ? nth((const char *)c->bytes, i) : NULL;
 }
 
 int64_t cm_cert_not_before_s(const struct cm_cert *c)
@@ -230,7 +217,7 @@ int64_t cm_cert_not_after_s(const struct cm_cert *c)
 
 const char *cm_cert_serial(const struct cm_cert *c)
 {
-    return texts(c);
+    return (const char *)c->bytes + c->serial_off;
 }
 
 const char *cm_cert_issuer_cn(const struct cm_cert *c)
@@ -254,7 +241,7 @@ bool cm_cert_has_tag(const struct cm_cert *c, const char *tag)
 
     if (c == NULL || tag == NULL)
         return false;
-    at = texts(c) + c->tags_off;
+    at = (const char *)c->bytes + c->tags_off;
     for (size_t i = 0; i < c->n_tags; i++, at += strlen(at) + 1)
         if (strcmp(at, tag) == 0)
             return true;
@@ -263,7 +250,7 @@ bool cm_cert_has_tag(const struct cm_cert *c, const char *tag)
 
 bool cm_cert_covers(const struct cm_cert *c, const char *name)
 {
-    const char *at = texts(c) + c->names_off;
+    const char *at = (const char *)c->bytes;
 
     for (size_t i = 0; i < c->n_names; i++, at += strlen(at) + 1)
         if (cm_name_covers(at, name))
@@ -286,7 +273,8 @@ bool cm_cert_is_valid_at(const struct cm_cert *c, int64_t now_s, int64_t skew_s)
 
 bool cm_cert_same_leaf(const struct cm_cert *a, const struct cm_cert *b)
 {
-    return a->leaf_len == b->leaf_len && memcmp(a->bytes, b->bytes, a->leaf_len) == 0;
+    return a->leaf_len == b->leaf_len &&
+           memcmp(a->bytes + a->leaf_off, b->bytes + b->leaf_off, a->leaf_len) == 0;
 }
 
 int64_t cm_renew_at_s(int64_t not_before_s, int64_t not_after_s, double ratio)

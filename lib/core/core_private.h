@@ -137,25 +137,30 @@ void cm_uplink_put(struct cm_uplink *u); /* NULL ok */
 enum cm_cert_flags { CM_CERT_MANAGED = 1, CM_CERT_CHALLENGE = 2 };
 #define CM_NO_SLOT UINT32_MAX
 
-/* One allocation: this, then leaf DER, key DER and texts (serial, tags, names, each with its NUL).
- * Idle it costs its DER, some 100 bytes here and its entry in the index. */
+/* One allocation: this, then the texts (names, tags, serial, each with its NUL), leaf DER and key
+ * DER. The names come first because a look-up compares the name and counts the reference: so it
+ * touches one place in memory. Idle it costs its DER, some 100 bytes here and its slots in the
+ * index. */
 struct cm_cert {
-    _Atomic uint32_t refs;
-    uint32_t slot; /* in the list of its cache; guarded by the cache's writer lock */
-    struct cm_uplink *uplink;
+    _Atomic int32_t refs; /* and those of the tallies (refs.c) */
+    uint32_t slot;        /* in the list of its cache; guarded by the cache's writer lock */
+    _Atomic(struct cm_tally *) tallies;
     _Atomic(void *) serving;
     void (*serving_destroy)(void *serving);
+    struct cm_uplink *uplink;
     int64_t not_before_s;
     int64_t not_after_s;
+    uint32_t tags_off; /* in bytes, as are ... */
+    uint32_t serial_off;
+    uint32_t leaf_off;
     uint32_t leaf_len;
     uint16_t key_len;
     uint16_t n_names;
     uint16_t n_tags;
-    uint16_t tags_off; /* from the start of the texts, as is ... */
-    uint16_t names_off;
-    uint8_t key_type;     /* enum cm_pk */
-    uint8_t flags;        /* enum cm_cert_flags */
-    _Atomic uint8_t used; /* looked up since the last search for room */
+    uint8_t key_type;        /* enum cm_pk */
+    uint8_t flags;           /* enum cm_cert_flags */
+    _Atomic uint8_t used;    /* looked up since the last search for room */
+    _Atomic uint8_t crowded; /* was looked up while somebody else had it */
     uint8_t bytes[];
 };
 
@@ -183,6 +188,18 @@ bool cm_cert_is_valid_at(const struct cm_cert *c, int64_t now_s, int64_t skew_s)
 bool cm_cert_same_leaf(const struct cm_cert *a, const struct cm_cert *b);
 /* The rule of cm_cert_renew_at_s() without a config. */
 int64_t cm_renew_at_s(int64_t not_before_s, int64_t not_after_s, double ratio);
+
+/* ------------------------------------------------------------------ refs.c */
+
+/* A small number that threads running side by side rarely share. */
+unsigned cm_thread_number(void);
+/* For a cache that holds @c and has seen it crowded: from now on threads count apart. Without
+ * memory nothing changes. */
+void cm_cert_open_tallies(struct cm_cert *c);
+/* The cache drops its reference; nobody opens tallies any more. NULL ok. */
+void cm_cert_retire(struct cm_cert *c);
+/* cert.c: nobody has it any more. */
+void cm_cert_destroy(struct cm_cert *c);
 
 /* --------------------------------------------------------- cache.c, select.c */
 

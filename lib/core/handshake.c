@@ -103,9 +103,11 @@ cm_status cm_choose_by_name(void *user, const struct cm_hello *hello, const char
     if (n == 0)
         return cm_refuse(err, CM_E_NOTFOUND, CM_ALERT_UNRECOGNIZED_NAME, "no certificate for '%s'",
                          name);
-    *ret = cm_cert_ref(n == 1 && cfg->select == NULL ? certs[0] : choose(cfg, hello, certs, n));
+    struct cm_cert *best = n == 1 && cfg->select == NULL ? certs[0] : choose(cfg, hello, certs, n);
     for (size_t i = 0; i < n; i++)
-        cm_cert_unref(certs[i]);
+        if (certs[i] != best)
+            cm_cert_unref(certs[i]);
+    *ret = best;
     return CM_OK;
 }
 

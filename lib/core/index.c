@@ -3,30 +3,32 @@
 
 #include <string.h>
 
-/* SHARDS open-addressing tables of pointers to entries. A reader takes one of STRIPES locks, the
- * one of its thread, a writer all of them: so readers on different threads share no cache line
- * that is written, which a plain rwlock or its count would be. Writers allocate and rehash before
- * they take the stripes; inside they only move pointers. */
+/* SHARDS open-addressing tables. A reader takes one of STRIPES locks, the one of its thread, a
+ * writer all of them: so readers on different threads share no cache line that is written, which a
+ * plain rwlock or its count would be. Writers allocate and rehash before they take the stripes;
+ * inside they only move pointers.
+ *
+ * The table holds no names: a slot says at which text of which certificate its name stands. So an
+ * entry costs nothing but its slot, and a look-up among very many waits for memory twice, for the
+ * slot and for the certificate. */
 
 #define SHARDS      64u
 #define STRIPES     16u
 #define FIRST_SLOTS 16u
 
-struct entry {
-    uint16_t len;
-    uint16_t n;
-    union {
-        struct cm_cert *one; /* n == 1 */
-        struct cm_cert **many;
-    } certs;
-    char name[];
+/* The certificates of a name that has several. */
+struct several {
+    uint32_t n;
+    uint32_t room;
+    struct cm_cert *at[];
 };
 
-/* The hash stands beside the pointer, so that probing does not touch entries of other names. */
 struct slot {
-    struct entry *entry; /* NULL = free */
-    uint32_t hash;
+    uintptr_t what; /* 0 = free; a certificate; or SEVERAL with the list's address */
+    uint32_t hash;  /* so that probing does not touch certificates of other names */
+    uint32_t off;   /* of the name in the bytes of the first certificate */
 };
+#define SEVERAL ((uintptr_t)1)
 
 struct shard {
     struct slot *slots;
@@ -43,16 +45,6 @@ struct cm_index {
     struct shard shards[SHARDS];
 };
 
-static unsigned my_stripe(void)
-{
-    static _Atomic unsigned next;
-    static _Thread_local unsigned mine; /* + 1; 0 = not yet chosen */
-
-    if (mine == 0)
-        mine = atomic_fetch_add_explicit(&next, 1, memory_order_relaxed) % STRIPES + 1;
-    return mine - 1;
-}
-
 static void lock_all(struct cm_index *x)
 {
     for (size_t i = 0; i < STRIPES; i++)
@@ -63,6 +55,42 @@ static void unlock_all(struct cm_index *x)
 {
     for (size_t i = STRIPES; i-- > 0;)
         cm_mutex_unlock(&x->stripes[i].lock);
+}
+
+static struct several *list_of(const struct slot *s)
+{
+    return (s->what & SEVERAL) != 0 ? (struct several *)(s->what & ~SEVERAL) : NULL;
+}
+
+/* The certificates of a slot that is not free. */
+static struct cm_cert *const *certs_of(const struct slot *s, size_t *ret_n)
+{
+    struct several *l = list_of(s);
+
+    if (l == NULL) {
+        *ret_n = 1;
+        return (struct cm_cert *const *)&s->what;
+    }
+    *ret_n = l->n;
+    return l->at;
+}
+
+static const char *name_of(const struct slot *s)
+{
+    const struct several *l = list_of(s);
+    const struct cm_cert *first = l != NULL ? l->at[0] : (const struct cm_cert *)s->what;
+
+    return (const char *)first->bytes + s->off;
+}
+
+/* Where @key stands among the names of @cert, which has it. */
+static uint32_t offset_of(const struct cm_cert *cert, const char *key, size_t len)
+{
+    const char *at = (const char *)cert->bytes;
+
+    while (strncmp(at, key, len) != 0 || at[len] != '\0')
+        at += strlen(at) + 1;
+    return (uint32_t)(at - (const char *)cert->bytes);
 }
 
 /* Eight bytes at a time. The names in the table are our own certificates', so nobody outside
@@ -88,15 +116,17 @@ static struct shard *shard_of(struct cm_index *x, uint32_t hash)
     return &x->shards[hash % SHARDS];
 }
 
-/* The slot of @key, or the empty one where it belongs. */
+/* The slot of @key, or the empty one where it belongs. A key holds no NUL: it is compared with a
+ * text, and must not run past its end. */
 static size_t slot_of(const struct shard *s, uint32_t hash, const char *key, size_t len)
 {
     size_t i = hash / SHARDS & s->mask;
 
-    for (; s->slots[i].entry != NULL; i = (i + 1) & s->mask) {
-        const struct entry *e = s->slots[i].entry;
-
-        if (s->slots[i].hash == hash && e->len == len && memcmp(e->name, key, len) == 0)
+    for (; s->slots[i].what != 0; i = (i + 1) & s->mask) {
+        if (s->slots[i].hash != hash)
+            continue;
+        const char *name = name_of(&s->slots[i]);
+        if (strncmp(name, key, len) == 0 && name[len] == '\0')
             break;
     }
     return i;
@@ -106,21 +136,9 @@ static size_t free_slot(const struct shard *s, uint32_t hash)
 {
     size_t i = hash / SHARDS & s->mask;
 
-    while (s->slots[i].entry != NULL)
+    while (s->slots[i].what != 0)
         i = (i + 1) & s->mask;
     return i;
-}
-
-static struct cm_cert *const *certs_of(const struct entry *e)
-{
-    return e->n == 1 ? &e->certs.one : e->certs.many;
-}
-
-static void entry_free(struct entry *e)
-{
-    if (e != NULL && e->n != 1)
-        free(e->certs.many);
-    free(e);
 }
 
 cm_status cm_index_new(struct cm_index **ret, struct cm_err *err)
@@ -152,7 +170,7 @@ void cm_index_free(struct cm_index *x)
         struct shard *s = &x->shards[i];
 
         for (size_t k = 0; s->slots != NULL && k <= s->mask; k++)
-            entry_free(s->slots[k].entry);
+            free(list_of(&s->slots[k]));
         free(s->slots);
     }
     for (size_t i = 0; i < STRIPES; i++)
@@ -166,20 +184,21 @@ size_t cm_index_find(struct cm_index *x, const char *key, size_t len,
                      struct cm_cert *out[CM_CANDIDATES_MAX])
 {
     uint32_t hash = hash_name(key, len);
-    pthread_mutex_t *lock = &x->stripes[my_stripe()].lock;
-    size_t n = 0;
+    pthread_mutex_t *lock = &x->stripes[cm_thread_number() % STRIPES].lock;
+    size_t found = 0;
 
     cm_mutex_lock(lock);
     const struct shard *s = shard_of(x, hash);
-    const struct entry *e = s->slots[slot_of(s, hash, key, len)].entry;
-    if (e != NULL) {
-        struct cm_cert *const *certs = certs_of(e);
+    const struct slot *slot = &s->slots[slot_of(s, hash, key, len)];
+    if (slot->what != 0) {
+        size_t n;
+        struct cm_cert *const *certs = certs_of(slot, &n);
 
-        for (; n < e->n && n < CM_CANDIDATES_MAX; n++)
-            out[n] = cm_cert_ref(certs[n]);
+        for (; found < n && found < CM_CANDIDATES_MAX; found++)
+            out[found] = cm_cert_ref(certs[found]);
     }
     cm_mutex_unlock(lock);
-    return n;
+    return found;
 }
 
 /* ---- writing ---- */
@@ -197,7 +216,7 @@ static cm_status grow(struct cm_index *x, struct shard *s, struct cm_err *err)
     for (size_t i = 0; i < size; i++) {
         const struct slot *from = &s->slots[i];
 
-        if (from->entry != NULL)
+        if (from->what != 0)
             bigger.slots[free_slot(&bigger, from->hash)] = *from;
     }
     struct slot *old = s->slots;
@@ -208,7 +227,7 @@ static cm_status grow(struct cm_index *x, struct shard *s, struct cm_err *err)
     return CM_OK;
 }
 
-static cm_status add_entry(struct cm_index *x, uint32_t hash, const char *key, size_t len,
+static cm_status add_first(struct cm_index *x, uint32_t hash, const char *key, size_t len,
                            struct cm_cert *cert, struct cm_err *err)
 {
     struct shard *s = shard_of(x, hash);
@@ -216,44 +235,59 @@ static cm_status add_entry(struct cm_index *x, uint32_t hash, const char *key, s
     cm_status rc = grow(x, s, err);
     if (rc != CM_OK)
         return rc;
-    struct entry *e = cm_calloc(1, sizeof *e + len + 1);
-    if (e == NULL)
-        return cm_fail_nomem(err);
-    e->len = (uint16_t)len;
-    e->n = 1;
-    e->certs.one = cert;
-    memcpy(e->name, key, len);
     size_t at = slot_of(s, hash, key, len);
     lock_all(x);
-    s->slots[at] = (struct slot){ e, hash };
+    s->slots[at] = (struct slot){ (uintptr_t)cert, hash, offset_of(cert, key, len) };
     s->used++;
     unlock_all(x);
     return CM_OK;
 }
 
-/* Insert into the list of @e, behind those that are newer. */
-static cm_status add_to_entry(struct cm_index *x, struct entry *e, struct cm_cert *cert,
-                              struct cm_err *err)
+/* A list with room for one more than @slot has, with what it has. */
+static cm_status roomier(const struct slot *slot, struct several **ret, struct cm_err *err)
 {
-    struct cm_cert *const *have = certs_of(e);
+    size_t n;
+    struct cm_cert *const *have = certs_of(slot, &n);
+    struct several *l;
+
+    if (n == UINT16_MAX)
+        return cm_fail(err, CM_E_LIMIT, "more than %zu certificates for '%s'", n - 1,
+                       name_of(slot));
+    l = cm_calloc(1, sizeof *l + 2 * n * sizeof(struct cm_cert *));
+    if (l == NULL)
+        return cm_fail_nomem(err);
+    l->n = (uint32_t)n;
+    l->room = (uint32_t)(2 * n);
+    memcpy(l->at, have, n * sizeof(struct cm_cert *));
+    *ret = l;
+    return CM_OK;
+}
+
+/* Insert into the list of @slot, behind those that are newer. */
+static cm_status add_further(struct cm_index *x, struct slot *slot, const char *key, size_t len,
+                             struct cm_cert *cert, struct cm_err *err)
+{
+    struct several *old = list_of(slot);
+    struct several *l = old;
+    cm_status rc = CM_OK;
     size_t at = 0;
 
-    if (e->n == UINT16_MAX)
-        return cm_fail(err, CM_E_LIMIT, "more than %u certificates for '%s'", e->n - 1u, e->name);
-    struct cm_cert **list = cm_calloc(e->n + 1u, sizeof(struct cm_cert *));
-    if (list == NULL)
-        return cm_fail_nomem(err);
-    while (at < e->n && have[at]->not_before_s > cert->not_before_s)
+    if (old == NULL || old->n == old->room)
+        rc = roomier(slot, &l, err);
+    if (rc != CM_OK)
+        return rc;
+    while (at < l->n && l->at[at]->not_before_s > cert->not_before_s)
         at++;
-    memcpy(list, have, at * sizeof(struct cm_cert *));
-    list[at] = cert;
-    memcpy(list + at + 1, have + at, (e->n - at) * sizeof(struct cm_cert *));
-    struct cm_cert **old = e->n == 1 ? NULL : e->certs.many;
+    uint32_t off = at == 0 ? offset_of(cert, key, len) : slot->off;
     lock_all(x);
-    e->certs.many = list;
-    e->n++;
+    memmove(l->at + at + 1, l->at + at, (l->n - at) * sizeof(struct cm_cert *));
+    l->at[at] = cert;
+    l->n++;
+    slot->what = (uintptr_t)l | SEVERAL;
+    slot->off = off;
     unlock_all(x);
-    free(old);
+    if (l != old)
+        free(old);
     return CM_OK;
 }
 
@@ -264,60 +298,61 @@ static void close_gap(struct shard *s, size_t hole)
 
     for (;;) {
         i = (i + 1) & s->mask;
-        if (s->slots[i].entry == NULL)
+        if (s->slots[i].what == 0)
             break;
         size_t home = s->slots[i].hash / SHARDS & s->mask;
         /* May it move? Only if the hole lies between its home and where it is, cyclically. */
         if (((i - home) & s->mask) < ((i - hole) & s->mask))
             continue;
         s->slots[hole] = s->slots[i];
-        s->slots[i].entry = NULL;
+        s->slots[i].what = 0;
         hole = i;
     }
+}
+
+static bool holds(const struct slot *slot, const struct cm_cert *cert, size_t *ret_at)
+{
+    size_t n;
+    struct cm_cert *const *certs = certs_of(slot, &n);
+
+    for (size_t i = 0; i < n; i++) {
+        if (certs[i] == cert) {
+            *ret_at = i;
+            return true;
+        }
+    }
+    return false;
 }
 
 static void remove_name(struct cm_index *x, const char *key, size_t len, struct cm_cert *cert)
 {
     uint32_t hash = hash_name(key, len);
     struct shard *s = shard_of(x, hash);
-    size_t slot = slot_of(s, hash, key, len);
-    struct entry *e = s->slots[slot].entry;
-    struct cm_cert **old = NULL;
-    size_t at = 0;
+    size_t i = slot_of(s, hash, key, len);
+    struct slot *slot = &s->slots[i];
+    struct several *l = list_of(slot);
+    struct several *gone = NULL;
+    size_t at;
 
-    if (e == NULL)
-        return;
-    while (at < e->n && certs_of(e)[at] != cert)
-        at++;
-    if (at == e->n)
+    if (slot->what == 0 || !holds(slot, cert, &at))
         return;
     lock_all(x);
-    if (e->n == 1) {
-        s->slots[slot].entry = NULL;
+    if (l == NULL) {
+        slot->what = 0;
         s->used--;
-        close_gap(s, slot);
-    } else if (e->n == 2) {
-        old = e->certs.many;
-        e->certs.one = old[1 - at];
-        e->n = 1;
-        e = NULL;
+        close_gap(s, i);
     } else {
-        memmove(e->certs.many + at, e->certs.many + at + 1,
-                (e->n - at - 1u) * sizeof(struct cm_cert *));
-        e->n--;
-        e = NULL;
+        memmove(l->at + at, l->at + at + 1, (l->n - at - 1u) * sizeof(struct cm_cert *));
+        l->n--;
+        if (at == 0)
+            slot->off = offset_of(l->at[0], key, len);
+        if (l->n == 1) {
+            slot->what = (uintptr_t)l->at[0];
+            gone = l;
+        }
     }
     unlock_all(x);
-    free(old);
-    entry_free(e);
-}
-
-static bool has(const struct entry *e, const struct cm_cert *cert)
-{
-    for (size_t i = 0; i < e->n; i++)
-        if (certs_of(e)[i] == cert)
-            return true;
-    return false;
+    free(gone);
 }
 
 static void remove_names(struct cm_index *x, struct cm_cert *cert, size_t n)
@@ -336,13 +371,14 @@ cm_status cm_index_add(struct cm_index *x, struct cm_cert *cert, struct cm_err *
         size_t len = strlen(key);
         uint32_t hash = hash_name(key, len);
         struct shard *s = shard_of(x, hash);
-        struct entry *e = s->slots[slot_of(s, hash, key, len)].entry;
+        struct slot *slot = &s->slots[slot_of(s, hash, key, len)];
+        size_t at;
         cm_status rc = CM_OK;
 
-        if (e == NULL)
-            rc = add_entry(x, hash, key, len, cert, err);
-        else if (!has(e, cert)) /* a certificate may name something twice */
-            rc = add_to_entry(x, e, cert, err);
+        if (slot->what == 0)
+            rc = add_first(x, hash, key, len, cert, err);
+        else if (!holds(slot, cert, &at)) /* a certificate may name something twice */
+            rc = add_further(x, slot, key, len, cert, err);
         if (rc != CM_OK) {
             remove_names(x, cert, i);
             return rc;
@@ -360,8 +396,10 @@ struct cm_cert *const *cm_index_peek(struct cm_index *x, const char *key, size_t
 {
     uint32_t hash = hash_name(key, len);
     const struct shard *s = shard_of(x, hash);
-    const struct entry *e = s->slots[slot_of(s, hash, key, len)].entry;
+    const struct slot *slot = &s->slots[slot_of(s, hash, key, len)];
 
-    *ret_n = e != NULL ? e->n : 0;
-    return e != NULL ? certs_of(e) : NULL;
+    if (slot->what != 0)
+        return certs_of(slot, ret_n);
+    *ret_n = 0;
+    return NULL;
 }
