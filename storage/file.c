@@ -81,7 +81,7 @@ static void read_boot_id(char *out)
     CM_AUTO_CLOSE int fd = open("/proc/sys/kernel/random/boot_id", O_RDONLY | O_CLOEXEC);
     size_t len = 0;
 
-    if (fd < 0 || fst_sys_read(fd, (uint8_t *)out, FST_BOOT_ID - 1, &len) != 0)
+    if (fd < 0 || fst_sys_read(fd, (uint8_t *)out, FST_BOOT_ID - 1, FST_BOOT_ID - 1, &len) != 0)
         len = 0;
     out[len] = '\0';
     out[strcspn(out, "\n ")] = '\0';

@@ -43,6 +43,14 @@ struct fst_watch {
     int64_t since_ns;
 };
 
+/* What tells one generation of a value from another. */
+struct fst_ident {
+    bool exists;
+    uint64_t inode;
+    uint64_t size;
+    int64_t modified_ns;
+};
+
 struct file_storage {
     struct cm_storage base;
     const struct cm_env *env;
@@ -57,6 +65,7 @@ struct file_storage {
     struct fst_watch watch[FST_WATCH_SLOTS];
     int64_t next_sweep_ns;
     int64_t recover_after_ns;
+    struct fst_ident empty_redo; /* FST_REDO_DIR as it was when nothing was in it */
     bool warned_no_ofd;
 };
 
@@ -73,8 +82,9 @@ int fst_sys_rename(int old_dir, const char *old_name, int new_dir, const char *n
 int fst_sys_link(int old_dir, const char *old_name, int new_dir, const char *new_name);
 int fst_sys_unlink(int dir, const char *name, int flags);
 int fst_sys_mkdir(int dir, const char *name); /* 0700 whatever the umask */
-/* Whole content from where the descriptor stands, at most @max bytes; *ret_len up to @max. */
-int fst_sys_read(int fd, uint8_t *out, size_t max, size_t *ret_len);
+/* From where the descriptor stands to the end, but at most @max bytes; content with @enough (up to
+ * @max) ends it too. */
+int fst_sys_read(int fd, uint8_t *out, size_t max, size_t enough, size_t *ret_len);
 
 /* ---- file_path.c ---- */
 /* Open the directory @len bytes of @key name ("" = the root) for reading and fsync. CM_E_NOTFOUND
@@ -217,14 +227,6 @@ cm_status fst_hold_beat(struct file_storage *fs, const struct cm_grant *grant, s
 
 cm_status file_commit(struct cm_storage *st, const struct cm_op *op, const struct cm_grant *grant,
                       const struct cm_commit_item *items, size_t n, struct cm_err *err);
-
-/* What tells one generation of a value from another. */
-struct fst_ident {
-    bool exists;
-    uint64_t inode;
-    uint64_t size;
-    int64_t modified_ns;
-};
 
 struct fst_redo_item {
     bool remove;

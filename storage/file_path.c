@@ -51,7 +51,7 @@ bool fst_is_reserved(const char *key)
  * runs as root. */
 static bool is_trusted_owner(uid_t uid)
 {
-    return uid == geteuid() || uid == 0;
+    return uid == 0 || uid == geteuid();
 }
 
 static cm_status check_dir(const char *root, const char *name, const struct stat *st,

@@ -118,7 +118,7 @@ cm_status fst_look(int lock_dir, const char *file, struct fst_seen *ret, struct 
         return rc;
     }
     ret->exists = true;
-    if (fst_sys_read(ret->fd, (uint8_t *)text, sizeof text, &len) == 0 && len > 0)
+    if (fst_sys_read(ret->fd, (uint8_t *)text, sizeof text, sizeof text, &len) == 0 && len > 0)
         parse_record(text, len, ret);
     return CM_OK;
 }

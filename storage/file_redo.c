@@ -11,6 +11,9 @@
  * himself or by whoever finds his record after he died. See file_commit.c for the whole. */
 
 #define RECOVER_PAUSE_NS (5 * CM_NS_PER_S)
+/* A directory whose last change is younger than this may change again without a new time stamp:
+ * those are coarse, and the clock of a file server is not ours. */
+#define CALM_NS (10 * CM_NS_PER_S)
 
 struct fst_ident fst_ident_of(const struct stat *st)
 {
@@ -364,25 +367,60 @@ bool fst_redo_pending(struct file_storage *fs)
     return any;
 }
 
+/* Every call on the storage looks here first, so when there is nothing it must cost next to
+ * nothing: a directory that was seen empty is empty as long as its time stamp stands. */
+static bool is_still_empty(struct file_storage *fs, struct fst_ident *ret)
+{
+    struct stat st;
+    bool same;
+
+    memset(ret, 0, sizeof *ret);
+    if (fstatat(fs->root, FST_REDO_DIR, &st, AT_SYMLINK_NOFOLLOW) != 0)
+        return errno == ENOENT;
+    *ret = fst_ident_of(&st);
+    cm_mutex_lock(&fs->mutex);
+    same = fs->empty_redo.exists && ident_equal(&fs->empty_redo, ret);
+    cm_mutex_unlock(&fs->mutex);
+    return same;
+}
+
+static void note_empty(struct file_storage *fs, const struct fst_ident *seen)
+{
+    if (!seen->exists || fs->env->wall_ns(fs->env) - seen->modified_ns < CALM_NS)
+        return;
+    cm_mutex_lock(&fs->mutex);
+    fs->empty_redo = *seen;
+    cm_mutex_unlock(&fs->mutex);
+}
+
 /* What cannot be finished now (a full disk) is left for later, and not tried at every step. */
 void fst_recover(struct file_storage *fs)
 {
     int64_t now_ns = fs->env->mono_ns(fs->env);
     struct cm_err err = CM_ERR_INIT;
+    struct fst_ident seen;
     const char *name;
+    bool empty = true;
     bool failed = false;
     bool paused;
-    DIR *d = open_redo(fs);
+    DIR *d;
 
+    if (is_still_empty(fs, &seen))
+        return;
+    d = open_redo(fs);
     if (d == NULL)
         return;
     cm_mutex_lock(&fs->mutex);
     paused = now_ns < fs->recover_after_ns;
     cm_mutex_unlock(&fs->mutex);
-    while (!paused && (name = next_record(d)) != NULL)
+    while (!paused && (name = next_record(d)) != NULL) {
+        empty = false;
         if (recover_one(fs, dirfd(d), name, &err) != CM_OK)
             failed = true;
+    }
     (void)closedir(d);
+    if (empty && !paused)
+        note_empty(fs, &seen);
     if (!failed)
         return;
     cm_mutex_lock(&fs->mutex);

@@ -170,8 +170,6 @@ cm_status fst_read_value(int fd, const struct stat *st, const char *key, struct 
         ret->max - ret->len < CM_STORAGE_VALUE_MAX ? ret->max - ret->len : CM_STORAGE_VALUE_MAX;
     size_t size;
     size_t len = 0;
-    size_t more = 0;
-    uint8_t extra;
     cm_status rc;
 
     if (st->st_size < 0 || (uint64_t)st->st_size > max)
@@ -182,12 +180,12 @@ cm_status fst_read_value(int fd, const struct stat *st, const char *key, struct 
     rc = cm_buf_reserve(ret, size, err);
     if (rc != CM_OK)
         return cm_wrap(err, rc, "value at '%s'", key);
-    if (fst_sys_read(fd, ret->data + ret->len, size, &len) != 0 ||
-        (len == size && fst_sys_read(fd, &extra, 1, &more) != 0)) {
+    /* Ask for one byte more than there should be, where the buffer has its final NUL: so one read
+     * sees the end, too. */
+    if (fst_sys_read(fd, ret->data + ret->len, size + 1, size, &len) != 0)
         rc = cm_fail_errno(err, "read '%s'", key);
-    } else if (len != size || more != 0) {
+    else if (len != size)
         rc = cm_fail(err, CM_E_IO, "the value at '%s' changed while it was read", key);
-    }
     if (rc == CM_OK)
         ret->len += size;
     else if (ret->secret)

@@ -165,20 +165,20 @@ int fst_sys_mkdir(int dir, const char *name)
     return 0;
 }
 
-int fst_sys_read(int fd, uint8_t *out, size_t max, size_t *ret_len)
+int fst_sys_read(int fd, uint8_t *out, size_t max, size_t enough, size_t *ret_len)
 {
     size_t len = 0;
 
-    while (len < max) {
+    for (;;) {
         ssize_t n = read(fd, out + len, max - len);
 
         if (n < 0 && errno == EINTR)
             continue;
         if (n < 0)
             return -1;
-        if (n == 0)
-            break;
         len += (size_t)n;
+        if (n == 0 || len >= enough)
+            break;
     }
     *ret_len = len;
     return 0;

@@ -185,6 +185,7 @@ static cm_status await(struct cm_managed *m, const struct cm_op *op, struct cm_e
 
     cm_mutex_lock(&t->lock);
     while (m->busy && m->stage != CM_STAGE_RENEW && rc == CM_OK) {
+        m->awaited = true;
         (void)cm_cond_wait_ns(&t->changed, &t->lock, CM_WAIT_SLICE_NS);
         rc = cm_op_check(op, NULL);
     }
@@ -245,7 +246,9 @@ cm_status cm_manage(struct cm_config *cfg, const struct cm_op *op, const char *c
                 *err = why;
         }
     }
-    for (size_t i = 0; i < n; i++) {
+    /* The work is done roughly in order. So who waits for the last first sleeps once, not once for
+     * each. */
+    for (size_t i = n; i-- > 0;) {
         struct cm_err why = CM_ERR_INIT;
 
         if (engaged[i] == NULL)

@@ -68,7 +68,8 @@ static void finish(struct cm_managed *m, struct outcome *o)
     cancel = m->cancel;
     m->cancel = NULL;
     waiting = cm_waiters_take(cfg->hub, &m->waiters);
-    (void)pthread_cond_broadcast(&t->changed);
+    if (m->awaited)
+        (void)pthread_cond_broadcast(&t->changed);
     cm_mutex_unlock(&t->lock);
     /* From here on another job may begin: m is only read for what is fixed. */
     cm_cancel_free(cancel);
@@ -87,7 +88,8 @@ static void note_served(struct cm_managed *m)
     m->served = true;
     m->phase = CM_PHASE_STORED;
     waiting = cm_waiters_take(m->cfg->hub, &m->waiters);
-    (void)pthread_cond_broadcast(&t->changed);
+    if (m->awaited)
+        (void)pthread_cond_broadcast(&t->changed);
     cm_mutex_unlock(&t->lock);
     cm_waiters_answer(m->cfg->hub, waiting, answer, m->cfg);
     tell(m, CM_PHASE_STORED, NULL);
@@ -222,12 +224,16 @@ static void run_stage(struct cm_run *self)
     const char *name = m->name;
     struct cm_op op = { m->cfg->env, 0, NULL };
 
-    o.rc = cm_cancel_new(m->cfg->stop, &cancel, &o.err);
+    /* Loading is short: it ends with the configuration, not with whoever waits for the name. */
+    op.cancel = m->cfg->stop;
+    if (m->stage != CM_STAGE_LOAD)
+        o.rc = cm_cancel_new(m->cfg->stop, &cancel, &o.err);
     if (o.rc == CM_OK && !begin(m, cancel)) {
         cm_cancel_free(cancel);
         o.rc = cm_fail(&o.err, CM_E_CANCELED, "'%s': canceled before it began", m->name);
     } else if (o.rc == CM_OK) {
-        op.cancel = cancel;
+        if (cancel != NULL)
+            op.cancel = cancel;
         op = cm_op_within(&op, m->stage == CM_STAGE_LOAD ? LOAD_LIMIT_NS : JOB_LIMIT_NS);
         o.rc = cm_subject_new(&name, 1, &s, &o.err);
         if (o.rc == CM_OK && m->stage == CM_STAGE_LOAD)

@@ -23,6 +23,7 @@ struct cm_managed {
     bool busy;
     bool background; /* goes on although no caller waits */
     bool served;     /* has been put into the cache */
+    bool awaited;    /* somebody sleeps until it changes, now or once before */
     char name[];
 };
 

@@ -2,9 +2,11 @@
 #include "fixture.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <signal.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -285,6 +287,35 @@ START_TEST(death_at_any_step_leaves_all_old_or_all_new)
 }
 END_TEST
 
+/* Readers trust that a directory of records which was empty long ago still is, as long as its time
+ * stamp stands; a commit that died since must not escape them. */
+START_TEST(records_are_found_after_a_long_calm)
+{
+    const struct timespec long_ago[2] = { { 1600000000, 0 }, { 1600000000, 0 } };
+    unsigned found = 0;
+    char path[128];
+
+    (void)snprintf(path, sizeof path, "%s/certmesh/redo", root);
+    for (unsigned n = 25; n < 45; n++) {
+        struct cm_storage *st = file_open(NULL);
+
+        put_old(st);
+        must(commit_locked(st));
+        put_old(st);
+        ck_assert_int_eq(utimensat(AT_FDCWD, path, long_ago, 0), 0);
+        ck_assert_int_eq(state_of(st), 'o');
+        if (dies_at(n, child_commit) && entries_in("certmesh/redo") > 0) {
+            found++;
+            ck_assert_msg(state_of(st) != 'x', "death at call %u: a mixture", n);
+            ck_assert_uint_eq(entries_in("certmesh/redo"), 0);
+        }
+        cm_storage_close(st);
+        root_remove();
+    }
+    ck_assert_uint_ge(found, 3);
+}
+END_TEST
+
 START_TEST(death_while_finishing_for_the_dead_is_no_worse)
 {
     unsigned points = 0;
@@ -511,6 +542,7 @@ int main(void)
         a_failing_step_of_a_commit_leaves_all_old_or_all_new,
         a_rename_that_fails_is_taken_back_at_once,
         death_at_any_step_leaves_all_old_or_all_new,
+        records_are_found_after_a_long_calm,
         death_while_finishing_for_the_dead_is_no_worse,
         an_error_while_finishing_for_the_dead_is_no_worse,
         taking_the_lock_of_the_dead_finishes_his_commit,
