@@ -137,7 +137,6 @@ cm_status cm_storage_file_open(const char *path, const struct cm_storage_open_op
     fs->next_sweep_ns = INT64_MIN;
     fs->recover_after_ns = INT64_MIN;
     fst_recover(fs);
-    fst_sweep_if_due(fs);
     *ret = &fs->base;
     return CM_OK;
 }

@@ -220,7 +220,7 @@ static cm_status start(struct cm_config *cfg, struct cm_pending *p, const char *
     all->n++;
     cm_mutex_unlock(&all->lock);
     if (rc == CM_OK)
-        rc = cm_runq_push(cfg->io, &l->run, err);
+        rc = cm_runq_push_first(cfg->io, &l->run, err); /* a CA is waiting */
     if (rc != CM_OK)
         finish(l); /* whoever joined meanwhile is told "no" */
     return rc;

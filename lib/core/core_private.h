@@ -228,13 +228,22 @@ bool cm_select_supports(const struct cm_hello *hello, enum cm_pk type);
 /* Jobs in order, worked on by at most so many workers at once. A job is embedded in what it is
  * about; it is not touched after run() has been called. */
 struct cm_run {
-    struct cm_run *next;
+    struct cm_run *next; /* the queue's, as is ... */
+    struct cm_run *prev;
+    bool queued;
     void (*run)(struct cm_run *self);
 };
 struct cm_runq;
 CM_MUST_CHECK cm_status cm_runq_new(unsigned workers, struct cm_runq **ret, struct cm_err *err);
 /* Fails only if no worker at all can be started, or after stop; then @r was not taken. */
 CM_MUST_CHECK cm_status cm_runq_push(struct cm_runq *q, struct cm_run *r, struct cm_err *err);
+/* A whole list, linked by next, in one go. On failure *@chain is what was not taken. */
+CM_MUST_CHECK cm_status cm_runq_push_all(struct cm_runq *q, struct cm_run **chain,
+                                         struct cm_err *err);
+/* One that somebody waits for: before all others. */
+CM_MUST_CHECK cm_status cm_runq_push_first(struct cm_runq *q, struct cm_run *r, struct cm_err *err);
+/* If @r is still in @q, it comes before all others now. @r must be one that stays. */
+void cm_runq_hurry(struct cm_runq *q, struct cm_run *r);
 /* Runs what is queued (tasks see their config's cancel token), joins; from then on nothing is
  * taken. Queues that push to one another are all stopped before the first is freed. */
 void cm_runq_stop(struct cm_runq *q);

@@ -108,7 +108,7 @@ static struct cm_managed *add_locked(struct cm_config *cfg, const char *name)
 
 /* ---- manage ---- */
 
-static bool is_served_well(struct cm_config *cfg, const char *name)
+bool cm_is_served_well(struct cm_config *cfg, const char *name)
 {
     struct cm_cert *certs[CM_CANDIDATES_MAX];
     size_t n = cm_cache_find(cfg->cache, name, strlen(name), certs);
@@ -138,18 +138,30 @@ static void forget_failure_locked(struct cm_managed *m)
     m->phase = CM_PHASE_STORED;
 }
 
-/* Note @name (normalized) and see that somebody works on it, if there is work. */
+/* Note @name; if there is work for it, it goes to the end of @todo. A new name costs little here:
+ * whether the cache has it already is seen by whoever would load it. */
 static cm_status engage(struct cm_config *cfg, const char *name, bool background,
-                        struct cm_managed **ret, struct cm_err *err)
+                        struct cm_todo *todo, struct cm_managed **ret, struct cm_err *err)
 {
     struct cm_names *t = cfg->names;
-    bool well = is_served_well(cfg, name);
+    char normal[CM_NAME_BUF];
+    bool known;
+    bool well = false;
     bool start = false;
 
+    cm_status rc = cm_normalize_name(name, normal, err);
+    if (rc != CM_OK)
+        return rc;
     cm_mutex_lock(&t->lock);
-    struct cm_managed *m = cm_names_find_locked(t, name);
-    if (m == NULL)
-        m = add_locked(cfg, name);
+    struct cm_managed *m = cm_names_find_locked(t, normal);
+    known = m != NULL;
+    if (known && !m->busy) {
+        cm_mutex_unlock(&t->lock);
+        well = cm_is_served_well(cfg, normal);
+        cm_mutex_lock(&t->lock);
+    }
+    if (!known)
+        m = add_locked(cfg, normal);
     if (m != NULL) {
         if (!background)
             m->interest++;
@@ -166,7 +178,9 @@ static cm_status engage(struct cm_config *cfg, const char *name, bool background
     if (m == NULL)
         return cm_fail_nomem(err);
     *ret = m;
-    return start ? cm_managed_start(m, err) : CM_OK;
+    if (start)
+        cm_todo_add(todo, m);
+    return CM_OK;
 }
 
 /* Nobody waits for it here any more; without anyone else it stops. */
@@ -205,47 +219,48 @@ static cm_status await(struct cm_managed *m, const struct cm_op *op, struct cm_e
     return rc;
 }
 
-static cm_status normalize_all(const char *const *names, size_t n, char (*out)[CM_NAME_BUF],
-                               struct cm_err *err)
+/* All or none: a bad name is found before work begins on the others. */
+static cm_status check_names(const char *const *names, size_t n, struct cm_err *err)
 {
+    char normal[CM_NAME_BUF];
     cm_status rc = CM_OK;
 
     for (size_t i = 0; i < n && rc == CM_OK; i++)
-        rc = cm_normalize_name(names[i], out[i], err);
+        rc = cm_normalize_name(names[i], normal, err);
     return rc;
 }
 
 cm_status cm_manage(struct cm_config *cfg, const struct cm_op *op, const char *const *names,
                     size_t n, struct cm_err *err)
 {
-    CM_AUTO_FREE char(*all)[CM_NAME_BUF] = NULL;
     CM_AUTO_FREE struct cm_managed **engaged = NULL;
+    struct cm_todo todo = { NULL, NULL };
     struct cm_op own = { NULL, 0, NULL };
     cm_status first = CM_OK;
 
     if (cfg == NULL || (names == NULL && n > 0))
         return cm_fail(err, CM_E_INVAL, "no configuration or no names");
-    all = cm_calloc(n, sizeof *all);
     engaged = cm_calloc(n, sizeof(struct cm_managed *));
-    if (all == NULL || engaged == NULL)
+    if (engaged == NULL)
         return cm_fail_nomem(err);
     if (op != NULL)
         own = *op;
     if (own.env == NULL)
         own.env = cfg->env;
-    cm_status rc = normalize_all(names, n, all, err);
+    cm_status rc = check_names(names, n, err);
     if (rc != CM_OK)
         return rc;
     for (size_t i = 0; i < n; i++) {
         struct cm_err why = CM_ERR_INIT;
 
-        rc = engage(cfg, all[i], false, &engaged[i], &why);
+        rc = engage(cfg, names[i], false, &todo, &engaged[i], &why);
         if (rc != CM_OK && first == CM_OK) {
             first = rc;
             if (err != NULL)
                 *err = why;
         }
     }
+    cm_managed_start_all(cfg, &todo); /* failures are found below */
     /* The work is done roughly in order. So who waits for the last first sleeps once, not once for
      * each. */
     for (size_t i = n; i-- > 0;) {
@@ -266,17 +281,15 @@ cm_status cm_manage(struct cm_config *cfg, const struct cm_op *op, const char *c
 cm_status cm_manage_async(struct cm_config *cfg, const char *const *names, size_t n,
                           struct cm_err *err)
 {
-    CM_AUTO_FREE char(*all)[CM_NAME_BUF] = NULL;
+    struct cm_todo todo = { NULL, NULL };
     struct cm_managed *m;
 
     if (cfg == NULL || (names == NULL && n > 0))
         return cm_fail(err, CM_E_INVAL, "no configuration or no names");
-    all = cm_calloc(n, sizeof *all);
-    if (all == NULL)
-        return cm_fail_nomem(err);
-    cm_status rc = normalize_all(names, n, all, err);
+    cm_status rc = check_names(names, n, err);
     for (size_t i = 0; i < n && rc == CM_OK; i++)
-        rc = engage(cfg, all[i], true, &m, err);
+        rc = engage(cfg, names[i], true, &todo, &m, err);
+    cm_managed_start_all(cfg, &todo);
     return rc;
 }
 
@@ -370,6 +383,8 @@ cm_status cm_names_wait(struct cm_config *cfg, const struct cm_hello *hello, con
         start = rc == CM_OK && !m->busy; /* evicted */
         if (start)
             cm_managed_wake_locked(m, true);
+        else if (rc == CM_OK)
+            cm_managed_hurry_locked(m);
         cm_mutex_unlock(&t->lock);
     }
     if (rc != CM_OK) {
@@ -379,7 +394,7 @@ cm_status cm_names_wait(struct cm_config *cfg, const struct cm_hello *hello, con
         return rc;
     }
     if (start) /* a failure to start answers the waiter */
-        (void)!cm_managed_start(m, NULL);
+        cm_managed_start(m);
     *ret_pending = p;
     return cm_fail(err, CM_E_AGAIN, "the certificate of '%s' is on its way", name);
 }

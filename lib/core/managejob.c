@@ -119,6 +119,10 @@ static void load_stage(struct cm_managed *m, const struct cm_subject *s, const s
     struct cm_config *cfg = m->cfg;
     struct cm_cert *cert = NULL;
 
+    if (cm_is_served_well(cfg, m->name)) {
+        o->served = true;
+        return;
+    }
     o->rc = cm_store_load(cfg, op, s, CM_LOAD_VALID, &cert, &o->err);
     if (o->rc == CM_E_NOTFOUND) {
         o->next = CM_STAGE_OBTAIN;
@@ -207,12 +211,21 @@ static void go_on(struct cm_managed *m, uint8_t stage)
     cm_cancel_free(cancel);
 }
 
+static struct cm_runq *queue_of(const struct cm_managed *m)
+{
+    return m->stage == CM_STAGE_LOAD ? m->cfg->io : m->cfg->jobs;
+}
+
 static cm_status push(struct cm_managed *m, struct cm_err *err)
 {
-    struct cm_runq *q = m->stage == CM_STAGE_LOAD ? m->cfg->io : m->cfg->jobs;
-
     m->run.run = run_stage;
-    return cm_runq_push(q, &m->run, err);
+    return cm_runq_push(queue_of(m), &m->run, err);
+}
+
+/* Between two queues it is in none, and this does nothing. */
+void cm_managed_hurry_locked(struct cm_managed *m)
+{
+    cm_runq_hurry(queue_of(m), &m->run);
 }
 
 static void run_stage(struct cm_run *self)
@@ -253,15 +266,33 @@ static void run_stage(struct cm_run *self)
     finish(m, &o);
 }
 
-cm_status cm_managed_start(struct cm_managed *m, struct cm_err *err)
+void cm_managed_start(struct cm_managed *m)
+{
+    struct cm_todo todo = { NULL, NULL };
+
+    cm_todo_add(&todo, m);
+    cm_managed_start_all(m->cfg, &todo);
+}
+
+void cm_todo_add(struct cm_todo *todo, struct cm_managed *m)
+{
+    m->run.run = run_stage;
+    m->run.next = NULL;
+    *(todo->last != NULL ? &todo->last->next : &todo->first) = &m->run;
+    todo->last = &m->run;
+}
+
+void cm_managed_start_all(struct cm_config *cfg, struct cm_todo *todo)
 {
     struct outcome o = { .rc = CM_OK, .err = CM_ERR_INIT };
 
-    o.rc = push(m, &o.err);
-    if (o.rc == CM_OK)
-        return CM_OK;
-    if (err != NULL)
-        *err = o.err;
-    finish(m, &o);
-    return o.rc;
+    if (todo->first == NULL)
+        return;
+    o.rc = cm_runq_push_all(cfg->io, &todo->first, &o.err);
+    while (todo->first != NULL) {
+        struct cm_managed *m = CM_CONTAINER_OF(todo->first, struct cm_managed, run);
+
+        todo->first = todo->first->next;
+        finish(m, &o);
+    }
 }

@@ -38,7 +38,19 @@ struct cm_names {
 struct cm_managed *cm_names_find_locked(const struct cm_names *t, const char *name);
 /* For whoever has set it busy, under the lock: the first stage. */
 void cm_managed_wake_locked(struct cm_managed *m, bool background);
-/* And after it: begin. On failure it is idle again. */
-CM_MUST_CHECK cm_status cm_managed_start(struct cm_managed *m, struct cm_err *err);
+/* And after it: begin. On failure it is idle again, and keeps the reason. */
+void cm_managed_start(struct cm_managed *m);
+/* The same for many: all are noted before work begins on the first, so that the first clients of a
+ * program with very many names do not find some of them unknown. */
+struct cm_todo {
+    struct cm_run *first;
+    struct cm_run *last;
+};
+void cm_todo_add(struct cm_todo *todo, struct cm_managed *m);
+void cm_managed_start_all(struct cm_config *cfg, struct cm_todo *todo);
+/* A client waits for it: it comes before those that nobody has asked for. */
+void cm_managed_hurry_locked(struct cm_managed *m);
+/* Does the cache hold a managed certificate for the normalized @name that is valid now? */
+bool cm_is_served_well(struct cm_config *cfg, const char *name);
 
 #endif

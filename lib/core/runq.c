@@ -7,7 +7,7 @@
 struct cm_runq {
     pthread_mutex_t lock;
     struct cm_run *first;
-    struct cm_run **last;
+    struct cm_run *last;
     unsigned active; /* drainers submitted to the pool */
     unsigned workers;
     bool stopped;
@@ -26,10 +26,34 @@ cm_status cm_runq_new(unsigned workers, struct cm_runq **ret, struct cm_err *err
         return rc;
     }
     cm_mutex_init(&q->lock);
-    q->last = &q->first;
     q->workers = workers;
     *ret = q;
     return CM_OK;
+}
+
+static void put_last_locked(struct cm_runq *q, struct cm_run *r)
+{
+    r->next = NULL;
+    r->prev = q->last;
+    *(q->last != NULL ? &q->last->next : &q->first) = r;
+    q->last = r;
+    r->queued = true;
+}
+
+static void put_first_locked(struct cm_runq *q, struct cm_run *r)
+{
+    r->prev = NULL;
+    r->next = q->first;
+    *(q->first != NULL ? &q->first->prev : &q->last) = r;
+    q->first = r;
+    r->queued = true;
+}
+
+static void take_out_locked(struct cm_runq *q, struct cm_run *r)
+{
+    *(r->prev != NULL ? &r->prev->next : &q->first) = r->next;
+    *(r->next != NULL ? &r->next->prev : &q->last) = r->prev;
+    r->queued = false;
 }
 
 static void drain(void *arg)
@@ -40,9 +64,7 @@ static void drain(void *arg)
     while (q->first != NULL) {
         struct cm_run *r = q->first;
 
-        q->first = r->next;
-        if (q->first == NULL)
-            q->last = &q->first;
+        take_out_locked(q, r);
         cm_mutex_unlock(&q->lock);
         r->run(r);
         cm_mutex_lock(&q->lock);
@@ -51,18 +73,19 @@ static void drain(void *arg)
     cm_mutex_unlock(&q->lock);
 }
 
-/* Take out what was put in last. */
-static void withdraw_locked(struct cm_runq *q, const struct cm_run *r)
+/* Have one more worker for what has just been put in. When no thread is to be had, the workers that
+ * run will get to it; without any it is refused. */
+static cm_status call_worker_locked(struct cm_runq *q, struct cm_err *err)
 {
-    struct cm_run **at = &q->first;
-
-    while (*at != r)
-        at = &(*at)->next;
-    *at = NULL;
-    q->last = at;
+    if (q->active == q->workers)
+        return CM_OK;
+    cm_status rc = cm_pool_submit(q->pool, drain, q, err);
+    if (rc == CM_OK)
+        q->active++;
+    return q->active > 0 ? CM_OK : rc;
 }
 
-cm_status cm_runq_push(struct cm_runq *q, struct cm_run *r, struct cm_err *err)
+static cm_status push(struct cm_runq *q, struct cm_run *r, bool first, struct cm_err *err)
 {
     cm_status rc = CM_OK;
 
@@ -70,20 +93,54 @@ cm_status cm_runq_push(struct cm_runq *q, struct cm_run *r, struct cm_err *err)
     if (q->stopped) {
         rc = cm_fail(err, CM_E_CANCELED, "the configuration is being freed");
     } else {
-        r->next = NULL;
-        *q->last = r;
-        q->last = &r->next;
-        if (q->active < q->workers)
-            rc = cm_pool_submit(q->pool, drain, q, err);
-        q->active += rc == CM_OK && q->active < q->workers;
-        /* No thread to be had: the workers that run will get to it. Without any it is refused. */
-        if (rc != CM_OK && q->active > 0)
-            rc = CM_OK;
+        (first ? put_first_locked : put_last_locked)(q, r);
+        rc = call_worker_locked(q, err);
         if (rc != CM_OK)
-            withdraw_locked(q, r);
+            take_out_locked(q, r);
     }
     cm_mutex_unlock(&q->lock);
     return rc;
+}
+
+cm_status cm_runq_push(struct cm_runq *q, struct cm_run *r, struct cm_err *err)
+{
+    return push(q, r, false, err);
+}
+
+cm_status cm_runq_push_all(struct cm_runq *q, struct cm_run **chain, struct cm_err *err)
+{
+    cm_status rc = CM_OK;
+
+    cm_mutex_lock(&q->lock);
+    if (q->stopped)
+        rc = cm_fail(err, CM_E_CANCELED, "the configuration is being freed");
+    else if (*chain != NULL)
+        rc = call_worker_locked(q, err);
+    while (rc == CM_OK && *chain != NULL) {
+        struct cm_run *r = *chain;
+
+        *chain = r->next;
+        put_last_locked(q, r);
+        if (q->active < q->workers)
+            (void)!call_worker_locked(q, NULL);
+    }
+    cm_mutex_unlock(&q->lock);
+    return rc;
+}
+
+cm_status cm_runq_push_first(struct cm_runq *q, struct cm_run *r, struct cm_err *err)
+{
+    return push(q, r, true, err);
+}
+
+void cm_runq_hurry(struct cm_runq *q, struct cm_run *r)
+{
+    cm_mutex_lock(&q->lock);
+    if (r->queued && q->first != r) {
+        take_out_locked(q, r);
+        put_first_locked(q, r);
+    }
+    cm_mutex_unlock(&q->lock);
 }
 
 void cm_runq_stop(struct cm_runq *q)
