@@ -1,0 +1,159 @@
+#!/usr/bin/env bash
+# SPDX-License-Identifier: Apache-2.0
+#
+# A full TLS 1.3 handshake, through both doors, against GnuTLS alone and against nginx.
+#
+# Instructions are counted in user mode by callgrind, in the server alone: exact, the same on every
+# machine that runs it. CPU time is the server process's own clock, in rounds that take turns, as a
+# ratio within each round. The server is on CPU 0, the client on CPU 1.
+. "$(dirname "$0")/../common.sh"
+
+servers=() # LABEL:BASE:PORT:PID:NAMES
+
+end_of() { # PID
+    kill "$1" 2>/dev/null || true
+    wait "$1" 2>/dev/null || true
+}
+
+start_server() { # LABEL BASE NAMES COMMAND...: a program that prints its port
+    local label=$1 base=$2 names=$3 port='' pid i
+    shift 3
+    : >"$work/$label.port" # another server may have had this label before
+    "$@" >"$work/$label.port" 2>"$work/$label.err" &
+    pid=$!
+    at_exit end_of "$pid"
+    for ((i = 0; i < 6000; i++)); do
+        read -r port <"$work/$label.port" && break
+        kill -0 "$pid" 2>/dev/null || break
+        sleep 0.02
+    done
+    [ -n "$port" ] || die "$label did not start: $(cat "$work/$label.err")"
+    servers+=("$label:$base:$port:$pid:$names")
+}
+
+# ---- instructions
+
+callgrind() { # LABEL KIND N NAMES: the instructions of one handshake, into $counted
+    local label=$1 out=$work/callgrind.$1 names=$4 warm=$(($4 + 20)) n port pid
+    n=$(pick 5 100 400)
+    servers=()
+    start_server "$label" "$label" "$names" valgrind --tool=callgrind --instr-atstart=no \
+        --callgrind-out-file="$out" "$BENCH_TOOLS/bench-server" "$2" "$3" "$warm" \
+        $((warm + n))
+    IFS=: read -r _ _ port pid _ <<<"${servers[0]}"
+    # The process id is left out: nothing is timed. One more, so that the last counted has ended.
+    "$BENCH_TOOLS/bench-client" 1 $((warm + n + 1)) 1 0 "$label:$label:$port:0:$names" \
+        >/dev/null || die "$label under callgrind failed"
+    end_of "$pid"
+    counted=$(awk -v n="$n" '/^(summary|totals):/ { if ($2 > all) all = $2 }
+        END { if (all < n * 100000) exit 1; printf "%.0f\n", all / n }' "$out".*) ||
+        die "callgrind counted nothing for $label"
+}
+
+# A working set that is used over and over: what is made once per certificate is no part of it.
+working_set() { # N
+    local most
+    most=$(pick 3 20 200)
+    echo $(($1 < most ? $1 : most))
+}
+
+head_row 'instructions (limit: GnuTLS alone)'
+for pair in 'bare-epoll gate' 'bare-block hook'; do
+    read -r bare door <<<"$pair"
+    callgrind "$bare.counted" "$bare" 1 1
+    limit=$counted
+    for n in $(pick 1 '1 1000' '1 1000 100000'); do
+        callgrind "$door-$n.counted" "$door" "$n" "$(working_set "$n")"
+        row "$door, $n certificate(s), $((counted - limit)) more" "$limit" "$counted" \
+            "$(calc "$counted / $limit" %.4f)" 1.005
+    done
+done
+
+# ---- CPU time
+
+start_nginx() {
+    local store=$work/nginx.store port pid i base
+    base=$store/certificates/certmesh-local/n0000000.bench.test/n0000000.bench.test
+    "$BENCH_TOOLS/bench-load" make "$store" 1 || die 'no certificate for nginx'
+    for ((i = 0; i < 20; i++)); do
+        port=$((20000 + RANDOM % 10000))
+        cat >"$work/nginx.conf" <<N
+daemon off;
+master_process off;
+pid $work/nginx.pid;
+error_log $work/nginx.log crit;
+events { worker_connections 1024; }
+http {
+    access_log off;
+    server {
+        listen 127.0.0.1:$port ssl;
+        ssl_certificate $base.crt;
+        ssl_certificate_key $base.key;
+        ssl_protocols TLSv1.2 TLSv1.3;
+        ssl_ecdh_curve X25519;
+    }
+}
+N
+        taskset -c 0 nginx -p "$work" -c "$work/nginx.conf" 2>"$work/nginx.err" &
+        pid=$!
+        for _ in $(seq 100); do
+            if (: <>"/dev/tcp/127.0.0.1/$port") 2>/dev/null; then
+                at_exit end_of "$pid"
+                servers+=("nginx:bare-epoll:$port:$pid:1")
+                return
+            fi
+            kill -0 "$pid" 2>/dev/null || break
+            sleep 0.02
+        done
+        end_of "$pid"
+    done
+    die "nginx did not start: $(cat "$work/nginx.err" "$work/nginx.log" 2>/dev/null)"
+}
+
+servers=()
+start_server bare-epoll bare-epoll 1 "$BENCH_TOOLS/bench-server" bare-epoll 1
+start_server bare-again bare-epoll 1 "$BENCH_TOOLS/bench-server" bare-epoll 1
+for n in $(pick 1 '1 1000' '1 1000 100000'); do
+    start_server "gate-$n" bare-epoll "$(working_set "$n")" "$BENCH_TOOLS/bench-server" gate "$n"
+done
+start_nginx
+start_server bare-block bare-block 1 "$BENCH_TOOLS/bench-server" bare-block 1
+for n in $(pick 1 '1 1000' '1 1000 100000'); do
+    start_server "hook-$n" bare-block "$(working_set "$n")" "$BENCH_TOOLS/bench-server" hook "$n"
+done
+
+rounds=$(pick 1 9 25)
+"$BENCH_TOOLS/bench-client" "$rounds" "$(pick 20 300 1000)" 8 0 "${servers[@]}" >"$work/cpu" ||
+    die 'handshakes failed'
+us_of() { # LABEL
+    awk -v l="$1" '$1 == l { print $2 }' "$work/cpu"
+}
+head_row "CPU us, $rounds rounds (limit: GnuTLS alone)"
+while read -r label us ratio q1 q3; do
+    aim=1.02 base=bare-epoll
+    case $label in
+    bare-epoll | bare-block) continue ;;
+    bare-again) aim='(the noise)' ;;
+    nginx) aim='(a peer)' ;;
+    hook-*) base=bare-block ;;
+    esac
+    row "$label  [$q1-$q3]" "$(us_of "$base")" "$us" "$ratio" "$aim"
+done <"$work/cpu"
+row 'gate-1, peer: nginx' "$(us_of nginx)" "$(us_of gate-1)" \
+    "$(calc "$(us_of gate-1) / $(us_of nginx)")" 0.90
+
+# ---- nine of ten resumed
+
+few=()
+for server in "${servers[@]}"; do
+    case $server in
+    bare-epoll:* | gate-1:* | nginx:*) few+=("$server") ;;
+    esac
+done
+"$BENCH_TOOLS/bench-client" "$(pick 1 5 15)" "$(pick 40 400 1000)" 8 9 "${few[@]}" \
+    >"$work/resumed" || die 'resumption failed'
+head_row 'CPU us, 9 of 10 resumed'
+bare_us=$(awk '$1 == "bare-epoll" { print $2 }' "$work/resumed")
+while read -r label us ratio q1 q3; do
+    [ "$label" = bare-epoll ] || row "$label  [$q1-$q3]" "$bare_us" "$us" "$ratio" ''
+done <"$work/resumed"
