@@ -8,6 +8,8 @@
 #include "core.h"
 #include "record.h"
 
+#include <stdatomic.h>
+
 #define CM_TLS_HELLO_MAX    (16u * 1024) /* bytes of a ClientHello handshake message's body */
 #define CM_TLS_RAW_MAX      (64u * 1024) /* the same on the wire, with record headers */
 #define CM_TLS_HS_NS        (10 * CM_NS_PER_S)
@@ -87,6 +89,8 @@ void cm_tls_refuse(struct cm_tls_session *st, cm_status rc, int alert, const str
 int cm_tls_alert_to_gnutls(int alert);
 
 /* ---- hello.c ---- */
+/* Unlike elsewhere @ret is written on failure too, as far as @body could be read: it is large, and
+ * the callers throw it away. */
 CM_MUST_CHECK cm_status cm_tls_hello_parse_body(struct cm_span body, struct cm_hello *ret,
                                                 struct cm_err *err);
 
@@ -107,7 +111,18 @@ CM_MUST_CHECK cm_status cm_tls_credentials(gnutls_certificate_credentials_t *ret
 CM_MUST_CHECK cm_status cm_tls_set_priority(gnutls_session_t session, const char *text,
                                             struct cm_err *err);
 
+/* Where the ticket keys of a certificate are kept; NULL before its first full handshake. */
+struct cm_tls_ticket_keys;
+struct cm_tls_ticket_keys *cm_tls_ticket_keys_of(const struct cm_cert *cert);
+
 /* ---- tickets.c ---- */
+/* Keys that were derived already, kept with the certificate: zero is empty. */
+#define CM_TLS_TICKET_KEYS 4u
+struct cm_tls_ticket_key;
+struct cm_tls_ticket_keys {
+    _Atomic(struct cm_tls_ticket_key *) at[CM_TLS_TICKET_KEYS];
+};
+void cm_tls_ticket_keys_free(struct cm_tls_ticket_keys *keys);
 /* Switch tickets on with a key that only sessions for the same name share. */
 CM_MUST_CHECK cm_status cm_tls_tickets_enable(struct cm_tls_session *st, struct cm_err *err);
 

@@ -312,6 +312,60 @@ START_TEST(ticket_resumes_its_own_name_and_no_other)
 }
 END_TEST
 
+/* Does a ticket that @from gave for @name resume a session for @other at @at? */
+static bool ticket_goes(struct cm_config *from, const char *name, struct cm_config *at,
+                        const char *other)
+{
+    gnutls_datum_t data = { NULL, 0 };
+    char byte;
+    bool r;
+
+    pair_start(&p, from, PAIR_HOOK, TLS13, name, NULL);
+    pair_run(&p, 5000);
+    check_done();
+    ck_assert_int_eq(gnutls_record_recv(p.client, &byte, 1), GNUTLS_E_AGAIN);
+    ck_assert_int_eq(gnutls_session_get_data2(p.client, &data), 0);
+    pair_end(&p);
+    pair_start(&p, at, PAIR_GATE, TLS13, other, NULL);
+    ck_assert_int_eq(gnutls_session_set_data(p.client, data.data, data.size), 0);
+    pair_run(&p, 5000);
+    check_done();
+    r = gnutls_session_is_resumed(p.server) != 0;
+    pair_end(&p);
+    gnutls_free(data.data);
+    return r;
+}
+
+START_TEST(names_of_one_certificate_keep_their_tickets_apart)
+{
+    static const char *const names[] = { "n0.test", "n1.test", "n2.test",
+                                         "n3.test", "n4.test", "n5.test" };
+    const size_t n = CM_ARRAY_LEN(names); /* more than keys are kept for */
+
+    ck_assert_uint_gt(n, CM_TLS_TICKET_KEYS);
+    for (size_t i = 0; i < n; i++)
+        fake_add_refusal(cfg, names[i], CM_OK, 0)->cert = cm_cert_ref(cfg->names[0].cert);
+    for (size_t i = 0; i < n; i++) {
+        for (size_t k = 0; k < n; k++)
+            ck_assert(ticket_goes(cfg, names[i], cfg, names[k]) == (i == k));
+    }
+}
+END_TEST
+
+START_TEST(configs_that_share_a_certificate_keep_their_tickets_apart)
+{
+    struct cm_config *other = fake_config();
+
+    fake_add_refusal(other, "a.test", CM_OK, 0)->cert = cm_cert_ref(cfg->names[0].cert);
+    for (size_t i = 0; i < 3; i++) { /* while keys are derived, kept and found */
+        ck_assert(ticket_goes(cfg, "a.test", cfg, "a.test"));
+        ck_assert(!ticket_goes(cfg, "a.test", other, "a.test"));
+        ck_assert(ticket_goes(other, "a.test", other, "a.test"));
+    }
+    fake_config_drop(other);
+}
+END_TEST
+
 START_TEST(ticket_does_not_outlive_the_right_to_the_name)
 {
     gnutls_datum_t data = { NULL, 0 };
@@ -468,6 +522,8 @@ int main(void)
         sole_acme_protocol_gets_the_challenge_and_nobody_else,
         protocol_we_do_not_have_gets_its_alert,
         ticket_resumes_its_own_name_and_no_other,
+        names_of_one_certificate_keep_their_tickets_apart,
+        configs_that_share_a_certificate_keep_their_tickets_apart,
         ticket_does_not_outlive_the_right_to_the_name,
         no_tickets_when_disabled_and_none_for_challenges,
         certificate_lives_as_long_as_the_session,
