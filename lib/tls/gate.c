@@ -15,8 +15,7 @@
  * known. After that the gate is a thin layer over recv() and send(), without read-ahead: an
  * application that polls the socket must never miss bytes that lie here. */
 
-#define FIRST_READ 2048u /* nearly every hello comes in one read of this size */
-#define NEXT_READ  4096u
+#define READ_MAX 2048u /* nearly every hello comes in one read of this size */
 
 enum gate_result {
     GATE_READY,   /* GnuTLS may read */
@@ -141,21 +140,18 @@ static enum gate_result look(struct cm_tls_session *st)
 /* Read once. GATE_READY: look again; GATE_NOT_YET: nothing there. */
 static enum gate_result read_more(struct cm_tls_session *st)
 {
-    size_t want = st->raw.len == 0 ? FIRST_READ : NEXT_READ;
+    /* By way of the stack: what is kept until the answer is there is no larger than what came. */
+    uint8_t chunk[READ_MAX];
     size_t room = st->raw.max - st->raw.len;
     ssize_t n;
 
-    if (want > room)
-        want = room;
-    if (want == 0) {
+    if (room == 0) {
         cm_tls_refuse(st, CM_E_LIMIT, CM_ALERT_DECODE_ERROR, NULL);
         send_alert(st, CM_ALERT_DECODE_ERROR);
         return fail(st, EMSGSIZE);
     }
-    if (cm_buf_reserve(&st->raw, want, NULL) != CM_OK)
-        return fail(st, ENOMEM);
     do {
-        n = recv(st->fd, st->raw.data + st->raw.len, want, 0);
+        n = recv(st->fd, chunk, room < sizeof chunk ? room : sizeof chunk, 0);
     } while (n < 0 && errno == EINTR);
     if (n < 0)
         return errno == EAGAIN || errno == EWOULDBLOCK ? GATE_NOT_YET : fail(st, errno);
@@ -163,7 +159,8 @@ static enum gate_result read_more(struct cm_tls_session *st)
         open_gate(st); /* GnuTLS meets the end of file behind what there is */
         return GATE_READY;
     }
-    st->raw.len += (size_t)n;
+    if (cm_buf_append(&st->raw, chunk, (size_t)n, NULL) != CM_OK)
+        return fail(st, ENOMEM);
     return look(st) == GATE_FAILED ? GATE_FAILED : GATE_READY;
 }
 

@@ -227,14 +227,63 @@ static cm_status read_extension(size_t type, struct cm_span ext, struct cm_hello
     }
 }
 
+/* Which types of extensions have come. The registered ones are below 64 but for a few, and clients
+ * send two or three of those and of GREASE. A bitmap for all would be 8 KiB to clear for each
+ * hello; so it is for those only that send more. */
+#define OTHERS_MAX 16u
+struct seen {
+    uint64_t low; /* a bit per type below 64 */
+    uint16_t others[OTHERS_MAX];
+    size_t n_others;
+};
+
+/* Is any type twice in the whole list? Linear, however many there are. */
+static bool has_twins(struct cm_span list)
+{
+    uint8_t map[65536 / 8] = { 0 };
+    struct cm_span ext;
+    size_t type;
+
+    while (take_u16(&list, &type) && take_vec16(&list, &ext)) {
+        if ((map[type / 8] & (1u << (type % 8))) != 0)
+            return true;
+        map[type / 8] |= (uint8_t)(1u << (type % 8));
+    }
+    return false;
+}
+
+/* Note @type; is it there for the second time? @list: all of them. */
+static bool see(struct seen *s, size_t type, struct cm_span list)
+{
+    if (type < 64) {
+        uint64_t bit = UINT64_C(1) << type;
+        bool twice = (s->low & bit) != 0;
+
+        s->low |= bit;
+        return twice;
+    }
+    if (s->n_others > OTHERS_MAX)
+        return false; /* all have been compared */
+    if (s->n_others == OTHERS_MAX) {
+        s->n_others++;
+        return has_twins(list);
+    }
+    for (size_t i = 0; i < s->n_others; i++)
+        if (s->others[i] == type)
+            return true;
+    s->others[s->n_others++] = (uint16_t)type;
+    return false;
+}
+
 static cm_status read_extensions(struct cm_span in, struct cm_hello *ret, struct cm_err *err)
 {
-    uint8_t seen[65536 / 8] = { 0 };
-    struct cm_span list, ext;
+    struct seen seen = { .low = 0 };
+    struct cm_span all, list, ext;
     size_t type;
 
     if (!take_vec16(&in, &list) || in.len != 0)
         return malformed(err, "extensions do not fill the message");
+    all = list;
     while (list.len > 0) {
         cm_status rc;
 
@@ -242,9 +291,8 @@ static cm_status read_extensions(struct cm_span in, struct cm_hello *ret, struct
             return malformed(err, "an extension is cut short");
         /* "There MUST NOT be more than one extension of the same type" (RFC 8446 4.2). Two that
          * disagree would let two parsers see two names. */
-        if ((seen[type / 8] & (1u << (type % 8))) != 0)
+        if (see(&seen, type, all))
             return bad(err, CM_ALERT_ILLEGAL_PARAMETER, "an extension is sent twice");
-        seen[type / 8] |= (uint8_t)(1u << (type % 8));
         rc = read_extension(type, ext, ret, err);
         if (rc != CM_OK)
             return rc;
@@ -257,36 +305,37 @@ static cm_status read_extensions(struct cm_span in, struct cm_hello *ret, struct
 cm_status cm_tls_hello_parse_body(struct cm_span in, struct cm_hello *ret, struct cm_err *err)
 {
     struct cm_span skip, suites, methods;
-    struct cm_hello h = { 0 };
     size_t version;
     cm_status rc;
 
+    memset(ret, 0, sizeof *ret);
     if (!take_u16(&in, &version) || !take(&in, 32, &skip))
         return malformed(err, "cut short");
     if (!take_vec8(&in, &skip) || skip.len > 32)
         return malformed(err, "wrong length of session_id");
     if (!take_vec16(&in, &suites) ||
-        !read_u16_list(suites, h.suites, CM_HELLO_MAX_LIST, &h.n_suites))
+        !read_u16_list(suites, ret->suites, CM_HELLO_MAX_LIST, &ret->n_suites))
         return malformed(err, "cipher_suites is no list");
     if (!take_vec8(&in, &methods) || methods.len == 0)
         return malformed(err, "no compression_methods");
     if (memchr(methods.data, 0, methods.len) == NULL)
         return bad(err, CM_ALERT_ILLEGAL_PARAMETER, "null compression is not offered");
     if (in.len > 0) {
-        rc = read_extensions(in, &h, err);
+        rc = read_extensions(in, ret, err);
         if (rc != CM_OK)
             return rc;
     }
-    if (!h.has_versions_ext) {
-        h.versions[0] = (uint16_t)version;
-        h.n_versions = 1;
+    if (!ret->has_versions_ext) {
+        ret->versions[0] = (uint16_t)version;
+        ret->n_versions = 1;
     }
-    *ret = h;
     return CM_OK;
 }
 
 cm_status cm_hello_parse(struct cm_span msg, struct cm_hello *ret, struct cm_err *err)
 {
+    struct cm_hello h;
+    cm_status rc;
     size_t len;
 
     if (ret == NULL || (msg.data == NULL && msg.len > 0))
@@ -307,5 +356,8 @@ cm_status cm_hello_parse(struct cm_span msg, struct cm_hello *ret, struct cm_err
         return cm_fail(err, CM_E_AGAIN, "ClientHello: %zu of %zu bytes", msg.len - 4, len);
     if (msg.len - 4 > len)
         return malformed(err, "bytes behind the message");
-    return cm_tls_hello_parse_body((struct cm_span){ msg.data + 4, len }, ret, err);
+    rc = cm_tls_hello_parse_body((struct cm_span){ msg.data + 4, len }, &h, err);
+    if (rc == CM_OK)
+        *ret = h;
+    return rc;
 }

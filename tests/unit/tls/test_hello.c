@@ -312,6 +312,41 @@ START_TEST(extension_sent_twice_is_an_illegal_parameter)
 }
 END_TEST
 
+static void put_type(size_t type)
+{
+    const uint8_t e[] = { (uint8_t)(type >> 8), (uint8_t)type, 0, 0 };
+
+    put(&ext, e, sizeof e);
+}
+
+START_TEST(extension_sent_twice_is_found_among_many)
+{
+    static const size_t marks[] = {
+        60, 63, 64, 65, 0xA000, 0xA00E, 0xA00F, 0xA010, 0xA011, 0xFFFF
+    };
+
+    for (size_t n = 0; n < 40; n++) {
+        for (size_t m = 0; m <= CM_ARRAY_LEN(marks); m++) {
+            bool twice = m < CM_ARRAY_LEN(marks) &&
+                         (marks[m] < 0xA000 || marks[m] - 0xA000 < n || marks[m] == 0xFFFF);
+
+            fresh();
+            put_type(60);
+            put_type(63);
+            put_type(64);
+            put_type(65);
+            for (size_t i = 0; i < n; i++)
+                put_type(0xA000 + i);
+            put_type(0xFFFF);
+            if (m < CM_ARRAY_LEN(marks))
+                put_type(marks[m]);
+            ck_assert_int_eq(parse_ext(), twice ? CM_E_PARSE : CM_OK);
+            ck_assert_int_eq(err.tls_alert, twice ? 47 : 0);
+        }
+    }
+}
+END_TEST
+
 START_TEST(grease_is_left_out)
 {
     static const uint8_t groups[] = { 0, 10, 0, 6, 0, 4, 0xFA, 0xFA, 0, 29 };
@@ -458,6 +493,7 @@ int main(void)
         many_protocols_are_counted_and_eight_kept,
         broken_alpn_is_a_decode_error,
         extension_sent_twice_is_an_illegal_parameter,
+        extension_sent_twice_is_found_among_many,
         grease_is_left_out,
         lists_longer_than_kept_still_parse,
         hello_without_extensions_parses,
