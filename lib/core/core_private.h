@@ -332,8 +332,9 @@ void cm_lookups_free(struct cm_lookups *l);
 /* ------------------------------------------------------------------ store.c */
 
 enum cm_load_want {
-    CM_LOAD_VALID, /* only what may be served now: CM_E_NOTFOUND otherwise */
-    CM_LOAD_NEWEST /* valid before not valid, newest notBefore first */
+    CM_LOAD_VALID, /* only what may be served now: CM_E_NOTFOUND otherwise. Quick: that the
+                    * signatures hold is for cm_store_check(), once it is served */
+    CM_LOAD_NEWEST /* valid before not valid, newest notBefore first; checked to the bottom */
 };
 /* The best certificate of @s among cfg's issuers. Pairs are verified (and read again a few times
  * when a writer is in the middle), the leaf must cover the names. What cannot be used is logged
@@ -342,11 +343,14 @@ CM_MUST_CHECK cm_status cm_store_load(struct cm_config *cfg, const struct cm_op 
                                       const struct cm_subject *s, enum cm_load_want want,
                                       struct cm_cert **ret, struct cm_err *err);
 /* One directory: @base is "certificates/<I>/<dir>"; @issuer_key what the certificate shall say of
- * its origin. @names may be NULL (no check of names). */
+ * its origin. @names may be NULL (no check of names). @deep: signatures and both halves of the
+ * key too, some 0.3 ms. */
 CM_MUST_CHECK cm_status cm_store_load_dir(struct cm_config *cfg, const struct cm_op *op,
                                           const char *base, const char *dir, const char *issuer_key,
-                                          const char *const *names, size_t n, struct cm_cert **ret,
-                                          struct cm_err *err);
+                                          const char *const *names, size_t n, bool deep,
+                                          struct cm_cert **ret, struct cm_err *err);
+/* The deep part alone, for what was loaded quickly. */
+CM_MUST_CHECK cm_status cm_store_check(const struct cm_cert *cert, struct cm_err *err);
 /* Key, chain and metadata in one commit under @lease, together with the end of the journal. */
 CM_MUST_CHECK cm_status cm_store_commit(const struct cm_op *op, struct cm_lease *lease,
                                         const struct cm_subject *s, const char *issuer_key,
@@ -359,6 +363,19 @@ CM_MUST_CHECK cm_status cm_store_remove(const struct cm_op *op, struct cm_lease 
 CM_MUST_CHECK cm_status cm_store_resolve(struct cm_config *cfg, const struct cm_op *op,
                                          const char *name, struct cm_subject **ret_subject,
                                          struct cm_cert **ret_cert, struct cm_err *err);
+
+/* ----------------------------------------------------------------- damage.c */
+
+/* Is @name one component as the layout writes it? */
+bool cm_store_is_dir(const char *name);
+/* Is there something in storage for @name that cannot be used? Then *ret is what it was for: by the
+ * metadata, or by the name itself. */
+bool cm_store_remains(struct cm_config *cfg, const struct cm_op *op, const char *name,
+                      struct cm_subject **ret);
+/* The private key of @s, if it is the only thing left of a pair: there is no chain with it that
+ * could be read and tells otherwise. */
+bool cm_store_orphan_key(struct cm_config *cfg, const struct cm_op *op, const struct cm_subject *s,
+                         struct cm_key **ret);
 
 /* ----------------------------------------------------------------- stored.c */
 

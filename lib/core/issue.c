@@ -67,7 +67,9 @@ static bool is_usable(const struct issuance *is, const struct cm_journal *j)
     return names != NULL && strcmp(names, j->names) == 0 && age < CM_JOURNAL_FRESH_S &&
            age > -CM_JOURNAL_FRESH_S && j->must_staple == cfg->must_staple &&
            (cfg->reuse_key || cm_key_type_of(j->key) == cfg->key_type) &&
-           cm_config_find_issuer(cfg, j->issuer_key) != NULL;
+           cm_config_find_issuer(cfg, j->issuer_key) != NULL &&
+           /* else the CA would certify a key that is not here */
+           cm_csr_check(cm_buf_span(&j->csr_der), j->key, NULL) == CM_OK;
 }
 
 static cm_status resume_journal(struct issuance *is, bool *ret, struct cm_err *err)
@@ -111,6 +113,9 @@ static cm_status prepare(struct issuance *is, const struct cm_cert *old, struct 
         return rc;
     if (cfg->reuse_key && old != NULL)
         rc = cm_cert_key(old, &is->journal.key, err);
+    else if (cfg->reuse_key && cm_store_orphan_key(is->job->cfg, is->op, s, &is->journal.key))
+        cm_logf(&cfg->log, CM_LOG_WARN, "key_kept", NULL, 0,
+                "the chain of '%s' is damaged or gone, its key is not: the key is kept", s->ident);
     else
         rc = cm_key_generate(cfg->key_type, &is->journal.key, err);
     if (rc == CM_OK)

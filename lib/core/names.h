@@ -6,7 +6,8 @@
 
 #include "core_private.h"
 
-enum cm_stage { CM_STAGE_LOAD, CM_STAGE_OBTAIN, CM_STAGE_RENEW };
+/* From CHECK on it is served, and nobody waits. */
+enum cm_stage { CM_STAGE_LOAD, CM_STAGE_OBTAIN, CM_STAGE_CHECK, CM_STAGE_RENEW };
 
 /* Guarded by the table's lock, save what is fixed. There may be very many, so what only a job or a
  * failure needs hangs on a pointer. */

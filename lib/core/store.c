@@ -8,7 +8,8 @@
  * if it fits together and names what was asked for. The metadata is not needed to serve and is not
  * read here. */
 
-#define RETRIES 3u
+#define RETRIES  3u
+#define SETTLED_NS (60 * CM_NS_PER_S)
 
 static bool is_damage(cm_status rc)
 {
@@ -26,33 +27,97 @@ static cm_status load_text(struct cm_config *cfg, const struct cm_op *op, const 
     return cm_storage_load(cfg->storage, op, key, ret, err);
 }
 
+/* The error of a pair that cannot be used names the object at fault, for whoever has to mend it. */
+static cm_status blame(struct cm_span crt, struct cm_span key, cm_status rc, const char *base,
+                       const char *dir, struct cm_err *err)
+{
+    struct cm_chain chain = { .n = 0 };
+    struct cm_key *parsed = NULL;
+    struct cm_leaf *leaf = NULL;
+    const char *which = ".key and .crt";
+
+    if (cm_chain_from_pem(crt, &chain, NULL) != CM_OK ||
+        cm_leaf_parse(chain.der[0], &leaf, NULL) != CM_OK)
+        which = ".crt";
+    else if (cm_key_from_pem(key, &parsed, NULL) != CM_OK)
+        which = ".key";
+    cm_key_unref(parsed);
+    cm_leaf_free(leaf);
+    cm_chain_free(&chain);
+    return cm_wrap(err, rc, "'%s/%s%s'", base, dir, which);
+}
+
+/* Signatures, and both halves of the key: what a flipped bit leaves intact to the eye. */
+cm_status cm_store_check(const struct cm_cert *cert, struct cm_err *err)
+{
+    struct cm_chain chain = { .n = cm_cert_chain_len(cert) };
+    struct cm_key *key = NULL;
+
+    for (size_t i = 0; i < chain.n; i++)
+        chain.der[i] = cm_cert_der(cert, i);
+    cm_status rc = cm_cert_key(cert, &key, err);
+    if (rc == CM_OK)
+        rc = cm_chain_check(&chain, key, err);
+    cm_key_unref(key);
+    return rc;
+}
+
 static cm_status load_once(struct cm_config *cfg, const struct cm_op *op, const char *base,
-                           const char *dir, const char *issuer_key, struct cm_cert **ret,
-                           struct cm_err *err)
+                           const char *dir, const char *issuer_key, bool deep,
+                           struct cm_cert **ret, struct cm_err *err)
 {
     CM_AUTO_BUF struct cm_buf key = CM_BUF_SECRET(CM_PEM_FILE_MAX);
     CM_AUTO_BUF struct cm_buf crt = CM_BUF_INIT(CM_PEM_FILE_MAX);
+    struct cm_cert *cert = NULL;
 
     cm_status rc = load_text(cfg, op, base, dir, ".key", &key, err);
     if (rc == CM_OK)
         rc = load_text(cfg, op, base, dir, ".crt", &crt, err);
-    if (rc == CM_OK)
-        rc = cm_cert_from_pem(cm_buf_span(&crt), cm_buf_span(&key), issuer_key, NULL,
-                              CM_CERT_MANAGED, ret, err);
-    return rc;
+    if (rc != CM_OK)
+        return rc; /* which names the object */
+    rc = cm_cert_from_pem(cm_buf_span(&crt), cm_buf_span(&key), issuer_key, NULL, CM_CERT_MANAGED,
+                          &cert, err);
+    if (rc == CM_OK && deep)
+        rc = cm_store_check(cert, err);
+    if (rc != CM_OK) {
+        cm_cert_unref(cert);
+        return blame(cm_buf_span(&crt), cm_buf_span(&key), rc, base, dir, err);
+    }
+    *ret = cert;
+    return CM_OK;
+}
+
+/* May a writer be between key and chain? Only if one of them is new. A backend that does not tell
+ * the time may always be. Whoever judges wrongly here only takes what is there for damaged, and
+ * looks again under the lock before anything is ordered. */
+static bool is_settled(struct cm_config *cfg, const struct cm_op *op, const char *base,
+                       const char *dir)
+{
+    static const char *const suffixes[] = { ".key", ".crt" };
+    int64_t now_ns = cfg->env->wall_ns(cfg->env);
+
+    for (size_t i = 0; i < CM_ARRAY_LEN(suffixes); i++) {
+        CM_AUTO_FREE char *key = cm_asprintf("%s/%s%s", base, dir, suffixes[i]);
+        struct cm_key_info info = { .modified_ns = 0 };
+
+        if (key == NULL || cm_storage_stat(cfg->storage, op, key, &info, NULL) != CM_OK ||
+            info.modified_ns == 0 || now_ns - info.modified_ns < SETTLED_NS)
+            return false;
+    }
+    return true;
 }
 
 cm_status cm_store_load_dir(struct cm_config *cfg, const struct cm_op *op, const char *base,
                             const char *dir, const char *issuer_key, const char *const *names,
-                            size_t n, struct cm_cert **ret, struct cm_err *err)
+                            size_t n, bool deep, struct cm_cert **ret, struct cm_err *err)
 {
     int64_t delay = 50 * CM_NS_PER_MS;
     struct cm_cert *cert = NULL;
     cm_status rc;
 
     for (unsigned attempt = 0;; attempt++, delay *= 3) {
-        rc = load_once(cfg, op, base, dir, issuer_key, &cert, err);
-        if (!is_damage(rc) || attempt == RETRIES)
+        rc = load_once(cfg, op, base, dir, issuer_key, deep, &cert, err);
+        if (!is_damage(rc) || attempt == RETRIES || is_settled(cfg, op, base, dir))
             break;
         /* A writer may be between key and chain. */
         rc = cm_op_wait(op, delay, err);
@@ -60,13 +125,13 @@ cm_status cm_store_load_dir(struct cm_config *cfg, const struct cm_op *op, const
             break;
     }
     if (rc == CM_OK && !cm_cert_covers_all(cert, names, n)) {
-        rc = cm_fail(err, CM_E_CERT, "it is not for '%s'", names[0]);
+        rc = cm_fail(err, CM_E_CERT, "'%s/%s.crt' is not for '%s' but for '%s'", base, dir, names[0],
+                     cm_cert_name_count(cert) > 0 ? cm_cert_name(cert, 0) : "no name");
         cm_cert_unref(cert);
     }
-    if (rc != CM_OK)
-        return cm_wrap(err, rc, "certificate in '%s'", base);
-    *ret = cert;
-    return CM_OK;
+    if (rc == CM_OK)
+        *ret = cert;
+    return rc;
 }
 
 /* Valid ones before others, then the newest. */
@@ -83,12 +148,13 @@ static bool is_better(const struct cm_cert *a, const struct cm_cert *b, int64_t 
 
 /* The best among the issuers' directories @dir. @names NULL: whatever names it has. */
 static cm_status load_best(struct cm_config *cfg, const struct cm_op *op, const char *dir,
-                           const char *const *names, size_t n, struct cm_cert **ret,
+                           const char *const *names, size_t n, bool deep, struct cm_cert **ret,
                            struct cm_err *err)
 {
     int64_t now = cm_env_wall_s(cfg->env);
     struct cm_cert *best = NULL;
     struct cm_err first = CM_ERR_INIT;
+    struct cm_err damage = CM_ERR_INIT;
     cm_status failed = CM_E_NOTFOUND;
 
     for (size_t i = 0; i < cfg->n_issuers; i++) {
@@ -99,7 +165,7 @@ static cm_status load_best(struct cm_config *cfg, const struct cm_op *op, const 
 
         cm_status rc = cm_path_cert(issuer_key, dir, NULL, base, &why);
         if (rc == CM_OK)
-            rc = cm_store_load_dir(cfg, op, base, dir, issuer_key, names, n, &cert, &why);
+            rc = cm_store_load_dir(cfg, op, base, dir, issuer_key, names, n, deep, &cert, &why);
         if (rc == CM_OK && is_better(cert, best, now)) {
             cm_cert_unref(best);
             best = cert;
@@ -108,6 +174,7 @@ static cm_status load_best(struct cm_config *cfg, const struct cm_op *op, const 
         } else if (is_damage(rc)) {
             cm_logf(&cfg->log, CM_LOG_WARN, "stored_certificate_unusable", NULL, 0,
                     "%s; it is treated as absent", why.msg);
+            damage = why;
         } else if (rc != CM_E_NOTFOUND && failed == CM_E_NOTFOUND) {
             failed = rc;
             first = why;
@@ -122,8 +189,9 @@ static cm_status load_best(struct cm_config *cfg, const struct cm_op *op, const 
             *err = first;
         return failed;
     }
-    return cm_fail(err, CM_E_NOTFOUND, "storage %s has no usable certificate for '%s'",
-                   cm_storage_describe(cfg->storage), dir);
+    return cm_fail(err, CM_E_NOTFOUND, "storage %s has no usable certificate for '%s'%s%s",
+                   cm_storage_describe(cfg->storage), dir, damage.msg[0] != '\0' ? ": " : "",
+                   damage.msg);
 }
 
 cm_status cm_store_load(struct cm_config *cfg, const struct cm_op *op, const struct cm_subject *s,
@@ -131,7 +199,7 @@ cm_status cm_store_load(struct cm_config *cfg, const struct cm_op *op, const str
 {
     struct cm_cert *cert = NULL;
 
-    cm_status rc = load_best(cfg, op, s->dir, s->names, s->n, &cert, err);
+    cm_status rc = load_best(cfg, op, s->dir, s->names, s->n, want == CM_LOAD_NEWEST, &cert, err);
     if (rc != CM_OK)
         return rc;
     if (want == CM_LOAD_VALID &&
@@ -207,14 +275,6 @@ cm_status cm_store_remove(const struct cm_op *op, struct cm_lease *lease, const 
 
 /* ---- what a name given by a person means ---- */
 
-/* Is @name one component as the layout writes it? */
-static bool is_dir(const char *name)
-{
-    CM_AUTO_BUF struct cm_buf safe = CM_BUF_INIT(CM_KEY_BUF);
-
-    return cm_safe_name(name, &safe, NULL) == CM_OK && strcmp(cm_buf_str(&safe), name) == 0;
-}
-
 static cm_status subject_of(const struct cm_cert *cert, struct cm_subject **ret, struct cm_err *err)
 {
     size_t n = cm_cert_name_count(cert);
@@ -239,13 +299,13 @@ cm_status cm_store_resolve(struct cm_config *cfg, const struct cm_op *op, const 
     cm_status rc = cm_subject_parse(name, &s, err);
     if (rc == CM_OK)
         rc = cm_store_load(cfg, op, s, CM_LOAD_NEWEST, &cert, err);
-    if ((rc == CM_E_NOTFOUND || rc == CM_E_INVAL) && is_dir(name)) {
+    if ((rc == CM_E_NOTFOUND || rc == CM_E_INVAL) && cm_store_is_dir(name)) {
         /* A list of storage shows directories: "wildcard_.example.com", "a.exampleb.example". */
         struct cm_err other = CM_ERR_INIT;
 
         cm_subject_free(s);
         s = NULL;
-        if (load_best(cfg, op, name, NULL, 0, &cert, &other) == CM_OK) {
+        if (load_best(cfg, op, name, NULL, 0, true, &cert, &other) == CM_OK) {
             rc = subject_of(cert, &s, err);
             if (rc == CM_OK && strcmp(s->dir, name) != 0)
                 rc = cm_fail(err, CM_E_CERT,

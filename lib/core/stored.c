@@ -111,6 +111,27 @@ static bool ends_all(cm_status rc, const struct cm_op *op)
     return rc == CM_E_NOMEM || cm_op_check(op, NULL) != CM_OK;
 }
 
+/* Does the certificate belong into the directory @dir? Peers may certify more than the name that
+ * they store it under, but never without that name. */
+static bool is_at_home(const struct cm_cert *cert, const char *dir)
+{
+    size_t n = cm_cert_name_count(cert);
+    CM_AUTO_FREE const char **names = cm_calloc(n, sizeof(char *));
+    struct cm_subject *s = NULL;
+    bool home = names == NULL; /* without memory nobody is accused */
+
+    for (size_t i = 0; i < n && !home; i++) {
+        CM_AUTO_BUF struct cm_buf safe = CM_BUF_INIT(CM_KEY_BUF);
+
+        names[i] = cm_cert_name(cert, i);
+        home = cm_safe_name(names[i], &safe, NULL) == CM_OK && strcmp(cm_buf_str(&safe), dir) == 0;
+    }
+    if (!home && n > 1 && cm_subject_new(names, n, &s, NULL) == CM_OK)
+        home = strcmp(s->dir, dir) == 0;
+    cm_subject_free(s);
+    return home;
+}
+
 static cm_status list_site(void *user, const char *issuer, const char *dir, const char *base,
                            struct cm_err *err)
 {
@@ -118,7 +139,13 @@ static cm_status list_site(void *user, const char *issuer, const char *dir, cons
     struct cm_stored_cert sc = { .size = (uint32_t)sizeof sc, .name = dir, .issuer_key = issuer };
     struct cm_err why = CM_ERR_INIT;
 
-    cm_status rc = cm_store_load_dir(l->cfg, l->op, base, dir, issuer, NULL, 0, &sc.cert, &why);
+    cm_status rc = cm_store_load_dir(l->cfg, l->op, base, dir, issuer, NULL, 0, true, &sc.cert, &why);
+    if (rc == CM_OK && !is_at_home(sc.cert, dir)) {
+        rc = cm_fail(&why, CM_E_CERT, "'%s/%s.crt' is for '%s', which is not what lies there", base, dir,
+                     cm_cert_name_count(sc.cert) > 0 ? cm_cert_name(sc.cert, 0) : "no name");
+        cm_cert_unref(sc.cert);
+        sc.cert = NULL;
+    }
     if (rc != CM_OK && ends_all(rc, l->op)) {
         if (err != NULL)
             *err = why;

@@ -43,7 +43,7 @@ static cm_status check_key(const struct cm_key *key, const struct cm_x509 *leaf,
     if (!same)
         return refuse(err, "key match", "it is for another key than ours");
     /* The public half in the key's file is what was compared: is it really the key's? */
-    rc = cm__key_verify(key, err);
+    rc = cm_key_check(key, err);
     return rc == CM_OK ? CM_OK : cm_wrap(err, rc, "certificate refused (key match)");
 }
 
@@ -253,5 +253,37 @@ cm_status cm_chain_accept(const struct cm_chain *c, const struct cm_key *key,
     if (rc == CM_OK)
         rc = check_signatures(certs, c->n, err);
     cm_leaf_free(leaf);
+    return rc;
+}
+
+cm_status cm_chain_check(const struct cm_chain *c, const struct cm_key *key, struct cm_err *err)
+{
+    struct cm_x509 certs[CM_CHAIN_CERTS_MAX];
+    bool same = false;
+    char what[64];
+
+    if (c->n == 0 || c->n > CM_CHAIN_CERTS_MAX)
+        return cm_fail(err, CM_E_CERT, "chain of %zu certificates, 1 to %d are accepted", c->n,
+                       CM_CHAIN_CERTS_MAX);
+    for (size_t i = 0; i < c->n; i++) {
+        cm_status rc = cm_x509_parse(c->der[i], &certs[i], err);
+        if (rc != CM_OK)
+            return cm_wrap(err, rc, "certificate %zu of the chain", i + 1);
+    }
+    cm_status rc = cm__key_matches_spki(key, &certs[0].spki, &same, err);
+    if (rc == CM_OK && !same)
+        rc = cm_fail(err, CM_E_KEY, "the private key does not belong to the certificate");
+    if (rc == CM_OK)
+        rc = cm_key_check(key, err);
+    if (rc == CM_OK && c->n == 1 && cm_span_eq(certs[0].issuer, certs[0].subject))
+        rc = cm_x509_verify_sig(&certs[0], &certs[0].spki, "signature of the certificate", err);
+    for (size_t i = 0; rc == CM_OK && i + 1 < c->n; i++) {
+        if (cm_span_eq(certs[i].issuer, certs[i + 1].subject)) {
+            (void)snprintf(what, sizeof what, "signature of certificate %zu of the chain", i + 1);
+            rc = cm_x509_verify_sig(&certs[i], &certs[i + 1].spki, what, err);
+        } else if (i == 0) {
+            rc = cm_fail(err, CM_E_CERT, "the leaf is not followed by its issuer");
+        }
+    }
     return rc;
 }

@@ -39,3 +39,18 @@ cm_status cm_csr_make(const struct cm_key *key, const char *const *names, size_t
         return w.rc;
     return cm_x509_frame(cm_buf_span(&info), key, ret_der, err);
 }
+
+cm_status cm_csr_check(struct cm_span csr_der, const struct cm_key *key, struct cm_err *err)
+{
+    struct cm_x509 csr;
+    bool same = false;
+
+    cm_status rc = cm_x509_parse_csr(csr_der, &csr, err);
+    if (rc == CM_OK)
+        rc = cm__key_matches_spki(key, &csr.spki, &same, err);
+    if (rc == CM_OK && !same)
+        rc = cm_fail(err, CM_E_KEY, "certificate request: is of another key");
+    if (rc == CM_OK)
+        rc = cm_key_check(key, err);
+    return rc == CM_OK ? cm_x509_verify_sig(&csr, &csr.spki, "certificate request", err) : rc;
+}

@@ -184,7 +184,7 @@ cm_status cm_key_generate(enum cm_pk type, struct cm_key **ret, struct cm_err *e
     return cm_fail(err, CM_E_INVAL, "keys of type %d cannot be generated", (int)type);
 }
 
-cm_status cm__key_verify(const struct cm_key *key, struct cm_err *err)
+cm_status cm_key_check(const struct cm_key *key, struct cm_err *err)
 {
     gnutls_privkey_t handle = NULL;
 

@@ -43,9 +43,6 @@ CM_MUST_CHECK cm_status cm__key_sign(const struct cm_key *key, struct cm_span in
 /* AlgorithmIdentifier of cm__key_sign(), with header; static. */
 struct cm_span cm__key_sig_alg(const struct cm_key *key);
 
-/* Do private and public half belong together? Costs a point multiplication or worse. */
-CM_MUST_CHECK cm_status cm__key_verify(const struct cm_key *key, struct cm_err *err);
-
 /* What the DER of a private key is, after cm__key_canonical(). */
 struct cm_key_shape {
     enum cm_pk type;

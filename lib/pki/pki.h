@@ -94,6 +94,9 @@ CM_MUST_CHECK cm_status cm_key_to_der(const struct cm_key *key, struct cm_buf *o
 struct cm_key *cm_key_ref(struct cm_key *key);
 void cm_key_unref(struct cm_key *key); /* NULL ok */
 enum cm_pk cm_key_type_of(const struct cm_key *key);
+/* Do its two halves fit? Reading a key takes the public half as it stands, since this costs a
+ * point multiplication or worse. CM_E_KEY if not. */
+CM_MUST_CHECK cm_status cm_key_check(const struct cm_key *key, struct cm_err *err);
 /* Does the public half equal that of the DER certificate? */
 CM_MUST_CHECK cm_status cm_key_matches_cert(const struct cm_key *key, struct cm_span leaf_der,
                                             bool *ret, struct cm_err *err);
@@ -120,6 +123,10 @@ CM_MUST_CHECK cm_status cm_key_thumbprint(const struct cm_key *key, char ret[CM_
  * @must_staple the TLS feature extension (RFC 7633). Names normalized, n >= 1, n <= 256. */
 CM_MUST_CHECK cm_status cm_csr_make(const struct cm_key *key, const char *const *names, size_t n,
                                     bool must_staple, struct cm_buf *ret_der, struct cm_err *err);
+
+/* Is the request @key's, and signed? Errors: CM_E_PARSE, CM_E_KEY, CM_E_CERT. */
+CM_MUST_CHECK cm_status cm_csr_check(struct cm_span csr_der, const struct cm_key *key,
+                                     struct cm_err *err);
 
 /* -------------------------------------------------------------------- chains */
 
@@ -179,6 +186,13 @@ void cm_leaf_free(struct cm_leaf *l); /* NULL ok */
 CM_MUST_CHECK cm_status cm_chain_accept(const struct cm_chain *c, const struct cm_key *key,
                                         const char *const *names, size_t n, bool exact_names,
                                         int64_t now_s, int64_t skew_s, struct cm_err *err);
+/* Is what has lain in storage still what it was? The leaf is for @key, of which both halves fit, and
+ * what comes after it is its issuer; every certificate that is followed by its issuer is signed by
+ * it. Not asked: names, dates, purpose, and whether the chain is complete; of the last certificate
+ * only its own CA could tell. Errors:
+ * CM_E_KEY, CM_E_CERT, CM_E_PARSE. */
+CM_MUST_CHECK cm_status cm_chain_check(const struct cm_chain *c, const struct cm_key *key,
+                                       struct cm_err *err);
 /* Common name of the certificate that is at the top of the chain's issuers (preferred chains). */
 CM_MUST_CHECK cm_status cm_chain_top_issuer_cn(const struct cm_chain *c, char *ret, size_t ret_size,
                                                struct cm_err *err);

@@ -178,8 +178,8 @@ struct cm_obtain_result {
 CM_API CM_MUST_CHECK cm_status cm_obtain(struct cm_config *cfg, const struct cm_op *op,
                                          const char *const *names, size_t n,
                                          struct cm_obtain_result *ret, struct cm_err *err);
-/** Renew what storage holds for @name when due, or always with @force. CM_E_NOTFOUND without one.
- */
+/** Renew what storage holds for @name when due, or always with @force. What is there and damaged
+ *  is obtained anew. CM_E_NOTFOUND when there is nothing. */
 CM_API CM_MUST_CHECK cm_status cm_renew(struct cm_config *cfg, const struct cm_op *op,
                                         const char *name, bool force, struct cm_obtain_result *ret,
                                         struct cm_err *err);
