@@ -198,12 +198,12 @@ static cm_status await(struct cm_managed *m, const struct cm_op *op, struct cm_e
     cm_status rc = CM_OK;
 
     cm_mutex_lock(&t->lock);
-    while (m->busy && m->stage < CM_STAGE_CHECK && rc == CM_OK) {
+    while (m->busy && m->stage != CM_STAGE_RENEW && rc == CM_OK) {
         m->awaited = true;
         (void)cm_cond_wait_ns(&t->changed, &t->lock, CM_WAIT_SLICE_NS);
         rc = cm_op_check(op, NULL);
     }
-    if (!m->busy || m->stage >= CM_STAGE_CHECK)
+    if (!m->busy || m->stage == CM_STAGE_RENEW)
         rc = CM_OK;
     if (rc == CM_OK && !m->busy && m->last != NULL) {
         rc = m->last->status;

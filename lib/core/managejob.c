@@ -19,7 +19,6 @@ struct outcome {
     bool go_on;
     uint8_t next; /* enum cm_stage to go on with */
     bool served;
-    bool told; /* that it is served, before this stage */
 };
 
 static void tell(const struct cm_managed *m, enum cm_phase phase, const struct cm_err *why)
@@ -76,9 +75,7 @@ static void finish(struct cm_managed *m, struct outcome *o)
     cm_cancel_free(cancel);
     free(old);
     cm_waiters_answer(cfg->hub, waiting, answer, cfg);
-    if (!o->told)
-        tell(m, o->rc == CM_OK ? CM_PHASE_STORED : CM_PHASE_FAILED,
-             o->rc == CM_OK ? NULL : &o->err);
+    tell(m, o->rc == CM_OK ? CM_PHASE_STORED : CM_PHASE_FAILED, o->rc == CM_OK ? NULL : &o->err);
 }
 
 /* Served now, although the work goes on. */
@@ -137,38 +134,13 @@ static void load_stage(struct cm_managed *m, const struct cm_subject *s, const s
         return;
     o->rc = serve(m, cert, &o->err);
     o->served = o->rc == CM_OK;
-    if (o->served) {
-        bool due = cm_env_wall_s(cfg->env) >= cm_cert_renew_at_s(cert, cfg);
-
-        o->next = due ? CM_STAGE_RENEW : CM_STAGE_CHECK;
+    if (o->served)
+        cm_recheck(m, cert);
+    if (o->served && cm_env_wall_s(cfg->env) >= cm_cert_renew_at_s(cert, cfg)) {
+        o->next = CM_STAGE_RENEW;
         o->go_on = true;
     }
     cm_cert_unref(cert);
-}
-
-/* What was loaded quickly, to let nobody wait: do its signatures hold? What does not goes, and is
- * had anew; no client would have taken it. */
-static void check_stage(struct cm_managed *m, struct outcome *o)
-{
-    struct cm_config *cfg = m->cfg;
-    struct cm_cert *certs[CM_CANDIDATES_MAX];
-    size_t n = cm_cache_find(cfg->cache, m->name, strlen(m->name), certs);
-
-    o->told = true;
-    for (size_t i = 0; i < n; i++) {
-        struct cm_err why = CM_ERR_INIT;
-
-        if (cm_cert_is_managed(certs[i]) && cm_store_check(certs[i], &why) != CM_OK) {
-            cm_logf(&cfg->log, CM_LOG_WARN, "stored_certificate_unusable", NULL, 0,
-                    "the certificate in storage for '%s' (serial %s) is damaged: %s; it is "
-                    "obtained anew",
-                    m->name, cm_cert_serial(certs[i]), why.msg);
-            (void)cm_cache_remove(cfg->cache, certs[i]);
-            o->next = CM_STAGE_OBTAIN;
-            o->go_on = true;
-        }
-        cm_cert_unref(certs[i]);
-    }
 }
 
 /* Better an expired certificate than none: the clock here may be what is wrong. */
@@ -235,10 +207,8 @@ static void go_on(struct cm_managed *m, uint8_t stage)
     m->cancel = NULL;
     m->stage = stage;
     /* A renewal of what is served already is nobody's wait. */
-    if (stage >= CM_STAGE_CHECK)
+    if (stage == CM_STAGE_RENEW)
         m->background = true;
-    else
-        m->served = false; /* no longer, if it was */
     cm_mutex_unlock(&m->cfg->names->lock);
     cm_cancel_free(cancel);
 }
@@ -283,8 +253,6 @@ static void run_stage(struct cm_run *self)
         o.rc = cm_subject_new(&name, 1, &s, &o.err);
         if (o.rc == CM_OK && m->stage == CM_STAGE_LOAD)
             load_stage(m, s, &op, &o);
-        else if (o.rc == CM_OK && m->stage == CM_STAGE_CHECK)
-            check_stage(m, &o);
         else if (o.rc == CM_OK)
             job_stage(m, s, &op, &o);
         cm_subject_free(s);

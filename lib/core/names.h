@@ -6,8 +6,7 @@
 
 #include "core_private.h"
 
-/* From CHECK on it is served, and nobody waits. */
-enum cm_stage { CM_STAGE_LOAD, CM_STAGE_OBTAIN, CM_STAGE_CHECK, CM_STAGE_RENEW };
+enum cm_stage { CM_STAGE_LOAD, CM_STAGE_OBTAIN, CM_STAGE_RENEW };
 
 /* Guarded by the table's lock, save what is fixed. There may be very many, so what only a job or a
  * failure needs hangs on a pointer. */
@@ -53,5 +52,9 @@ void cm_managed_start_all(struct cm_config *cfg, struct cm_todo *todo);
 void cm_managed_hurry_locked(struct cm_managed *m);
 /* Does the cache hold a managed certificate for the normalized @name that is valid now? */
 bool cm_is_served_well(struct cm_config *cfg, const char *name);
+
+/* recheck.c: have @cert, loaded quickly and served by now, checked to the bottom in the background.
+ * When it fails the name is obtained anew. */
+void cm_recheck(struct cm_managed *m, struct cm_cert *cert);
 
 #endif

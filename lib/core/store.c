@@ -8,7 +8,7 @@
  * if it fits together and names what was asked for. The metadata is not needed to serve and is not
  * read here. */
 
-#define RETRIES  3u
+#define RETRIES    3u
 #define SETTLED_NS (60 * CM_NS_PER_S)
 
 static bool is_damage(cm_status rc)
@@ -63,8 +63,8 @@ cm_status cm_store_check(const struct cm_cert *cert, struct cm_err *err)
 }
 
 static cm_status load_once(struct cm_config *cfg, const struct cm_op *op, const char *base,
-                           const char *dir, const char *issuer_key, bool deep,
-                           struct cm_cert **ret, struct cm_err *err)
+                           const char *dir, const char *issuer_key, bool deep, struct cm_cert **ret,
+                           struct cm_err *err)
 {
     CM_AUTO_BUF struct cm_buf key = CM_BUF_SECRET(CM_PEM_FILE_MAX);
     CM_AUTO_BUF struct cm_buf crt = CM_BUF_INIT(CM_PEM_FILE_MAX);
@@ -125,8 +125,8 @@ cm_status cm_store_load_dir(struct cm_config *cfg, const struct cm_op *op, const
             break;
     }
     if (rc == CM_OK && !cm_cert_covers_all(cert, names, n)) {
-        rc = cm_fail(err, CM_E_CERT, "'%s/%s.crt' is not for '%s' but for '%s'", base, dir, names[0],
-                     cm_cert_name_count(cert) > 0 ? cm_cert_name(cert, 0) : "no name");
+        rc = cm_fail(err, CM_E_CERT, "'%s/%s.crt' is not for '%s' but for '%s'", base, dir,
+                     names[0], cm_cert_name_count(cert) > 0 ? cm_cert_name(cert, 0) : "no name");
         cm_cert_unref(cert);
     }
     if (rc == CM_OK)

@@ -139,10 +139,11 @@ static cm_status list_site(void *user, const char *issuer, const char *dir, cons
     struct cm_stored_cert sc = { .size = (uint32_t)sizeof sc, .name = dir, .issuer_key = issuer };
     struct cm_err why = CM_ERR_INIT;
 
-    cm_status rc = cm_store_load_dir(l->cfg, l->op, base, dir, issuer, NULL, 0, true, &sc.cert, &why);
+    cm_status rc =
+        cm_store_load_dir(l->cfg, l->op, base, dir, issuer, NULL, 0, true, &sc.cert, &why);
     if (rc == CM_OK && !is_at_home(sc.cert, dir)) {
-        rc = cm_fail(&why, CM_E_CERT, "'%s/%s.crt' is for '%s', which is not what lies there", base, dir,
-                     cm_cert_name_count(sc.cert) > 0 ? cm_cert_name(sc.cert, 0) : "no name");
+        rc = cm_fail(&why, CM_E_CERT, "'%s/%s.crt' is for '%s', which is not what lies there", base,
+                     dir, cm_cert_name_count(sc.cert) > 0 ? cm_cert_name(sc.cert, 0) : "no name");
         cm_cert_unref(sc.cert);
         sc.cert = NULL;
     }
