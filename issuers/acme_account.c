@@ -56,11 +56,37 @@ static cm_status load_key(struct acme_issuer *ai, const struct cm_op *op, const 
     cm_status rc = cm_storage_load(ai->host.storage, op, path, &pem, err);
     if (rc != CM_OK)
         return rc;
-    rc = cm_key_from_pem(cm_buf_span(&pem), ret, err);
-    return rc == CM_OK ? rc : cm_wrap(err, rc, "account key '%s'", path);
+    struct cm_key *key = NULL;
+    rc = cm_key_from_pem(cm_buf_span(&pem), &key, err);
+    if (rc == CM_OK)
+        rc = cm_key_check(key, err);
+    if (rc != CM_OK) {
+        cm_key_unref(key);
+        return cm_wrap(err, rc, "account key '%s'", path);
+    }
+    *ret = key;
+    return CM_OK;
 }
 
-/* CM_E_NOTFOUND when there is no usable account: a file missing, or not registered yet. */
+/* Is it the object's fault, and not the storage's? */
+static bool is_damage(cm_status rc)
+{
+    return rc == CM_E_PARSE || rc == CM_E_KEY || rc == CM_E_LIMIT;
+}
+
+/* What is damaged counts as missing, so that what is left can be used: see recover_by_key(). */
+static cm_status missing(struct acme_issuer *ai, cm_status rc, const char *then, struct cm_err *err)
+{
+    if (!is_damage(rc))
+        return rc;
+    cm_logf(&ai->host.log, CM_LOG_WARN, "account_damaged", NULL, 0, "%s; %s",
+            err != NULL ? err->msg : "account", then);
+    if (err != NULL)
+        err->status = CM_E_NOTFOUND;
+    return CM_E_NOTFOUND;
+}
+
+/* CM_E_NOTFOUND when there is no usable account: a file missing or damaged, or not registered. */
 static cm_status load_identity(struct acme_issuer *ai, const struct cm_op *op,
                                const struct acme_account_paths *paths, struct acme_identity **ret,
                                struct cm_err *err)
@@ -70,15 +96,18 @@ static cm_status load_identity(struct acme_issuer *ai, const struct cm_op *op,
     struct cm_key *key = NULL;
 
     cm_status rc = cm_storage_load(ai->host.storage, op, paths->json, &json, err);
+    if (rc == CM_OK) {
+        rc = acme_account_from_json(cm_buf_span(&json), &acc, err);
+        if (rc != CM_OK)
+            rc = cm_wrap(err, rc, "account '%s'", paths->json);
+    }
     if (rc != CM_OK)
-        return rc;
-    rc = acme_account_from_json(cm_buf_span(&json), &acc, err);
-    if (rc != CM_OK)
-        return cm_wrap(err, rc, "account '%s' (move it away to register anew)", paths->json);
+        return missing(ai, rc, "the CA is asked for the account by its key", err);
     if (acc.status != CM_ACME_VALID || acc.url == NULL)
         rc = cm_fail(err, CM_E_NOTFOUND, "account '%s' is not registered", paths->json);
     if (rc == CM_OK)
-        rc = load_key(ai, op, paths->key, &key, err);
+        rc = missing(ai, load_key(ai, op, paths->key, &key, err),
+                     "without it the account is lost, a new one is needed", err);
     if (rc == CM_OK)
         rc = identity_new(key, &acc, ret, err);
     cm_key_unref(key);
@@ -178,7 +207,7 @@ static cm_status registration_key(struct acme_issuer *ai, const struct cm_op *op
     if (ai->account_key_file != NULL)
         return key_from_file(ai, ret, err);
     cm_status rc = load_key(ai, op, paths->pending, ret, err);
-    if (rc == CM_OK || (rc != CM_E_NOTFOUND && rc != CM_E_PARSE && rc != CM_E_KEY))
+    if (rc == CM_OK || (rc != CM_E_NOTFOUND && !is_damage(rc)))
         return rc;
 
     CM_AUTO_BUF struct cm_buf pem = CM_BUF_SECRET(CM_KEY_PEM_MAX);
@@ -223,6 +252,58 @@ static cm_status may_register(struct acme_issuer *ai, const struct cm_acme_direc
         return rc;
     }
     return CM_OK;
+}
+
+/* Is the account's own file still there, readable, and says that the CA has ended it? Then its key
+ * is of no use. */
+static bool has_ended(struct acme_issuer *ai, const struct cm_op *op,
+                      const struct acme_account_paths *paths)
+{
+    CM_AUTO_BUF struct cm_buf json = CM_BUF_INIT(ACCOUNT_JSON_MAX);
+    struct cm_acme_account acc = { 0 };
+
+    if (cm_storage_load(ai->host.storage, op, paths->json, &json, NULL) != CM_OK ||
+        acme_account_from_json(cm_buf_span(&json), &acc, NULL) != CM_OK)
+        return false;
+    bool ended = acc.status == CM_ACME_DEACTIVATED || acc.status == CM_ACME_REVOKED;
+    cm_acme_account_free(&acc);
+    return ended;
+}
+
+/* The account's file is gone or damaged, its key is not: the CA knows the account by the key, and
+ * the file can be written anew (RFC 8555 7.3.1). CM_E_NOTFOUND if there is no such key, or the CA
+ * does not know it. */
+static cm_status recover_by_key(struct acme_issuer *ai, const struct cm_op *op,
+                                const struct acme_account_paths *paths, struct cm_lease *lease,
+                                struct acme_identity **ret, struct cm_err *err)
+{
+    const struct cm_acme_new_account req = { .only_existing = true };
+    struct cm_acme_account acc = { 0 };
+    struct cm_key *key = NULL;
+
+    cm_status rc = load_key(ai, op, paths->key, &key, err);
+    if (is_damage(rc) || (rc == CM_OK && has_ended(ai, op, paths))) {
+        cm_key_unref(key);
+        return cm_fail(err, CM_E_NOTFOUND, "account key '%s' is of no use", paths->key);
+    }
+    if (rc != CM_OK)
+        return rc;
+    rc = cm_acme_account_new(ai->client, op, key, &req, &acc, NULL, err);
+    if (rc == CM_OK && acc.status != CM_ACME_VALID)
+        rc = cm_fail(err, CM_E_NOTFOUND, "account %s at %s is %s", acc.url, ai->directory_url,
+                     cm_acme_status_text(acc.status));
+    else if (rc == CM_E_ACME) /* no such account, or one that was closed */
+        rc = cm_wrap(err, CM_E_NOTFOUND, "account of key '%s'", paths->key);
+    if (rc == CM_OK)
+        rc = write_identity(op, paths, lease, key, &acc, err);
+    if (rc == CM_OK)
+        rc = identity_new(key, &acc, ret, err);
+    if (rc == CM_OK)
+        cm_logf(&ai->host.log, CM_LOG_WARN, "account_recovered", NULL, 0,
+                "account %s found by its key; '%s' is written anew", acc.url, paths->json);
+    cm_acme_account_free(&acc);
+    cm_key_unref(key);
+    return rc;
 }
 
 static cm_status register_account(struct acme_issuer *ai, const struct cm_op *op,
@@ -273,6 +354,14 @@ static cm_status register_account(struct acme_issuer *ai, const struct cm_op *op
     return rc;
 }
 
+static bool has_key(struct acme_issuer *ai, const struct cm_op *op,
+                    const struct acme_account_paths *paths)
+{
+    struct cm_key_info info;
+
+    return cm_storage_stat(ai->host.storage, op, paths->key, &info, NULL) == CM_OK;
+}
+
 static cm_status find_or_register(struct acme_issuer *ai, const struct cm_op *op, bool may,
                                   struct acme_identity **ret, struct cm_err *err)
 {
@@ -285,7 +374,7 @@ static cm_status find_or_register(struct acme_issuer *ai, const struct cm_op *op
     rc = load_identity(ai, op, &paths, ret, err);
     if (rc != CM_E_NOTFOUND)
         return rc;
-    if (!may)
+    if (!may && !has_key(ai, op, &paths))
         return cm_fail(err, CM_E_NOTFOUND, "no account for %s in %s", ai->directory_url,
                        cm_storage_describe(ai->host.storage));
 
@@ -299,6 +388,8 @@ static cm_status find_or_register(struct acme_issuer *ai, const struct cm_op *op
     held.cancel = cm_lease_cancel(lease);
     rc = load_identity(ai, &held, &paths, ret, err);
     if (rc == CM_E_NOTFOUND)
+        rc = recover_by_key(ai, &held, &paths, lease, ret, err);
+    if (rc == CM_E_NOTFOUND && may)
         rc = register_account(ai, &held, &paths, lease, ret, err);
     cm_lease_release(lease);
     return rc;

@@ -45,6 +45,30 @@ void cm_responder_free(struct cm_responder *r);
 void cm_responder_serve_http(const struct cm_issuer_host *host, const struct cm_op *op, int fd);
 void cm_responder_serve_tls(const struct cm_issuer_host *host, const struct cm_op *op, int fd);
 
+/* --------------------------------------------------- the local CA, internal_ca.c */
+
+#define LOCAL_CA_INTER_DAYS 90
+
+/* What signs: loaded together, replaced together. Immutable and reference counted. */
+struct local_ca {
+    atomic_int refs;
+    struct cm_key *inter_key;
+    struct cm_buf root_pem; /* empty: damaged in storage, the intermediate is all there is */
+    struct cm_buf inter_pem;
+    struct cm_buf inter_der;
+    int64_t inter_not_after_s;
+};
+/* From storage; the first time, and when the intermediate is nearing its end, made under a lock.
+ * Errors: CM_E_CERT when it is damaged beyond what can be made anew without a change of trust. */
+CM_MUST_CHECK cm_status local_ca_fetch(const struct cm_issuer_host *host, const struct cm_op *op,
+                                       int64_t lifetime_s, struct local_ca **ret,
+                                       struct cm_err *err);
+/* Whole, and good for a leaf of full lifetime with a fifth of its own life to spare? */
+bool local_ca_is_fresh(const struct local_ca *a, int64_t lifetime_s, int64_t now_s);
+void local_ca_unref(struct local_ca *a); /* NULL ok */
+/* The error that says what to do about a root that is lost. */
+cm_status local_ca_no_root(struct cm_err *err);
+
 /* ------------------------------------------------------------ ACME issuer */
 
 /* An account that is known to the CA: immutable, reference counted, so that jobs keep signing with

@@ -186,11 +186,10 @@ void cm_leaf_free(struct cm_leaf *l); /* NULL ok */
 CM_MUST_CHECK cm_status cm_chain_accept(const struct cm_chain *c, const struct cm_key *key,
                                         const char *const *names, size_t n, bool exact_names,
                                         int64_t now_s, int64_t skew_s, struct cm_err *err);
-/* Is what has lain in storage still what it was? The leaf is for @key, of which both halves fit, and
- * what comes after it is its issuer; every certificate that is followed by its issuer is signed by
- * it. Not asked: names, dates, purpose, and whether the chain is complete; of the last certificate
- * only its own CA could tell. Errors:
- * CM_E_KEY, CM_E_CERT, CM_E_PARSE. */
+/* Is what has lain in storage still what it was? The leaf is for @key, of which both halves fit,
+ * and what comes after it is its issuer; every certificate that is followed by its issuer is signed
+ * by it. Not asked: names, dates, purpose, and whether the chain is complete; of the last
+ * certificate only its own CA could tell. Errors: CM_E_KEY, CM_E_CERT, CM_E_PARSE. */
 CM_MUST_CHECK cm_status cm_chain_check(const struct cm_chain *c, const struct cm_key *key,
                                        struct cm_err *err);
 /* Common name of the certificate that is at the top of the chain's issuers (preferred chains). */
