@@ -97,6 +97,10 @@ cm_status fst_open_parent(struct file_storage *fs, const char *key, bool create,
 /* Open the value @leaf of @key and check that it is one: a regular file, ours alone. */
 cm_status fst_open_value(struct file_storage *fs, int dir, const char *leaf, const char *key,
                          int *ret, struct stat *ret_st, struct cm_err *err);
+/* The error of an open that failed (errno is set): what lies at @leaf instead of a value, if that
+ * is the reason. */
+cm_status fst_explain_value(struct file_storage *fs, int dir, const char *leaf, const char *key,
+                            struct cm_err *err);
 /* Refuse what is neither a value nor a directory that we may trust. */
 cm_status fst_check_value(struct file_storage *fs, const char *key, const struct stat *st,
                           struct cm_err *err);

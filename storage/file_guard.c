@@ -17,12 +17,14 @@
  * The file also tells the fence, which must never go back, and who took the lock last: with that,
  * a process on the same kernel can see that the holder is dead without waiting for the lease to
  * run out. It is one record of fixed size in the first sector, written in place and flushed. When
- * it is lost or damaged, counting starts anew from the wall clock, far above any count before. */
+ * it is lost or damaged, counting starts anew from the wall clock, far above any count before; the
+ * sum in it tells, since one wrong digit could take the count back. */
 
 #define MAGIC        "certmesh-guard 1\n"
 #define PAUSE_NS     (2 * CM_NS_PER_MS)
 #define OPEN_TRIES   8
-#define RECORD_BYTES 176
+#define RECORD_BYTES 200
+#define SUM_BYTES    21
 #define OLD_NS       (30 * 24 * 3600 * CM_NS_PER_S)
 
 /* ---------------------------------------------------------------- OFD lock */
@@ -97,6 +99,29 @@ static bool next_field(const char **at, const char *end, const char *name, const
     return true;
 }
 
+/* FNV-1a of all that stands before the line "sum". */
+static unsigned long long sum_of(const char *text, size_t len)
+{
+    uint64_t h = UINT64_C(0xCBF29CE484222325);
+
+    for (size_t i = 0; i < len; i++)
+        h = (h ^ (uint8_t)text[i]) * UINT64_C(0x100000001B3);
+    return (unsigned long long)h;
+}
+
+static bool sum_holds(const char *text, const char *at, const char *end)
+{
+    const char *value;
+    char want[17];
+    size_t before = (size_t)(at - text);
+    size_t len;
+
+    if (!next_field(&at, end, "sum", &value, &len) || len != sizeof want - 1)
+        return false;
+    (void)snprintf(want, sizeof want, "%016llx", sum_of(text, before));
+    return memcmp(value, want, len) == 0;
+}
+
 static bool record_parse(const char *text, size_t text_len, struct fst_guard_record *ret)
 {
     struct fst_guard_record rec = { 0, "-", "", 0 };
@@ -111,16 +136,14 @@ static bool record_parse(const char *text, size_t text_len, struct fst_guard_rec
     if (!next_field(&at, end, "fence", &value, &len) || !parse_u64(value, len, &rec.fence) ||
         rec.fence == 0)
         return false;
-    /* The fence is what must not be lost; without the rest only the fast take-over is. */
-    if (next_field(&at, end, "boot", &value, &len) &&
-        copy_text(value, len, rec.boot_id, sizeof rec.boot_id) &&
-        next_field(&at, end, "created", &value, &len) &&
-        copy_text(value, len, rec.created, sizeof rec.created) &&
-        next_field(&at, end, "ttl_ns", &value, &len) && parse_u64(value, len, &ttl) &&
-        ttl <= (uint64_t)FST_STALE_NS)
-        rec.ttl_ns = (int64_t)ttl;
-    else
-        rec.created[0] = '\0';
+    if (!next_field(&at, end, "boot", &value, &len) ||
+        !copy_text(value, len, rec.boot_id, sizeof rec.boot_id) ||
+        !next_field(&at, end, "created", &value, &len) ||
+        !copy_text(value, len, rec.created, sizeof rec.created) ||
+        !next_field(&at, end, "ttl_ns", &value, &len) || !parse_u64(value, len, &ttl) ||
+        ttl > (uint64_t)FST_STALE_NS || !sum_holds(text, at, end))
+        return false;
+    rec.ttl_ns = (int64_t)ttl;
     *ret = rec;
     return true;
 }
@@ -144,7 +167,8 @@ cm_status fst_guard_write(struct fst_guard *g, const char *safe, struct cm_err *
                      (unsigned long long)g->rec.fence, g->rec.boot_id, g->rec.created,
                      (long long)g->rec.ttl_ns);
 
-    CM_ASSERT(n > 0 && n < RECORD_BYTES);
+    CM_ASSERT(n > 0 && n < RECORD_BYTES - SUM_BYTES);
+    n += snprintf(text + n, sizeof text - (size_t)n, "sum %016llx\n", sum_of(text, (size_t)n));
     memset(text + n, '\n', (size_t)(RECORD_BYTES - n)); /* always the same size: no torn tail */
     if (fst_sys_pwrite(g->fd, span, safe) != 0 || fst_sys_fsync(g->fd, safe) != 0)
         return cm_fail_errno(err, "write the guard of lock '%s'", safe);
@@ -160,7 +184,7 @@ static void guard_file(const char *safe, char *out, size_t size)
 
 static int open_guard(int dir, const char *file)
 {
-    const int flags = O_RDWR | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC;
+    const int flags = O_RDWR | O_NOFOLLOW | O_NONBLOCK | O_NOCTTY | O_CLOEXEC;
     int fd = openat(dir, file, flags);
 
     if (fd >= 0 || errno != ENOENT)
@@ -220,6 +244,7 @@ cm_status fst_guard_enter(struct file_storage *fs, const struct cm_op *op, const
 {
     CM_AUTO_CLOSE int dir = -1;
     char file[CM_STORAGE_COMPONENT_MAX + 1];
+    char key[sizeof FST_GUARD_DIR + sizeof file];
     cm_status rc = fst_open_dir(fs, FST_GUARD_DIR, strlen(FST_GUARD_DIR), true, &dir, err);
 
     guard_file(safe, file, sizeof file);
@@ -228,11 +253,12 @@ cm_status fst_guard_enter(struct file_storage *fs, const struct cm_op *op, const
         struct stat st;
         int e;
 
+        (void)snprintf(key, sizeof key, FST_GUARD_DIR "/%s", file);
         if (fd < 0)
-            return cm_fail_errno(err, "open '%s/" FST_GUARD_DIR "/%s'", fs->path, file);
+            return fst_explain_value(fs, dir, file, key, err);
         if (fstat(fd, &st) != 0)
-            return cm_fail_errno(err, "open '%s/" FST_GUARD_DIR "/%s'", fs->path, file);
-        rc = fst_check_value(fs, file, &st, err);
+            return cm_fail_errno(err, "open '%s/%s'", fs->path, key);
+        rc = fst_check_value(fs, key, &st, err);
         if (rc != CM_OK)
             return rc;
         while ((e = fst_ofd_try(fd)) == EAGAIN || e == EINTR) {

@@ -190,11 +190,17 @@ static cm_status list_one(const struct walk *w, int dir, const char *name, const
     if (depth >= FST_DEPTH_MAX)
         return cm_fail(err, CM_E_LIMIT, "storage directories are nested too deeply at '%s'", key);
     sub = open_sub(dir, name);
+    info.terminal = false;
+    /* What we may not enter is there all the same, and whoever loads it is told why. It must not
+     * hide what is beside it. */
+    if (sub < 0 && errno == EACCES && !w->recursive)
+        return w->each(w->user, &info, err);
     if (sub < 0)
-        return errno == ENOENT ? CM_OK : cm_fail_errno(err, "open storage directory '%s'", key);
+        return errno == ENOENT || errno == ELOOP || errno == ENOTDIR
+                   ? CM_OK
+                   : cm_fail_errno(err, "open storage directory '%s'", key);
     if (w->recursive)
         return list_dir(w, sub, key, depth + 1, err);
-    info.terminal = false;
     rc = fst_has_value(sub, key, &has, err);
     return rc == CM_OK && has ? w->each(w->user, &info, err) : rc;
 }

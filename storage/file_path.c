@@ -111,7 +111,9 @@ static cm_status make_root(const char *path, struct cm_err *err)
             continue;
         *c = '\0';
         if (mkdir(part, 0700) == 0)
-            (void)chmod(part, 0700); /* an umask may have taken more than it should */
+            /* An umask may have taken more than it should. Others may be able to write where the
+             * root is made, so that what has this name now need not be what was made. */
+            (void)fchmodat(AT_FDCWD, part, 0700, AT_SYMLINK_NOFOLLOW);
         else if (errno != EEXIST && (was == '\0' || errno != EROFS))
             return cm_fail_errno(err, "make storage directory '%s'", part);
         *c = was;
@@ -259,6 +261,23 @@ static cm_status explain_dir(struct file_storage *fs, const char *path, struct c
     return cm_fail_errno(err, "storage directory '%s/%s'", fs->path, path);
 }
 
+/* The directories above @path, for writing: who owns one of them can take away what we put below.
+ * Reading is content with the last one, and with what the content says. */
+static cm_status check_way(struct file_storage *fs, const char *path, struct cm_err *err)
+{
+    char part[CM_STORAGE_KEY_MAX + 1];
+    struct stat st;
+    cm_status rc = CM_OK;
+
+    for (const char *c = strchr(path, '/'); c != NULL && rc == CM_OK; c = strchr(c + 1, '/')) {
+        memcpy(part, path, (size_t)(c - path));
+        part[c - path] = '\0';
+        if (fstatat(fs->root, part, &st, AT_SYMLINK_NOFOLLOW) == 0 && S_ISDIR(st.st_mode))
+            rc = check_dir(fs->path, part, &st, err);
+    }
+    return rc;
+}
+
 static cm_status open_dir_once(struct file_storage *fs, const char *path, bool create, int *ret,
                                struct cm_err *err)
 {
@@ -277,6 +296,8 @@ static cm_status open_dir_once(struct file_storage *fs, const char *path, bool c
     if (fstat(fd, &st) != 0)
         return cm_fail_errno(err, "storage directory '%s/%s'", fs->path, path);
     rc = check_dir(fs->path, path, &st, err);
+    if (rc == CM_OK && create)
+        rc = check_way(fs, path, err);
     if (rc != CM_OK)
         return rc;
     *ret = fd;
@@ -313,6 +334,24 @@ cm_status fst_open_parent(struct file_storage *fs, const char *key, bool create,
 
 /* ----------------------------------------------------------------- values */
 
+cm_status fst_explain_value(struct file_storage *fs, int dir, const char *leaf, const char *key,
+                            struct cm_err *err)
+{
+    struct stat st;
+    int saved = errno;
+
+    if (fstatat(dir, leaf, &st, AT_SYMLINK_NOFOLLOW) == 0) {
+        cm_status rc = fst_check_value(fs, key, &st, err);
+
+        if (rc != CM_OK)
+            return rc;
+    }
+    errno = saved;
+    if (saved == ENOENT)
+        return cm_fail(err, CM_E_NOTFOUND, "there is no value at '%s'", key);
+    return cm_fail_errno(err, "open '%s/%s'", fs->path, key);
+}
+
 /* O_NONBLOCK: a FIFO in place of the value must not hold us up. */
 cm_status fst_open_value(struct file_storage *fs, int dir, const char *leaf, const char *key,
                          int *ret, struct stat *ret_st, struct cm_err *err)
@@ -327,19 +366,8 @@ cm_status fst_open_value(struct file_storage *fs, int dir, const char *leaf, con
     } while (fd < 0 && errno == EINTR);
     if (fd < 0 && errno == ESTALE)
         fd = openat(dir, leaf, flags);
-    if (fd < 0) {
-        int saved = errno;
-
-        if (fstatat(dir, leaf, &st, AT_SYMLINK_NOFOLLOW) == 0) {
-            rc = fst_check_value(fs, key, &st, err);
-            if (rc != CM_OK)
-                return rc;
-        }
-        errno = saved;
-        if (saved == ENOENT)
-            return cm_fail(err, CM_E_NOTFOUND, "there is no value at '%s'", key);
-        return cm_fail_errno(err, "open '%s/%s'", fs->path, key);
-    }
+    if (fd < 0)
+        return fst_explain_value(fs, dir, leaf, key, err);
     if (fstat(fd, &st) != 0)
         return cm_fail_errno(err, "open '%s/%s'", fs->path, key);
     if (S_ISDIR(st.st_mode))

@@ -4,6 +4,7 @@
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <stdio.h>
 #include <string.h>
 #include <unistd.h>
 
@@ -278,7 +279,8 @@ static bool is_orphaned(struct file_storage *fs, int redo_dir, const struct fst_
            fst_ns(dir.st_mtim) - fst_ns(rec.st_mtim) > FST_STALE_NS;
 }
 
-static cm_status read_record(struct file_storage *fs, struct fst_redo *r, struct cm_err *err)
+static cm_status read_record(struct file_storage *fs, struct fst_redo *r, const char *key,
+                             struct cm_err *err)
 {
     CM_AUTO_BUF struct cm_buf text = CM_BUF_INIT(FST_REDO_MAX);
     struct stat st;
@@ -286,28 +288,37 @@ static cm_status read_record(struct file_storage *fs, struct fst_redo *r, struct
 
     if (fstat(r->fd, &st) != 0)
         return cm_fail_errno(err, "look at commit record '%s'", r->name);
-    rc = fst_check_value(fs, r->name, &st, err);
+    rc = fst_check_value(fs, key, &st, err);
     if (rc == CM_OK)
-        rc = fst_read_value(r->fd, &st, r->name, &text, err);
+        rc = fst_read_value(r->fd, &st, key, &text, err);
     if (rc == CM_OK)
         rc = fst_redo_parse(cm_buf_span(&text), r, err);
     return rc;
 }
 
 /* Records appear whole or not at all, so a damaged one is a damaged disk. It must not be tried for
- * ever; the sweep takes it after some hours. */
-static void put_away(struct file_storage *fs, int redo_dir, const struct fst_redo *r)
+ * ever; the sweep takes it after some hours. What it was about may be half done: readers of a pair
+ * check that it fits. @err says what is wrong with it. */
+static cm_status put_away(struct file_storage *fs, int redo_dir, const struct fst_redo *r,
+                          struct cm_err *err)
 {
     CM_AUTO_CLOSE int tmp_dir = -1;
+    cm_status rc = open_tmp(fs, &tmp_dir, NULL);
 
-    if (open_tmp(fs, &tmp_dir, NULL) == CM_OK)
-        (void)fst_sys_rename(redo_dir, r->name, tmp_dir, r->name);
+    if (rc == CM_OK && fst_sys_rename(redo_dir, r->name, tmp_dir, r->name) != 0)
+        rc = cm_fail_errno(err, "set commit record '%s' aside", r->name);
+    if (rc == CM_OK)
+        cm_logf(&fs->log, CM_LOG_WARN, "commit_record_damaged", NULL, 0,
+                "%s; what it was to finish is lost, it lies in '%s/" FST_TMP_DIR "' for some hours",
+                err != NULL ? err->msg : r->name, fs->path);
+    return rc;
 }
 
 static cm_status recover_one(struct file_storage *fs, int redo_dir, const char *name,
                              struct cm_err *err)
 {
     struct fst_redo r = { .fd = -1 };
+    char key[sizeof FST_REDO_DIR + sizeof r.name];
     struct stat a;
     struct stat b;
     cm_status rc = CM_OK;
@@ -318,15 +329,18 @@ static cm_status recover_one(struct file_storage *fs, int redo_dir, const char *
                        fs->path, name);
     (void)memccpy(r.name, name, '\0', sizeof r.name);
     r.fd = openat(redo_dir, name, O_RDWR | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC);
+    if (r.fd < 0 && errno == ENOENT)
+        return CM_OK;
+    (void)snprintf(key, sizeof key, FST_REDO_DIR "/%s", name);
     if (r.fd < 0)
-        return errno == ENOENT ? CM_OK : cm_fail_errno(err, "open commit record '%s'", name);
+        return fst_explain_value(fs, redo_dir, name, key, err);
     e = fst_ofd_try(r.fd);
     /* While we waited for nobody, another may have finished it. */
     if (e != EAGAIN && fstat(r.fd, &a) == 0 &&
         fstatat(redo_dir, name, &b, AT_SYMLINK_NOFOLLOW) == 0 && a.st_ino == b.st_ino) {
-        rc = read_record(fs, &r, err);
-        if (rc == CM_E_PARSE)
-            put_away(fs, redo_dir, &r);
+        rc = read_record(fs, &r, key, err);
+        if (rc == CM_E_PARSE || rc == CM_E_LIMIT)
+            rc = put_away(fs, redo_dir, &r, err);
         else if (rc == CM_OK && is_orphaned(fs, redo_dir, &r, e))
             rc = finish(fs, &r, err);
     }

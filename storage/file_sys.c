@@ -150,7 +150,8 @@ int fst_sys_unlink(int dir, const char *name, int flags)
     return unlinkat(dir, name, flags);
 }
 
-/* The parent is ours and not writable by others, so nobody can swap what we have just made. */
+/* A group may be able to write to the parent, and swap what we have just made: never by following.
+ */
 int fst_sys_mkdir(int dir, const char *name)
 {
     struct stat st;
@@ -161,7 +162,7 @@ int fst_sys_mkdir(int dir, const char *name)
         return -1;
     if (fstatat(dir, name, &st, AT_SYMLINK_NOFOLLOW) == 0 && S_ISDIR(st.st_mode) &&
         (st.st_mode & 0777) != 0700)
-        return fchmodat(dir, name, (st.st_mode & 07000) | 0700, 0);
+        return fchmodat(dir, name, (st.st_mode & 07000) | 0700, AT_SYMLINK_NOFOLLOW);
     return 0;
 }
 
