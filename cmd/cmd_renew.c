@@ -42,9 +42,10 @@ out:
     return code;
 }
 
-/* One job per readable certificate that this CA issued; the joined names are the caller's. */
+/* One job per certificate that this CA issued, damaged ones included: those are obtained anew. The
+ * joined names are the caller's. */
 static size_t stored_jobs(struct cli *c, const struct cli_stored_list *list, struct cli_job *jobs,
-                          char **joined, const char **names, size_t *ret_unreadable)
+                          char **joined, const char **names)
 {
     size_t n = 0, n_names = 0;
 
@@ -55,9 +56,14 @@ static size_t stored_jobs(struct cli *c, const struct cli_stored_list *list, str
         if (!cli_stored_is_ours(c, s))
             continue;
         if (count == 0) {
-            cli_complain("certmesh: renew %s: cannot be read: %s", s->dir,
+            cli_complain("certmesh: renew %s: cannot be used: %s", s->dir,
                          s->problem != NULL ? s->problem : "it has no names");
-            (*ret_unreadable)++;
+            names[n_names] = s->dir;
+            jobs[n].names = &names[n_names++];
+            jobs[n].n_names = 1;
+            jobs[n].label = jobs[n].target = s->dir;
+            jobs[n].result.size = (uint32_t)sizeof jobs[n].result;
+            n++;
             continue;
         }
         jobs[n].names = &names[n_names];
@@ -74,7 +80,7 @@ static size_t stored_jobs(struct cli *c, const struct cli_stored_list *list, str
     return n;
 }
 
-/* Everything that this CA issued and that can be read. */
+/* Everything that this CA issued. */
 static int renew_stored(struct cli *c)
 {
     struct cli_stored_list list;
@@ -83,13 +89,13 @@ static int renew_stored(struct cli *c)
     struct cli_job *jobs = NULL;
     char **joined = NULL;
     const char **names = NULL;
-    size_t n = 0, n_names = 0, unreadable = 0;
+    size_t n = 0, n_names = 0;
     int code = CLI_OK;
 
     if (cli_stored_collect(c, &op, NULL, 0, &list, &err) != CM_OK)
         return cli_report(c, NULL, &err);
     for (size_t i = 0; i < list.n; i++)
-        n_names += list.items[i].cert != NULL ? cm_cert_name_count(list.items[i].cert) : 0;
+        n_names += list.items[i].cert != NULL ? cm_cert_name_count(list.items[i].cert) : 1;
     jobs = calloc(list.n + 1, sizeof *jobs);
     joined = calloc(list.n + 1, sizeof *joined);
     names = calloc(n_names + 1, sizeof *names);
@@ -97,17 +103,15 @@ static int renew_stored(struct cli *c)
         code = out_of_memory();
         goto out;
     }
-    n = stored_jobs(c, &list, jobs, joined, names, &unreadable);
+    n = stored_jobs(c, &list, jobs, joined, names);
     if (n > 0) {
         cli_batch_run(c, jobs, n, renew_one);
         code = cli_batch_report(c, jobs, n, "renewed", "not due");
     } else if (c->o.json) {
         puts("{\n  \"results\": []\n}");
-    } else if (unreadable == 0) {
+    } else {
         cli_say("certmesh: nothing to renew in %s", cm_storage_describe(cm_config_storage(c->cfg)));
     }
-    if (unreadable > 0 && code == CLI_OK)
-        code = n > 0 ? CLI_SOME : CLI_STORAGE;
 out:
     for (size_t i = 0; joined != NULL && i < list.n; i++)
         free(joined[i]);

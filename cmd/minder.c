@@ -105,7 +105,10 @@ static void renew(const struct cli_minder *m, struct minded *x, struct cm_cert *
     struct cm_op op = cli_op(m->cli, 300);
 
     x->next_ns = mono_ns() + BETWEEN_NS;
-    if (cm_renew(m->cli->cfg, &op, x->name, false, &result, &err) == CM_OK) {
+    cm_status rc = cm_renew(m->cli->cfg, &op, x->name, false, &result, &err);
+    if (rc == CM_E_NOTFOUND) /* gone from storage while we served it from memory */
+        rc = cm_obtain(m->cli->cfg, &op, &x->name, 1, &result, &err);
+    if (rc == CM_OK) {
         (void)cm_cache_remove(cm_config_cache(m->cli->cfg), old);
         x->up = false;
         ask(m, x);
