@@ -122,6 +122,9 @@ static cm_status keep_old(struct commit *c, struct fst_redo_item *r, struct cm_e
     if (fd < 0)
         return cm_fail_errno(err, "open '%s/%s'", c->fs->path, r->key);
     r->before = fst_ident_of(&st);
+    /* Larger than any value: damaged, and nothing that one would want back. */
+    if ((uint64_t)st.st_size > CM_STORAGE_VALUE_MAX)
+        return CM_OK;
     return copy_old(c, r, fd, &st, err);
 }
 

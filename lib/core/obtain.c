@@ -252,7 +252,7 @@ cm_status cm_renew(struct cm_config *cfg, const struct cm_op *op, const char *na
     if (cfg == NULL)
         return cm_fail(err, CM_E_INVAL, "no configuration");
     cm_status rc = cm_store_resolve(cfg, op, name, &s, &stored, err);
-    if (rc == CM_E_NOTFOUND && cm_store_remains(cfg, op, name, &s)) {
+    if ((rc == CM_E_NOTFOUND || rc == CM_E_CERT) && cm_store_remains(cfg, op, name, &s)) {
         /* Damaged. What cannot be read cannot be renewed, but it can be had anew. */
         cm_logf(&cfg->log, CM_LOG_WARN, "renewal_of_damaged", NULL, 0,
                 "what storage holds for '%s' is of no use, so it is obtained anew", s->ident);
