@@ -118,6 +118,8 @@ static cm_status set_up_workers(struct cm_config *cfg, unsigned max_parallel, st
     if (rc == CM_OK)
         rc = cm_runq_new(max_parallel > 0 ? max_parallel : DEFAULT_PARALLEL, &cfg->jobs, err);
     if (rc == CM_OK)
+        rc = cm_runq_new(1, &cfg->idle, err);
+    if (rc == CM_OK)
         rc = cm_names_new(&cfg->names, err);
     if (rc == CM_OK)
         rc = cm_flights_new(&cfg->flights, err);
@@ -220,8 +222,10 @@ void cm_config_free(struct cm_config *cfg)
     if (cfg == NULL)
         return;
     cm_cancel_fire(cfg->stop);
+    cm_runq_stop(cfg->idle);
     cm_runq_stop(cfg->jobs);
     cm_runq_stop(cfg->io);
+    cm_runq_free(cfg->idle);
     cm_runq_free(cfg->jobs);
     cm_runq_free(cfg->io);
     cm_hub_close(cfg->hub);

@@ -270,10 +270,11 @@ static void run_stage(struct cm_run *self)
 
 void cm_managed_start(struct cm_managed *m)
 {
-    struct cm_todo todo = { NULL, NULL };
+    struct outcome o = { .rc = CM_OK, .err = CM_ERR_INIT };
 
-    cm_todo_add(&todo, m);
-    cm_managed_start_all(m->cfg, &todo);
+    o.rc = push(m, &o.err);
+    if (o.rc != CM_OK)
+        finish(m, &o);
 }
 
 void cm_todo_add(struct cm_todo *todo, struct cm_managed *m)

@@ -3,7 +3,10 @@
 
 /* What was loaded from storage to be served is looked at quickly, so that many names are up soon.
  * That its signatures hold takes longer, and is looked at here, when it is served already. What
- * does not hold would be refused by every client: it goes, and is had anew. */
+ * does not hold would be refused by every client: it goes, and is had anew. A hundred thousand take
+ * many seconds of a processor, so they are looked at one by one with a rest after each. */
+
+#define REST_NS (2 * CM_NS_PER_MS) /* some ten times what a look takes */
 
 struct recheck {
     struct cm_run run;
@@ -26,14 +29,16 @@ static void obtain_anew(struct cm_managed *m)
         m->stage = CM_STAGE_OBTAIN;
     }
     cm_mutex_unlock(&t->lock);
-    if (start) /* a failure to start is noted with the name */
-        (void)!cm_managed_start(m, NULL);
+    if (start)
+        cm_managed_start(m);
 }
 
+/* In a queue of their own, so that nobody else waits while this one rests. */
 static void run_recheck(struct cm_run *self)
 {
     struct recheck *r = CM_CONTAINER_OF(self, struct recheck, run);
     struct cm_config *cfg = r->m->cfg;
+    const struct cm_op op = { cfg->env, 0, cfg->stop };
     struct cm_err why = CM_ERR_INIT;
 
     if (!cm_cancel_is_fired(cfg->stop) && cm_store_check(r->cert, &why) != CM_OK) {
@@ -46,6 +51,7 @@ static void run_recheck(struct cm_run *self)
     }
     cm_cert_unref(r->cert);
     free(r);
+    (void)!cm_op_wait(&op, REST_NS, NULL);
 }
 
 void cm_recheck(struct cm_managed *m, struct cm_cert *cert)
@@ -57,7 +63,7 @@ void cm_recheck(struct cm_managed *m, struct cm_cert *cert)
     r->run.run = run_recheck;
     r->m = m;
     r->cert = cm_cert_ref(cert);
-    if (cm_runq_push(m->cfg->jobs, &r->run, NULL) != CM_OK) {
+    if (cm_runq_push(m->cfg->idle, &r->run, NULL) != CM_OK) {
         cm_cert_unref(r->cert);
         free(r);
     }
