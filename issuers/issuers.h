@@ -41,10 +41,6 @@ void cm_responder_release(struct cm_responder *r);
 /* All released. NULL ok. */
 void cm_responder_free(struct cm_responder *r);
 
-/* Connection handlers of the two kinds; own @fd no longer than the call, never close it. */
-void cm_responder_serve_http(const struct cm_issuer_host *host, const struct cm_op *op, int fd);
-void cm_responder_serve_tls(const struct cm_issuer_host *host, const struct cm_op *op, int fd);
-
 /* --------------------------------------------------- the local CA, internal_ca.c */
 
 #define LOCAL_CA_INTER_DAYS 90

@@ -1,12 +1,12 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-#include "issuers.h"
+#include "responder.h"
 
 #include <errno.h>
 #include <netdb.h>
 #include <netinet/in.h>
-#include <poll.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/epoll.h>
 #include <sys/eventfd.h>
 #include <sys/socket.h>
 #include <unistd.h>
@@ -24,81 +24,18 @@
 
 #define RESPONDER_THREADS 8
 #define RESPONDER_QUEUE   64
+#define BACKLOG           4096 /* a flood must not fill the queue that the CA stands in */
 #define LINGER_NS         (2 * CM_NS_PER_S)
-#define LINGER_STEP_MS    20
 #define TOKEN_FRESH_NS    (600 * CM_NS_PER_S) /* an older one was left behind by a crash */
-
-struct cm_responder {
-    const struct cm_issuer_host *host;
-    enum cm_responder_kind kind;
-    struct cm_cancel *stop; /* ends connections that linger at the end */
-
-    pthread_mutex_t lock;  /* guards what follows; never held over storage */
-    pthread_cond_t closed; /* the accept thread has given the port up */
-    unsigned active;       /* challenges that want the port */
-    int listen_fd;         /* -1: closed, or somebody else has the port */
-    int wake_fd;           /* eventfd that makes the accept thread look */
-    bool stopping;         /* close now */
-    bool lingering;        /* close as soon as no other has a challenge open */
-    int64_t linger_until_ns;
-    bool joinable; /* the accept thread was started and not yet joined */
-    pthread_t thread;
-    char *prefix; /* where the tokens lie */
-
-    struct cm_pool *pool;
-    atomic_uint serving; /* connections handed over and not yet closed */
-};
-
-struct connection {
-    struct cm_responder *r;
-    int fd;
-};
 
 static uint16_t port_of(const struct cm_responder *r)
 {
     return r->kind == CM_RESPONDER_HTTP ? r->host->http_port : r->host->tls_port;
 }
 
-static void serve_task(void *arg)
+const struct cm_env *cm_responder_env(const struct cm_responder *r)
 {
-    struct connection *c = arg;
-    const struct cm_op base = { c->r->host->env, 0, c->r->stop };
-    const struct cm_op op = cm_op_within(&base, 10 * CM_NS_PER_S);
-
-    if (c->r->kind == CM_RESPONDER_HTTP)
-        cm_responder_serve_http(c->r->host, &op, c->fd);
-    else
-        cm_responder_serve_tls(c->r->host, &op, c->fd);
-    (void)close(c->fd);
-    (void)atomic_fetch_sub(&c->r->serving, 1);
-    free(c);
-}
-
-static void hand_over(struct cm_responder *r, int fd)
-{
-    struct connection *c = cm_calloc(1, sizeof *c);
-    if (c != NULL) {
-        c->r = r;
-        c->fd = fd;
-        (void)atomic_fetch_add(&r->serving, 1);
-        if (cm_pool_submit(r->pool, serve_task, c, NULL) == CM_OK)
-            return;
-        (void)atomic_fetch_sub(&r->serving, 1);
-        free(c);
-    }
-    (void)close(fd);
-}
-
-/* Accept until there is nothing left to accept. */
-static void drain(struct cm_responder *r, int listen_fd)
-{
-    for (;;) {
-        int fd = accept4(listen_fd, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
-        if (fd >= 0)
-            hand_over(r, fd);
-        else if (errno != EINTR && errno != ECONNABORTED)
-            return;
-    }
+    return r->host->env == NULL ? cm_env_system() : r->host->env;
 }
 
 static cm_status see_token(void *user, const struct cm_key_info *info, struct cm_err *err)
@@ -112,7 +49,7 @@ static cm_status see_token(void *user, const struct cm_key_info *info, struct cm
 /* Is there a challenge open on this storage? Ours are gone when this is asked. */
 static bool others_open(const struct cm_responder *r)
 {
-    const struct cm_env *env = r->host->env == NULL ? cm_env_system() : r->host->env;
+    const struct cm_env *env = cm_responder_env(r);
     const struct cm_op base = { env, 0, NULL };
     const struct cm_op op = cm_op_within(&base, CM_NS_PER_S);
     char dir[CM_STORAGE_KEY_MAX + 1];
@@ -124,54 +61,24 @@ static bool others_open(const struct cm_responder *r)
                CM_E_BUSY;
 }
 
-/* Should the accept thread end? Then the port is no longer known as open. */
-static bool is_over(struct cm_responder *r)
+bool cm_responder_is_over(struct cm_responder *r)
 {
-    const struct cm_env *env = r->host->env == NULL ? cm_env_system() : r->host->env;
+    const struct cm_env *env = cm_responder_env(r);
 
     cm_mutex_lock(&r->lock);
-    bool lingering = r->lingering && !r->stopping;
+    bool stopping = r->stopping;
+    bool lingering = r->lingering;
     bool patience = env->mono_ns(env) < r->linger_until_ns;
     cm_mutex_unlock(&r->lock);
-    bool wait = lingering && patience && others_open(r);
+    if (stopping || !lingering || (patience && others_open(r)))
+        return stopping;
 
+    /* A challenge may have come meanwhile, and wants the port to stay. */
     cm_mutex_lock(&r->lock);
-    bool over = r->stopping || (r->lingering && lingering && !wait);
-    if (over) {
-        r->listen_fd = -1;
-        (void)pthread_cond_broadcast(&r->closed);
-    }
+    r->stopping = r->stopping || r->lingering;
+    stopping = r->stopping;
     cm_mutex_unlock(&r->lock);
-    return over;
-}
-
-static void *accept_thread(void *arg)
-{
-    struct cm_responder *r = arg;
-    const int listen_fd = r->listen_fd;
-    struct pollfd p[2] = { { listen_fd, POLLIN, 0 }, { r->wake_fd, POLLIN, 0 } };
-    int timeout_ms = -1;
-
-    for (;;) {
-        int n = poll(p, 2, timeout_ms);
-        if (n > 0 && p[0].revents != 0) {
-            drain(r, listen_fd);
-            /* Out of descriptors: what is queued stays queued; do not spin on it. */
-            if (errno == EMFILE || errno == ENFILE)
-                (void)poll(&p[1], 1, 50);
-        }
-        if (n > 0 && p[1].revents != 0) {
-            uint64_t seen = 0;
-            (void)!read(r->wake_fd, &seen, sizeof seen);
-            timeout_ms = LINGER_STEP_MS;
-        }
-        if (timeout_ms > 0 && is_over(r))
-            break;
-    }
-    (void)listen(listen_fd, 0);
-    drain(r, listen_fd);
-    (void)close(listen_fd);
-    return NULL;
+    return stopping;
 }
 
 /* ------------------------------------------------------------------- opening */
@@ -187,7 +94,7 @@ static int try_address(const struct addrinfo *ai)
     (void)setsockopt(fd, SOL_SOCKET, SO_REUSEPORT, &on, sizeof on);
     if (ai->ai_family == AF_INET6)
         (void)setsockopt(fd, IPPROTO_IPV6, IPV6_V6ONLY, &off, sizeof off);
-    if (bind(fd, ai->ai_addr, ai->ai_addrlen) == 0 && listen(fd, 128) == 0)
+    if (bind(fd, ai->ai_addr, ai->ai_addrlen) == 0 && listen(fd, BACKLOG) == 0)
         return fd;
     int saved = errno;
     (void)close(fd);
@@ -224,12 +131,21 @@ out:;
     return fd;
 }
 
-/* An accept thread that has ended, or is about to, without the lock. */
-static void join_locked(struct cm_responder *r)
+static void wake(struct cm_responder *r)
+{
+    const uint64_t one = 1;
+    (void)!write(r->wake_fd, &one, sizeof one);
+}
+
+/* A thread that does not run any more has seen so under the lock, and ends without it. */
+static cm_status run_locked(struct cm_responder *r, struct cm_err *err)
 {
     if (r->joinable)
         (void)pthread_join(r->thread, NULL);
     r->joinable = false;
+    cm_status rc = cm_thread_start(&r->thread, "cm-challenge", cm_responder_run, r, err);
+    r->joinable = r->running = rc == CM_OK;
+    return rc;
 }
 
 static cm_status start_locked(struct cm_responder *r, struct cm_err *err)
@@ -248,23 +164,16 @@ static cm_status start_locked(struct cm_responder *r, struct cm_err *err)
         return cm_fail_errno(err, "listen on %s port %u",
                              r->host->listen_host == NULL ? "any address" : r->host->listen_host,
                              (unsigned)port);
-    join_locked(r);
     r->listen_fd = fd;
     r->stopping = r->lingering = false;
-    cm_status rc = cm_thread_start(&r->thread, "cm-challenge", accept_thread, r, err);
-    if (rc != CM_OK) {
+    cm_status rc = r->running ? CM_OK : run_locked(r, err);
+    if (rc == CM_OK) {
+        wake(r);
+    } else {
         (void)close(fd);
         r->listen_fd = -1;
-        return rc;
     }
-    r->joinable = true;
-    return CM_OK;
-}
-
-static void wake(struct cm_responder *r)
-{
-    const uint64_t one = 1;
-    (void)!write(r->wake_fd, &one, sizeof one);
+    return rc;
 }
 
 cm_status cm_responder_new(const struct cm_issuer_host *host, enum cm_responder_kind kind,
@@ -276,10 +185,15 @@ cm_status cm_responder_new(const struct cm_issuer_host *host, enum cm_responder_
     r->host = host;
     r->kind = kind;
     r->listen_fd = -1;
+    struct epoll_event wakes = { .events = EPOLLIN, .data = { .ptr = r } };
+    r->epoll = epoll_create1(EPOLL_CLOEXEC);
     r->wake_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
     cm_mutex_init(&r->lock);
     cm_cond_init(&r->closed);
-    cm_status rc = r->wake_fd < 0 ? cm_fail_errno(err, "make an event descriptor") : CM_OK;
+    cm_status rc = CM_OK;
+    if (r->epoll < 0 || r->wake_fd < 0 ||
+        epoll_ctl(r->epoll, EPOLL_CTL_ADD, r->wake_fd, &wakes) != 0)
+        rc = cm_fail_errno(err, "make an event descriptor");
     if (rc == CM_OK)
         rc = cm_cancel_new(NULL, &r->stop, err);
     if (rc == CM_OK)
@@ -299,7 +213,7 @@ cm_status cm_responder_acquire(struct cm_responder *r, const char *prefix, struc
     if (r->prefix == NULL && (r->prefix = cm_strdup(prefix)) == NULL)
         rc = cm_fail_nomem(err);
     /* A port that is being closed is not used again: its closer waits for that. */
-    while (r->stopping && r->listen_fd >= 0)
+    while (r->stopping)
         (void)cm_cond_wait_ns(&r->closed, &r->lock, 50 * CM_NS_PER_MS);
     if (rc == CM_OK && r->listen_fd < 0)
         rc = start_locked(r, err);
@@ -313,7 +227,7 @@ cm_status cm_responder_acquire(struct cm_responder *r, const char *prefix, struc
 
 void cm_responder_release(struct cm_responder *r)
 {
-    const struct cm_env *env = r->host->env == NULL ? cm_env_system() : r->host->env;
+    const struct cm_env *env = cm_responder_env(r);
 
     cm_mutex_lock(&r->lock);
     CM_ASSERT(r->active > 0);
@@ -330,14 +244,10 @@ void cm_responder_release(struct cm_responder *r)
         r->linger_until_ns = env->mono_ns(env) + LINGER_NS;
         wake(r);
     }
-    bool closing = r->stopping && r->joinable;
-    pthread_t thread = r->thread;
-    if (closing)
-        r->joinable = false;
-    cm_mutex_unlock(&r->lock);
     /* The port is free again when this returns, unless it lingers for others. */
-    if (closing)
-        (void)pthread_join(thread, NULL);
+    while (r->stopping)
+        (void)cm_cond_wait_ns(&r->closed, &r->lock, 50 * CM_NS_PER_MS);
+    cm_mutex_unlock(&r->lock);
 }
 
 void cm_responder_free(struct cm_responder *r)
@@ -345,15 +255,26 @@ void cm_responder_free(struct cm_responder *r)
     if (r == NULL)
         return;
     /* One that lingers ends by itself, in bounded time. */
-    join_locked(r);
+    cm_mutex_lock(&r->lock);
+    while (r->listen_fd >= 0)
+        (void)cm_cond_wait_ns(&r->closed, &r->lock, 50 * CM_NS_PER_MS);
+    cm_mutex_unlock(&r->lock);
     /* Who is being answered now may be asking for another process: let it have its answer. */
     const struct cm_op grace = { r->host->env, 0, NULL };
     for (int i = 0; i < 100 && atomic_load(&r->serving) > 0; i++)
         if (cm_op_wait(&grace, 10 * CM_NS_PER_MS, NULL) != CM_OK)
             break;
+    cm_mutex_lock(&r->lock);
+    r->quit = true;
+    wake(r);
+    cm_mutex_unlock(&r->lock);
+    if (r->joinable)
+        (void)pthread_join(r->thread, NULL);
     cm_cancel_fire(r->stop);
     cm_pool_stop(r->pool);
     cm_cancel_free(r->stop);
+    if (r->epoll >= 0)
+        (void)close(r->epoll);
     if (r->wake_fd >= 0)
         (void)close(r->wake_fd);
     free(r->prefix);

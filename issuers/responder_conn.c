@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-#include "issuers.h"
+#include "responder.h"
 
 #include <errno.h>
 #include <poll.h>
@@ -7,11 +7,24 @@
 #include <string.h>
 #include <strings.h>
 #include <sys/socket.h>
+#include <unistd.h>
+
+#define NON_FATAL_MAX 16 /* warning alerts and the like that one handshake may contain */
 
 /* One connection on a challenge port: a CA's validation, or a stranger. Everything is bounded: 8
- * KiB of request, the operation's deadline, one answer, close. Sockets are non-blocking. */
+ * KiB of request, a deadline, one answer, close. Sockets are non-blocking. */
 
-#define HEAD_MAX (8u * 1024)
+void cm_rconn_free(struct cm_rconn *c)
+{
+    if (c->session != NULL)
+        gnutls_deinit(c->session);
+    (void)shutdown(c->fd, SHUT_WR);
+    (void)close(c->fd);
+    free(c->head);
+    free(c);
+}
+
+/* --------------------------------------------------------------------- http-01 */
 
 /* Wait until @fd is ready for @events; false at the deadline or on cancel. */
 static bool ready(const struct cm_op *op, int fd, short events)
@@ -39,29 +52,26 @@ static bool send_all(const struct cm_op *op, int fd, const char *data, size_t le
     return true;
 }
 
-/* Read up to the empty line. False when it never comes. */
-static bool read_head(const struct cm_op *op, int fd, char *buf, size_t size)
+/* Read up to the empty line. */
+static enum cm_rconn_next step_http(struct cm_rconn *c)
 {
-    size_t len = 0;
-    while (len + 1 < size) {
-        ssize_t n = recv(fd, buf + len, size - 1 - len, 0);
-        if (n == 0)
-            return false;
-        if (n < 0) {
-            if (errno == EINTR)
-                continue;
-            if ((errno != EAGAIN && errno != EWOULDBLOCK) || !ready(op, fd, POLLIN))
-                return false;
+    if (c->head == NULL && (c->head = cm_calloc(1, RESPONDER_HEAD_MAX + 1)) == NULL)
+        return CM_RCONN_CLOSE;
+    while (c->len < RESPONDER_HEAD_MAX) {
+        ssize_t n = recv(c->fd, c->head + c->len, RESPONDER_HEAD_MAX - c->len, 0);
+        if (n < 0 && errno == EINTR)
             continue;
-        }
-        len += (size_t)n;
-        buf[len] = '\0';
-        if (memchr(buf, '\0', len) != NULL)
-            return false;
-        if (strstr(buf, "\r\n\r\n") != NULL)
-            return true;
+        if (n <= 0)
+            return n < 0 && (errno == EAGAIN || errno == EWOULDBLOCK) ? CM_RCONN_READ
+                                                                      : CM_RCONN_CLOSE;
+        c->len += (size_t)n;
+        c->head[c->len] = '\0';
+        if (memchr(c->head, '\0', c->len) != NULL)
+            return CM_RCONN_CLOSE;
+        if (strstr(c->head, "\r\n\r\n") != NULL)
+            return CM_RCONN_ANSWER;
     }
-    return false;
+    return CM_RCONN_CLOSE;
 }
 
 struct request {
@@ -107,60 +117,76 @@ static void reply(const struct cm_op *op, int fd, const char *status, const char
                      status, len);
     if (n > 0 && (size_t)n < sizeof head && send_all(op, fd, head, (size_t)n))
         (void)send_all(op, fd, body, len);
-    (void)shutdown(fd, SHUT_WR);
 }
 
-void cm_responder_serve_http(const struct cm_issuer_host *host, const struct cm_op *op, int fd)
+void cm_rconn_answer(const struct cm_issuer_host *host, const struct cm_op *op, struct cm_rconn *c)
 {
     static const char bad[] = "bad request\n";
     static const char none[] = "no such challenge\n";
-    const struct cm_op within = cm_op_within(op, 5 * CM_NS_PER_S);
-    CM_AUTO_FREE char *buf = cm_calloc(1, HEAD_MAX + 1);
     CM_AUTO_BUF struct cm_buf body = CM_BUF_INIT(1024);
     struct request req;
 
-    if (buf == NULL || !read_head(&within, fd, buf, HEAD_MAX + 1))
-        return;
-    if (!parse_head(buf, &req)) {
-        reply(&within, fd, "400 Bad Request", bad, sizeof bad - 1);
+    if (!parse_head(c->head, &req)) {
+        reply(op, c->fd, "400 Bad Request", bad, sizeof bad - 1);
         return;
     }
-    cm_status rc =
-        cm_http01_handle(host->config, &within, req.method, req.host, req.path, &body, NULL);
+    cm_status rc = cm_http01_handle(host->config, op, req.method, req.host, req.path, &body, NULL);
     if (rc == CM_OK)
-        reply(&within, fd, "200 OK", cm_buf_str(&body),
+        reply(op, c->fd, "200 OK", cm_buf_str(&body),
               strcmp(req.method, "HEAD") == 0 ? 0 : body.len);
     else
-        reply(&within, fd, "404 Not Found", none, sizeof none - 1);
+        reply(op, c->fd, "404 Not Found", none, sizeof none - 1);
 }
 
-static bool handshake(const struct cm_op *op, gnutls_session_t session, int fd)
+/* ----------------------------------------------------------------- tls-alpn-01 */
+
+static bool start_session(struct cm_responder *r, struct cm_rconn *c)
 {
-    for (;;) {
-        int rc = gnutls_handshake(session);
-        if (rc == GNUTLS_E_SUCCESS)
-            return true;
-        if (rc != GNUTLS_E_AGAIN && rc != GNUTLS_E_INTERRUPTED) {
-            if (gnutls_error_is_fatal(rc) == 0)
-                continue;
-            (void)gnutls_alert_send_appropriate(session, rc);
-            return false;
-        }
-        bool writing = gnutls_record_get_direction(session) == 1;
-        if (!ready(op, writing ? fd : cm_tls_wait_fd(session), writing ? POLLOUT : POLLIN))
-            return false;
+    if (gnutls_init(&c->session, GNUTLS_SERVER | GNUTLS_NONBLOCK | GNUTLS_NO_SIGNAL) != 0) {
+        c->session = NULL;
+        return false;
     }
+    return cm_config_tls_setup(r->host->config, c->session, c->fd, NULL) == CM_OK;
 }
 
-void cm_responder_serve_tls(const struct cm_issuer_host *host, const struct cm_op *op, int fd)
+/* The hello is in, and is a validation's: two round trips are left. The answer itself may have to
+ * come from storage; core sees to it that that ends. */
+static void hurry(struct cm_responder *r, struct cm_rconn *c)
 {
-    gnutls_session_t session = NULL;
+    const struct cm_env *env = cm_responder_env(r);
 
-    if (gnutls_init(&session, GNUTLS_SERVER | GNUTLS_NONBLOCK | GNUTLS_NO_SIGNAL) != 0)
+    if (c->hurried || c->wait_fd != c->fd || !cm_tls_is_challenge(c->session))
         return;
+    c->hurried = true;
+    c->deadline_ns = env->mono_ns(env) + RESPONDER_CHALLENGE_NS;
+}
+
+static enum cm_rconn_next step_tls(struct cm_responder *r, struct cm_rconn *c)
+{
+    int rc = GNUTLS_E_INTERNAL_ERROR;
+
+    if (c->session == NULL && !start_session(r, c))
+        return CM_RCONN_CLOSE;
+    for (int i = 0; i < NON_FATAL_MAX; i++) {
+        rc = gnutls_handshake(c->session);
+        if (rc == GNUTLS_E_AGAIN) {
+            bool writing = gnutls_record_get_direction(c->session) == 1;
+            c->wait_fd = writing ? c->fd : cm_tls_wait_fd(c->session);
+            hurry(r, c);
+            return writing ? CM_RCONN_WRITE : CM_RCONN_READ;
+        }
+        if (rc == GNUTLS_E_SUCCESS || gnutls_error_is_fatal(rc) != 0)
+            break;
+    }
     /* The handshake is all there is: the CA looks at the certificate and leaves. */
-    if (cm_config_tls_setup(host->config, session, fd, NULL) == CM_OK && handshake(op, session, fd))
-        (void)gnutls_bye(session, GNUTLS_SHUT_WR);
-    gnutls_deinit(session);
-    (void)shutdown(fd, SHUT_WR);
+    if (rc == GNUTLS_E_SUCCESS)
+        (void)gnutls_bye(c->session, GNUTLS_SHUT_WR);
+    else
+        (void)gnutls_alert_send_appropriate(c->session, rc);
+    return CM_RCONN_CLOSE;
+}
+
+enum cm_rconn_next cm_rconn_step(struct cm_responder *r, struct cm_rconn *c)
+{
+    return r->kind == CM_RESPONDER_HTTP ? step_http(c) : step_tls(r, c);
 }
