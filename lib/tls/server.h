@@ -108,6 +108,7 @@ struct server {
     int64_t accept_again_ns; /* 0 = listening; else out of descriptors until then */
     struct conn_list list[CONN_STATES];
     size_t n_conns, max_conns;
+    size_t most_conns; /* since memory was given back */
     struct conn *dead; /* closed, freed when the round of events is over */
     struct cm_pool *pool;
     pthread_mutex_t lock; /* guards done, stopping */
