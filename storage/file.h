@@ -221,6 +221,8 @@ cm_status file_refresh(struct cm_storage *st, const struct cm_op *op, struct cm_
 cm_status file_unlock(struct cm_storage *st, const struct cm_op *op, struct cm_grant *grant,
                       struct cm_err *err);
 void file_drop(struct cm_storage *st, struct cm_grant *grant);
+/* Remove the locks that anybody might take over. */
+void fst_lock_sweep(struct file_storage *fs);
 /* CM_OK while the lock file is still the one of @grant. */
 cm_status fst_hold_check(struct file_storage *fs, const struct cm_grant *grant, struct cm_err *err);
 /* Write a new heartbeat and check before and after. */

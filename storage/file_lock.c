@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "file.h"
 
+#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <stdio.h>
@@ -295,6 +296,50 @@ cm_status file_try_lock(struct cm_storage *st, const struct cm_op *op, const cha
                   err);
     /* A directory that vanished under us; "not found" would read as "no such lock". */
     return rc == CM_E_NOTFOUND ? cm_wrap(err, CM_E_IO, "lock '%s'", name) : rc;
+}
+
+/* ------------------------------------------------------------------ sweep */
+
+static void sweep_lock(struct file_storage *fs, int lock_dir, const char *safe)
+{
+    struct fst_guard g = { .fd = -1 };
+    int64_t wait_ns = 0;
+    bool stolen = false;
+
+    if (clear_way(fs, NULL, lock_dir, safe, &wait_ns, &stolen, NULL) != CM_OK ||
+        fst_guard_enter(fs, NULL, safe, 0, &g, NULL) != CM_OK)
+        return;
+    (void)clear_way(fs, &g, lock_dir, safe, &wait_ns, &stolen, NULL);
+    fst_guard_leave(&g);
+}
+
+/* The lock of a dead process is in nobody's way, but when its work turns out to be done, nobody
+ * wants it any more, and it would stay for ever. */
+void fst_lock_sweep(struct file_storage *fs)
+{
+    static const char suffix[] = ".lock";
+    const struct dirent *e;
+    int dir = -1;
+    DIR *d;
+
+    if (open_lock_dir(fs, false, &dir, NULL) != CM_OK)
+        return;
+    d = fdopendir(dir);
+    if (d == NULL) {
+        (void)close(dir);
+        return;
+    }
+    while ((e = readdir(d)) != NULL) {
+        size_t len = strlen(e->d_name);
+        char safe[FST_SAFE_MAX];
+
+        if (len < sizeof suffix || strcmp(e->d_name + len - (sizeof suffix - 1), suffix) != 0 ||
+            len - (sizeof suffix - 1) + sizeof ".guard" > sizeof safe)
+            continue; /* not ours, or too long for a name of ours */
+        (void)snprintf(safe, sizeof safe, "%.*s", (int)(len - (sizeof suffix - 1)), e->d_name);
+        sweep_lock(fs, dirfd(d), safe);
+    }
+    (void)closedir(d);
 }
 
 /* ------------------------------------------------------------------- keep */

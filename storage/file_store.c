@@ -290,5 +290,6 @@ void fst_sweep_if_due(struct file_storage *fs)
     if (!due)
         return;
     sweep(fs);
+    fst_lock_sweep(fs);
     fst_guard_sweep(fs);
 }
