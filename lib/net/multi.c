@@ -14,8 +14,12 @@
  * cancel token's descriptor: it wakes at once for either, whatever the driver is busy with. When
  * it leaves early, the transfer stays with the driver (abandoned), which removes and recycles it.
  *
- * Lock order: cm_http.lock is a leaf; it is never held over a call into libcurl except
- * curl_multi_wakeup(), which takes no lock. */
+ * Lock order: cm_http.lock is a leaf; it is never held over a call into libcurl.
+ *
+ * The driver is woken by a descriptor of our own. libcurl has curl_multi_wakeup() for that, but
+ * when a process runs short of descriptors its handle comes without, and says so to nobody. */
+
+#define WAKE_TRIES 3
 
 /* Without a running transfer nothing but a wake-up can happen; libcurl shortens this by itself
  * when it has a timer of its own. */
@@ -126,6 +130,27 @@ void cm__net_transfer_recycle(struct cm_http *h, struct transfer *t)
 }
 
 /* ------------------------------------------------------------ driving thread */
+
+/* Stubborn: a request that nobody looks at would stand still for a minute. */
+static void wake(struct cm_http *h)
+{
+    const uint64_t one = 1;
+
+    for (int try = 0; try < WAKE_TRIES; try++)
+        if (write(h->wake_fd, &one, sizeof one) > 0)
+            return;
+}
+
+static void sleep_until_woken(struct cm_http *h)
+{
+    struct curl_waitfd wake_up = { .fd = h->wake_fd, .events = CURL_WAIT_POLLIN };
+    uint64_t drained;
+    ssize_t n;
+
+    (void)curl_multi_poll(h->multi, &wake_up, 1, POLL_MS, NULL);
+    n = read(h->wake_fd, &drained, sizeof drained);
+    (void)n; /* EAGAIN: it was something else */
+}
 
 static void running_add_locked(struct cm_http *h, struct transfer *t)
 {
@@ -255,7 +280,7 @@ static void *drive(void *arg)
         start_queued(h);
         (void)curl_multi_perform(h->multi, &n);
         reap_finished(h);
-        (void)curl_multi_poll(h->multi, NULL, 0, POLL_MS, &n);
+        sleep_until_woken(h);
     }
     /* Whoever still waits has broken the contract of cm_http_free(); let it go all the same. */
     for (;;) {
@@ -298,7 +323,7 @@ static void unqueue_locked(struct cm_http *h, struct transfer *t)
 /* The caller gives up with @rc, unless the answer came in this very moment. */
 static cm_status leave(struct cm_http *h, struct transfer *t, cm_status rc)
 {
-    bool wake = false;
+    bool running = false;
     bool recycle = false;
 
     cm_mutex_lock(&h->lock);
@@ -313,7 +338,7 @@ static cm_status leave(struct cm_http *h, struct transfer *t, cm_status rc)
     case TRANSFER_RUNNING:
         t->abandoned = true;
         h->n_abandoned++;
-        wake = true;
+        running = true;
         break;
     case TRANSFER_IDLE:
         CM_ASSERT(false);
@@ -321,8 +346,8 @@ static cm_status leave(struct cm_http *h, struct transfer *t, cm_status rc)
     cm_mutex_unlock(&h->lock);
     if (recycle)
         cm__net_transfer_recycle(h, t);
-    if (wake)
-        (void)curl_multi_wakeup(h->multi);
+    if (running)
+        wake(h);
     return rc;
 }
 
@@ -364,7 +389,7 @@ cm_status cm__net_transfer_run(struct cm_http *h, const struct cm_op *op, struct
         cm__net_transfer_recycle(h, t);
         return rc;
     }
-    (void)curl_multi_wakeup(h->multi);
+    wake(h);
 
     while (!is_done(h, t)) {
         int64_t ns;
@@ -395,9 +420,14 @@ cm_status cm__net_multi_init(struct cm_http *h, struct cm_err *err)
     if (curl_once_rc != CURLE_OK)
         return cm_fail(err, CM_E_INTERNAL, "libcurl does not start: %s",
                        curl_easy_strerror(curl_once_rc));
+    h->wake_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+    if (h->wake_fd < 0)
+        return cm_fail_errno(err, "create descriptor of the HTTP client");
     h->multi = curl_multi_init();
-    if (h->multi == NULL)
+    if (h->multi == NULL) {
+        (void)close(h->wake_fd);
         return cm_fail_nomem(err);
+    }
     (void)curl_multi_setopt(h->multi, CURLMOPT_PIPELINING, CURLPIPE_MULTIPLEX);
     /* For peers without HTTP/2; requests past this wait for a connection. */
     (void)curl_multi_setopt(h->multi, CURLMOPT_MAX_HOST_CONNECTIONS, 16L);
@@ -415,7 +445,7 @@ void cm__net_multi_end(struct cm_http *h)
     started = h->started;
     cm_mutex_unlock(&h->lock);
     if (started) {
-        (void)curl_multi_wakeup(h->multi);
+        wake(h);
         CM_ASSERT(pthread_join(h->thread, NULL) == 0);
     }
     while ((t = h->idle) != NULL) {
@@ -424,4 +454,5 @@ void cm__net_multi_end(struct cm_http *h)
     }
     if (h->multi != NULL)
         (void)curl_multi_cleanup(h->multi);
+    (void)close(h->wake_fd);
 }

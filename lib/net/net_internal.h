@@ -58,7 +58,8 @@ struct cm_http {
     struct cm_log log;
     pid_t pid; /* of the maker: its child after fork() has no driving thread */
 
-    CURLM *multi; /* used by the driving thread alone, but for curl_multi_wakeup() */
+    CURLM *multi; /* used by the driving thread alone */
+    int wake_fd;  /* eventfd: makes the driving thread look */
 
     pthread_mutex_t lock; /* all below, and the states of all transfers */
     pthread_t thread;

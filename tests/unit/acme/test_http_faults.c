@@ -2,6 +2,8 @@
 #include "fake_ca.h"
 
 #include <string.h>
+#include <sys/resource.h>
+#include <unistd.h>
 
 static struct scripted_http *sh;
 static struct cm_http *http;
@@ -232,6 +234,42 @@ START_TEST(resp_is_untouched_by_failure)
 }
 END_TEST
 
+/* A client that is made while descriptors are scarce works or is refused; it must not come to life
+ * without what wakes it, so that every request stands still for a minute. */
+START_TEST(a_client_made_with_few_descriptors_is_whole_or_not_made)
+{
+    const struct cm_http_options o = { .allow_plain_http = true };
+    unsigned refused = 0;
+    struct rlimit before;
+
+    sh_on(sh, "GET", "/d", &(struct sh_reply){ .body = "here" });
+    ck_assert_int_eq(getrlimit(RLIMIT_NOFILE, &before), 0);
+    for (unsigned spare = 0; spare < 6; spare++) {
+        struct rlimit few = before;
+        cm_status rc;
+        int next;
+
+        cm_http_free(http);
+        http = NULL;
+        next = dup(STDIN_FILENO);
+        ck_assert_int_ge(next, 0);
+        (void)close(next);
+        few.rlim_cur = (rlim_t)next + spare;
+        ck_assert_int_eq(setrlimit(RLIMIT_NOFILE, &few), 0);
+        rc = cm_http_new(&o, &http, &err);
+        ck_assert_int_eq(setrlimit(RLIMIT_NOFILE, &before), 0);
+        refused += rc != CM_OK;
+        for (int i = 0; rc == CM_OK && i < 3; i++) {
+            int64_t t0 = real_ms();
+
+            ck_ok(get("/d", 10));
+            ck_assert_int_lt(real_ms() - t0, 5000);
+        }
+    }
+    ck_assert_uint_ge(refused, 1);
+}
+END_TEST
+
 START_TEST(total_timeout_ends_a_slow_answer)
 {
     const struct cm_http_options o = { .allow_plain_http = true,
@@ -272,6 +310,7 @@ int main(void)
         garbage_is_a_network_failure,
         short_content_length_cuts_the_body,
         resp_is_untouched_by_failure,
+        a_client_made_with_few_descriptors_is_whole_or_not_made,
         total_timeout_ends_a_slow_answer,
     };
     Suite *s = suite_create("http_faults");
