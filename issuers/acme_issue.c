@@ -111,6 +111,14 @@ static char *journalled_order(const struct run *r)
     return url;
 }
 
+/* Can a certificate still come of it? Not of one whose authorizations were given up: CAs call such
+ * an order invalid, or "deactivated" after them. */
+static bool is_open(enum cm_acme_status s)
+{
+    return s == CM_ACME_PENDING || s == CM_ACME_READY || s == CM_ACME_PROCESSING ||
+           s == CM_ACME_VALID;
+}
+
 /* Take up a journalled order. Not being able to is no failure: a new one is made. But when the CA
  * cannot be reached the outcome of the old order is unknown, and that ends the attempt. */
 static cm_status resume_order(struct run *r, const struct cm_op *op, struct cm_err *err)
@@ -120,7 +128,7 @@ static cm_status resume_order(struct run *r, const struct cm_op *op, struct cm_e
         return CM_OK;
     r->order.url = url;
     cm_status rc = cm_acme_order_get(r->ai->client, op, &r->who, &r->order, err);
-    if (rc == CM_OK && r->order.status != CM_ACME_INVALID && r->order.status != CM_ACME_UNKNOWN) {
+    if (rc == CM_OK && is_open(r->order.status)) {
         r->have_order = true;
         const struct cm_log_field f[] = { { "order", r->order.url } };
         cm_logf(&r->ai->host.log, CM_LOG_INFO, "order_resumed", f, 1, "%s: order resumed (%s)",
