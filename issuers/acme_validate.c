@@ -146,7 +146,7 @@ static cm_status fetch_settled(struct round *r, const struct cm_op *op, const ch
     for (;;) {
         cm_status rc = cm_acme_authz_get(r->ai->client, op, r->who, url, z, NULL);
         if (rc != CM_OK || !accepted || z->status != CM_ACME_PENDING ||
-            cm_op_remaining_ns(op, INT64_MAX) < SETTLE_RESERVE_NS ||
+            cm_op_remaining_ns(op, INT64_MAX) - pause_ns < SETTLE_RESERVE_NS ||
             cm_op_wait(op, pause_ns, NULL) != CM_OK)
             return rc;
         cm_acme_authz_free(z);
