@@ -216,7 +216,7 @@ static bool try_other_type(cm_status rc, const struct cm_err *err)
         "urn:ietf:params:acme:error:incorrectResponse",
     };
     /* Could not put the answer up here, or the CA does not offer the type. */
-    if (rc == CM_E_UNSUPPORTED || rc == CM_E_PERM)
+    if (rc == CM_E_UNSUPPORTED || rc == CM_E_POLICY || rc == CM_E_PERM)
         return true;
     for (size_t i = 0; rc == CM_E_ACME && i < CM_ARRAY_LEN(types); i++)
         if (strcmp(err->problem, types[i]) == 0)
@@ -243,7 +243,8 @@ static cm_status ready_order(struct run *r, const struct cm_op *op, struct cm_er
 
         struct cm_err why = CM_ERR_INIT;
         progress(r, CM_PHASE_VALIDATING);
-        rc = acme_validate(r->ai, op, &r->who, &r->order, (enum acme_challenge_type)t, &why);
+        rc =
+            acme_validate(r->ai, op, &r->who, r->req, &r->order, (enum acme_challenge_type)t, &why);
         if (rc == CM_OK)
             return rc;
         drop_order(r);

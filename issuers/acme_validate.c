@@ -23,6 +23,7 @@ struct presented {
 struct round {
     struct acme_issuer *ai;
     const struct cm_acme_signer *who;
+    const struct cm_issue_request *req;
     struct presented done[CM_ACME_IDENTS_MAX];
     size_t n_done;
     bool accepted[CM_ACME_IDENTS_MAX]; /* by authorization: the CA was told to look */
@@ -40,7 +41,7 @@ static const struct cm_acme_challenge *find_challenge(const struct cm_acme_authz
 static void list_offered(const struct cm_acme_authz *z, char *out, size_t size)
 {
     size_t used = 0;
-    out[0] = '\0';
+    (void)snprintf(out, size, "%s", "nothing usable");
     for (size_t i = 0; i < z->n_challenges && used < size; i++) {
         int n =
             snprintf(out + used, size - used, "%s%s", i == 0 ? "" : ", ", z->challenges[i].type);
@@ -57,7 +58,7 @@ static cm_status answer(struct round *r, const struct cm_op *op, const struct cm
     if (ch == NULL) {
         char offered[200];
         list_offered(z, offered, sizeof offered);
-        return cm_fail(err, CM_E_UNSUPPORTED, "%s: the CA offers no %s challenge (it offers: %s)",
+        return cm_fail(err, CM_E_POLICY, "%s: the CA offers no %s challenge (it offers: %s)",
                        z->ident, type, offered);
     }
     if (!cm_solver_can(r->ai->solver, type, z->is_ip ? CM_IDENT_IP : CM_IDENT_DNS, z->wildcard))
@@ -88,6 +89,24 @@ static cm_status answer(struct round *r, const struct cm_op *op, const struct cm
     return rc == CM_OK ? rc : cm_wrap(err, rc, "%s: %s", z->ident, type);
 }
 
+/* Is the authorization for a name of the order, or for a domain that one is in? A CA may ask for
+ * that instead, as RFC 8555 7.1.3 leaves to it what has to be proved; but an answer for any other
+ * name helps somebody else only. */
+static bool is_asked_for(const struct round *r, const struct cm_acme_authz *z)
+{
+    size_t len = strlen(z->ident);
+    for (size_t i = 0; i < r->req->n_names; i++) {
+        const char *name = r->req->names[i];
+        size_t name_len = strlen(name);
+        if (strcmp(name, z->ident) == 0)
+            return true;
+        if (!z->is_ip && name_len > len && name[name_len - len - 1] == '.' &&
+            strcmp(name + name_len - len, z->ident) == 0)
+            return true;
+    }
+    return false;
+}
+
 static cm_status open_authz(struct round *r, const struct cm_op *op, const char *url, size_t i,
                             const char *type, struct cm_err *err)
 {
@@ -95,6 +114,13 @@ static cm_status open_authz(struct round *r, const struct cm_op *op, const char 
     cm_status rc = cm_acme_authz_get(r->ai->client, op, r->who, url, &z, err);
     if (rc != CM_OK)
         return cm_wrap(err, rc, "fetch authorization");
+    if (!is_asked_for(r, &z)) {
+        rc = cm_fail(err, CM_E_ACME,
+                     "the CA's order has an authorization for '%s', which was not asked for",
+                     z.ident);
+        cm_acme_authz_free(&z);
+        return rc;
+    }
     switch (z.status) {
     case CM_ACME_VALID:
         break;
@@ -200,14 +226,15 @@ static bool is_resumable(cm_status rc)
 }
 
 cm_status acme_validate(struct acme_issuer *ai, const struct cm_op *op,
-                        const struct cm_acme_signer *who, struct cm_acme_order *o,
-                        enum acme_challenge_type type, struct cm_err *err)
+                        const struct cm_acme_signer *who, const struct cm_issue_request *req,
+                        struct cm_acme_order *o, enum acme_challenge_type type, struct cm_err *err)
 {
     struct round *r = cm_calloc(1, sizeof *r);
     if (r == NULL)
         return cm_fail_nomem(err);
     r->ai = ai;
     r->who = who;
+    r->req = req;
 
     cm_status rc = CM_OK;
     for (size_t i = 0; rc == CM_OK && i < o->n_authz && i < CM_ACME_IDENTS_MAX; i++)
