@@ -197,8 +197,9 @@ cm_status cm__acme_location(struct cm_acme *a, const struct acme_answer *ans, co
     if (ref == NULL)
         return cm_fail_nomem(err);
     rc = cm_url_resolve(base, ref, url, sizeof url, err);
-    if (rc == CM_OK)
-        rc = cm__acme_check_url(a, url, what, NULL, err);
+    if (rc != CM_OK)
+        return cm_wrap(err, rc, "the CA's Location for %s", what);
+    rc = cm__acme_check_url(a, url, what, NULL, err);
     if (rc != CM_OK)
         return rc;
     *ret = cm_strdup(url);
