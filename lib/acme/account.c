@@ -50,7 +50,10 @@ cm_status cm__acme_parse_account(struct cm_span json, struct cm_acme_account *re
 
     if (rc != CM_OK)
         return rc;
+    /* Required, and what is not "valid" ends the use of an account: not to be guessed. */
     acc.status = cm__acme_status_of(cm__json_str(o, "status", 32));
+    if (acc.status == CM_ACME_UNKNOWN)
+        return cm_fail(err, CM_E_PARSE, "account has no status that we know");
     /* As the caller had it, when the CA does not say. */
     acc.tos_agreed = cm__json_bool(o, "termsOfServiceAgreed", ret->tos_agreed);
     orders = cm__json_url(o, "orders");

@@ -478,6 +478,19 @@ START_TEST(account_is_read)
 }
 END_TEST
 
+/* An answer that is none must not make a stored account one "not registered". */
+START_TEST(account_without_a_known_status_is_refused)
+{
+    static const char *const bad[] = { "{}", "{\"status\":null}", "{\"status\":7}",
+                                       "{\"status\":\"\"}", "{\"status\":\"fine\"}" };
+
+    for (size_t i = 0; i < CM_ARRAY_LEN(bad); i++) {
+        ck_status(cm__acme_parse_account(cm_span_str(bad[i]), &account, &err), CM_E_PARSE);
+        ck_has(err.msg, "status");
+    }
+}
+END_TEST
+
 START_TEST(problem_is_read_and_escaped)
 {
     ck_ok(cm_acme_parse_problem(
@@ -581,6 +594,7 @@ int main(void)
         token_and_challenge_counts_are_capped,
         authorization_for_nonsense_is_refused,
         account_is_read,
+        account_without_a_known_status_is_refused,
         problem_is_read_and_escaped,
         problem_size_is_capped_and_text_shortened,
         parsers_survive_the_failure_of_every_allocation,
