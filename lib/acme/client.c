@@ -162,7 +162,7 @@ cm_status cm__acme_check_url(struct cm_acme *a, const char *url, const char *wha
     if (!cm__acme_is_url(url))
         return cm_fail(err, CM_E_ACME, "the CA gave no usable URL for %s", what);
     if (!cm__acme_scheme_ok(a, url))
-        return cm_fail(err, CM_E_POLICY, "the CA's URL for %s is not https: '%s'", what,
+        return cm_fail(err, CM_E_ACME, "the CA's URL for %s is not https: '%s'", what,
                        cm_escape(url, strlen(url), shown, sizeof shown));
     if (foreign != NULL)
         *foreign = false;
@@ -175,7 +175,7 @@ cm_status cm__acme_check_url(struct cm_acme *a, const char *url, const char *wha
     cm_mutex_unlock(&a->lock);
     if (d != NULL && is_named(&d->d, url))
         return CM_OK;
-    return cm_fail(err, CM_E_POLICY,
+    return cm_fail(err, CM_E_ACME,
                    "the CA's URL for %s is of another origin than its directory: '%s'", what,
                    cm_escape(url, strlen(url), shown, sizeof shown));
 }

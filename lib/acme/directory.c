@@ -108,8 +108,7 @@ static cm_status check_endpoints(struct cm_acme *a, struct cm_acme_directory *d,
 
     for (size_t i = 0; i < CM_ARRAY_LEN(needed); i++)
         if (!cm__acme_scheme_ok(a, needed[i]))
-            return cm_fail(err, CM_E_POLICY,
-                           "the ACME directory names a URL that is not https: '%s'",
+            return cm_fail(err, CM_E_ACME, "the ACME directory names a URL that is not https: '%s'",
                            cm_escape(needed[i], strlen(needed[i]), shown, sizeof shown));
     for (size_t i = 0; i < CM_ARRAY_LEN(others); i++) {
         if (*others[i] != NULL && !cm__acme_scheme_ok(a, *others[i])) {

@@ -34,6 +34,24 @@ static void log_answer(const struct cm_acme *a, const char *what, const char *ur
             what, status);
 }
 
+/* One exchange. What policy refuses here (a redirect to http, a host that resolves to this machine)
+ * is the CA's doing: our own URL was checked when the client was made. Tomorrow the CA may answer
+ * better, so it must not look like a wrong configuration, after which nobody tries again. */
+static cm_status exchange(struct cm_acme *a, const struct cm_op *op,
+                          const struct cm_http_request *req, struct cm_http_response *resp,
+                          struct cm_err *err)
+{
+    cm_status rc;
+
+    atomic_fetch_add(&a->requests, 1);
+    rc = cm_http_do(a->http, op, req, resp, err);
+    if (rc != CM_E_POLICY)
+        return rc;
+    if (err != NULL)
+        err->status = CM_E_ACME;
+    return CM_E_ACME;
+}
+
 cm_status cm__acme_get(struct cm_acme *a, const struct cm_op *op, const struct cm_http_request *req,
                        const char *what, struct cm_http_response *resp, struct cm_err *err)
 {
@@ -43,8 +61,7 @@ cm_status cm__acme_get(struct cm_acme *a, const struct cm_op *op, const struct c
         bool again;
         cm_status rc;
 
-        atomic_fetch_add(&a->requests, 1);
-        rc = cm_http_do(a->http, op, req, resp, err);
+        rc = exchange(a, op, req, resp, err);
         if (rc == CM_OK) {
             log_answer(a, what, req->url, resp->status);
             if (resp->status >= 200 && resp->status < 300)
@@ -81,8 +98,7 @@ static cm_status send_once(struct cm_acme *a, const struct cm_op *op,
         return rc;
     nonce[0] = '\0';
     http.body = cm_buf_span(&jws);
-    atomic_fetch_add(&a->requests, 1);
-    rc = cm_http_do(a->http, op, &http, &ans->http, err);
+    rc = exchange(a, op, &http, &ans->http, err);
     if (rc != CM_OK)
         return rc;
     cm__acme_nonce_of(&ans->http, nonce);

@@ -142,6 +142,7 @@ bool cm_status_is_retryable(cm_status rc, const struct cm_err *err)
     case CM_E_NOMEM:
     case CM_E_IO:
     case CM_E_PARSE: /* of a CA's answer: a maintenance page instead of JSON */
+    case CM_E_LIMIT: /* the same, and it is a long one */
     case CM_E_TIMEOUT:
     case CM_E_AGAIN:
     case CM_E_BUSY:
@@ -157,7 +158,6 @@ bool cm_status_is_retryable(cm_status rc, const struct cm_err *err)
     case CM_E_NOTFOUND:
     case CM_E_EXISTS:
     case CM_E_PERM:
-    case CM_E_LIMIT:
     case CM_E_CANCELED:
     case CM_E_UNSUPPORTED:
     case CM_E_POLICY:

@@ -223,7 +223,7 @@ START_TEST(endpoints_that_are_not_https_are_refused)
     ck_assert(cm__acme_scheme_ok(ca.acme, "HTTPS://a/"));
     ck_assert(!cm__acme_scheme_ok(ca.acme, "http://a/"));
     ck_assert(!cm__acme_scheme_ok(ca.acme, "httpsx://a/"));
-    ck_status(get_directory(&d), CM_E_POLICY);
+    ck_status(get_directory(&d), CM_E_ACME);
 }
 END_TEST
 
@@ -286,7 +286,7 @@ START_TEST(new_account_without_usable_location_is_refused)
     } cases[] = { { NULL, CM_E_ACME },
                   { "Location: \r\n", CM_E_ACME },
                   { "Location: ftp://x/1\r\n", CM_E_PARSE },
-                  { "Location: http://evil.test/acct/1\r\n", CM_E_POLICY } };
+                  { "Location: http://evil.test/acct/1\r\n", CM_E_ACME } };
     struct cm_acme_account acc = { 0 };
 
     for (size_t i = 0; i < CM_ARRAY_LEN(cases); i++) {
@@ -314,7 +314,7 @@ START_TEST(foreign_kid_is_not_called)
 {
     const struct cm_acme_signer who = { ca.key, "http://evil.test/acct/1" };
 
-    ck_status(cm_acme_account_deactivate(ca.acme, &ca.op, &who, &err), CM_E_POLICY);
+    ck_status(cm_acme_account_deactivate(ca.acme, &ca.op, &who, &err), CM_E_ACME);
 }
 END_TEST
 

@@ -170,17 +170,17 @@ static const char *order_elsewhere(const char *base)
 START_TEST(urls_of_another_origin_are_refused)
 {
     on_new_order(order_elsewhere("http://127.0.0.1:1"));
-    ck_status(new_order(), CM_E_POLICY);
+    ck_status(new_order(), CM_E_ACME);
     ck_has(err.msg, "127.0.0.1:1");
     on_new_order(order_elsewhere("https://127.0.0.1"));
-    ck_status(new_order(), CM_E_POLICY);
+    ck_status(new_order(), CM_E_ACME);
     on_new_order(
         "{\"status\":\"pending\",\"identifiers\":[{\"type\":\"dns\",\"value\":\"a.test\"}],"
         "\"finalize\":\"http://evil.test/f\"}");
-    ck_status(new_order(), CM_E_POLICY);
+    ck_status(new_order(), CM_E_ACME);
     on_new_order("{\"status\":\"valid\",\"identifiers\":[{\"type\":\"dns\",\"value\":\"a.test\"}],"
                  "\"certificate\":\"http://evil.test/c\"}");
-    ck_status(new_order(), CM_E_POLICY);
+    ck_status(new_order(), CM_E_ACME);
 }
 END_TEST
 
@@ -215,7 +215,7 @@ START_TEST(origin_named_by_the_directory_must_not_be_local)
     sh_clear(ca.sh);
     sh_on(ca.sh, "GET", "/dir", &(struct sh_reply){ .body = sh_keep(ca.sh, dir) });
     sh_on(ca.sh, "HEAD", "/nonce", &(struct sh_reply){ 0 });
-    ck_status(new_order(), CM_E_POLICY);
+    ck_status(new_order(), CM_E_ACME);
     ck_has(err.msg, "loopback");
     ck_assert_uint_eq(sh_count(other, NULL, NULL), 0);
     sh_stop(other);
@@ -252,7 +252,7 @@ START_TEST(challenge_is_accepted_with_an_empty_object)
     ck_ok(cm_acme_authz_deactivate(ca.acme, &ca.op, &ca.who, sh_url(ca.sh, "/authz/1"), &err));
     ck_assert_str_eq(payload("/authz/1"), "{\"status\":\"deactivated\"}");
     ck_status(cm_acme_challenge_accept(ca.acme, &ca.op, &ca.who, "http://evil.test/c", &err),
-              CM_E_POLICY);
+              CM_E_ACME);
 }
 END_TEST
 

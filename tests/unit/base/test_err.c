@@ -138,6 +138,7 @@ START_TEST(what_only_a_person_can_change_is_not_retried)
 
     ck_assert(cm_status_is_retryable(CM_E_NET, NULL));
     ck_assert(cm_status_is_retryable(CM_E_ACME, &err));
+    ck_assert(cm_status_is_retryable(CM_E_LIMIT, &err));
     ck_assert(cm_status_is_retryable(CM_E_RATELIMITED, &err));
     ck_assert(!cm_status_is_retryable(CM_OK, &err));
     ck_assert(!cm_status_is_retryable(CM_E_INVAL, &err));
