@@ -216,7 +216,7 @@ static bool try_other_type(cm_status rc, const struct cm_err *err)
         "urn:ietf:params:acme:error:incorrectResponse",
     };
     /* Could not put the answer up here, or the CA does not offer the type. */
-    if (rc == CM_E_UNSUPPORTED || rc == CM_E_POLICY || rc == CM_E_PERM)
+    if (rc == CM_E_UNSUPPORTED || rc == CM_E_NOTFOUND || rc == CM_E_PERM)
         return true;
     for (size_t i = 0; rc == CM_E_ACME && i < CM_ARRAY_LEN(types); i++)
         if (strcmp(err->problem, types[i]) == 0)
@@ -249,8 +249,10 @@ static cm_status ready_order(struct run *r, const struct cm_op *op, struct cm_er
             return rc;
         drop_order(r);
         if (first_rc == CM_OK) {
+            /* That the CA offers no challenge of this type is its refusal, to whoever asked. */
             first = why;
-            first_rc = rc;
+            first_rc = rc == CM_E_NOTFOUND ? CM_E_ACME : rc;
+            first.status = first_rc;
         }
         if (!try_other_type(rc, &why) || cm_op_check(op, NULL) != CM_OK)
             break;

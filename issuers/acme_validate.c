@@ -58,7 +58,7 @@ static cm_status answer(struct round *r, const struct cm_op *op, const struct cm
     if (ch == NULL) {
         char offered[200];
         list_offered(z, offered, sizeof offered);
-        return cm_fail(err, CM_E_POLICY, "%s: the CA offers no %s challenge (it offers: %s)",
+        return cm_fail(err, CM_E_NOTFOUND, "%s: the CA offers no %s challenge (it offers: %s)",
                        z->ident, type, offered);
     }
     if (!cm_solver_can(r->ai->solver, type, z->is_ip ? CM_IDENT_IP : CM_IDENT_DNS, z->wildcard))

@@ -160,8 +160,8 @@ cm_status acme_issue(struct cm_issuer *is, const struct cm_op *op,
 /* Bring a pending order for @req's names to ready: present an answer for each open authorization
  * with challenge @type (0 http-01, 1 tls-alpn-01), tell the CA, wait for the order, clean up. On
  * failure the authorizations that are still open are deactivated and the reason found.
- * CM_E_ACME for an authorization of a name that is not asked for, CM_E_POLICY when the CA offers no
- * challenge of @type, CM_E_UNSUPPORTED when the solver cannot answer it. */
+ * CM_E_ACME for an authorization of a name that is not asked for, CM_E_NOTFOUND when the CA offers
+ * no challenge of @type, CM_E_UNSUPPORTED when the solver cannot answer it. */
 enum acme_challenge_type { ACME_HTTP01 = 0, ACME_TLSALPN01 = 1, ACME_CHALLENGE_TYPES = 2 };
 CM_MUST_CHECK cm_status acme_validate(struct acme_issuer *ai, const struct cm_op *op,
                                       const struct cm_acme_signer *who,
