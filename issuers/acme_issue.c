@@ -119,15 +119,23 @@ static bool is_open(enum cm_acme_status s)
            s == CM_ACME_VALID;
 }
 
+/* Does this failure tell that nothing can come of the order? A CA that is out of order itself says
+ * nothing of it: it may have a certificate for us when it is back. */
+static bool is_answer(cm_status rc, const struct cm_err *why)
+{
+    return rc == CM_E_PARSE || (rc == CM_E_ACME && why->http_status < 500);
+}
+
 /* Take up a journalled order. Not being able to is no failure: a new one is made. But when the CA
  * cannot be reached the outcome of the old order is unknown, and that ends the attempt. */
 static cm_status resume_order(struct run *r, const struct cm_op *op, struct cm_err *err)
 {
     char *url = journalled_order(r);
+    struct cm_err why = CM_ERR_INIT;
     if (url == NULL)
         return CM_OK;
     r->order.url = url;
-    cm_status rc = cm_acme_order_get(r->ai->client, op, &r->who, &r->order, err);
+    cm_status rc = cm_acme_order_get(r->ai->client, op, &r->who, &r->order, &why);
     if (rc == CM_OK && is_open(r->order.status)) {
         r->have_order = true;
         const struct cm_log_field f[] = { { "order", r->order.url } };
@@ -136,8 +144,10 @@ static cm_status resume_order(struct run *r, const struct cm_op *op, struct cm_e
         return CM_OK;
     }
     drop_order(r);
-    if (rc == CM_OK || rc == CM_E_ACME || rc == CM_E_PARSE || rc == CM_E_POLICY)
+    if (rc == CM_OK || is_answer(rc, &why))
         return CM_OK; /* gone, invalid, of a CA that forgot it */
+    if (err != NULL)
+        *err = why;
     return cm_wrap(err, rc, "resume order");
 }
 
