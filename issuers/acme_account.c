@@ -533,3 +533,23 @@ cm_status acme_identity_save(struct acme_issuer *ai, const struct cm_op *op,
         forget_in_memory(ai, id);
     return rc;
 }
+
+cm_status acme_identity_relocate(struct acme_issuer *ai, const struct cm_op *op,
+                                 struct acme_identity *id, struct acme_identity **ret,
+                                 struct cm_err *err)
+{
+    const struct cm_acme_new_account req = { .tos_agreed = true, .only_existing = true };
+    struct cm_acme_account acc = { 0 };
+
+    cm_status rc = cm_acme_account_new(ai->client, op, id->key, &req, &acc, NULL, err);
+    if (rc == CM_OK && (acc.status != CM_ACME_VALID || strcmp(acc.url, id->url) == 0))
+        rc = cm_fail(err, CM_E_NOTFOUND, "account %s is where it was", id->url);
+    if (rc == CM_OK)
+        rc = acme_identity_save(ai, op, id, &acc, NULL, err);
+    if (rc == CM_OK)
+        rc = identity_new(id->key, &acc, ret, err);
+    if (rc == CM_OK)
+        forget_in_memory(ai, id);
+    cm_acme_account_free(&acc);
+    return rc;
+}

@@ -159,6 +159,14 @@ static bool account_is_gone(cm_status rc, const struct cm_err *err)
     return rc == CM_E_ACME && err != NULL && strcmp(err->problem, type) == 0;
 }
 
+/* May the account's URL be what the CA does not like? Once stored wrong (a CA's slip, an address
+ * that it has since given up) it would be refused for ever. */
+static bool account_is_doubtful(cm_status rc, const struct cm_err *err)
+{
+    return rc == CM_E_ACME && (cm_acme_problem_is(err->problem, "malformed") ||
+                               cm_acme_problem_is(err->problem, "unauthorized"));
+}
+
 /* Which certificate the new one takes the place of, if this CA wants to know (RFC 9773 5). */
 static const char *predecessor(struct run *r, const struct cm_op *op)
 {
@@ -204,6 +212,15 @@ static cm_status place_order(struct run *r, const struct cm_op *op, struct cm_er
             return rc;
         use_identity(r, fresh);
         rc = ask_for_order(r, op, &local);
+    } else if (account_is_doubtful(rc, &local)) {
+        struct acme_identity *moved = NULL;
+        if (acme_identity_relocate(r->ai, op, r->id, &moved, NULL) == CM_OK) {
+            cm_logf(&r->ai->host.log, CM_LOG_WARN, "account_moved", NULL, 0,
+                    "%s has our account at %s, not at %s", r->ai->directory_url, moved->url,
+                    r->who.kid);
+            use_identity(r, moved);
+            rc = ask_for_order(r, op, &local);
+        }
     }
     if (rc != CM_OK) {
         if (err != NULL)

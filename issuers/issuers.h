@@ -132,6 +132,11 @@ CM_MUST_CHECK cm_status acme_identity_forget(struct acme_issuer *ai, const struc
 CM_MUST_CHECK cm_status acme_identity_newest(struct acme_issuer *ai, const struct cm_op *op,
                                              struct acme_account_paths *paths,
                                              struct acme_identity **ret, struct cm_err *err);
+/* Ask the CA where the account of @id's key is. When that is elsewhere than we thought it is stored
+ * and *ret is it, else CM_E_NOTFOUND. */
+CM_MUST_CHECK cm_status acme_identity_relocate(struct acme_issuer *ai, const struct cm_op *op,
+                                               struct acme_identity *id, struct acme_identity **ret,
+                                               struct cm_err *err);
 /* Write what the CA said of the account (after an update), at the place of the configured e-mail;
  * what lies at @old (NULL ok), if that is elsewhere, goes. */
 CM_MUST_CHECK cm_status acme_identity_save(struct acme_issuer *ai, const struct cm_op *op,
