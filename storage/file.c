@@ -136,7 +136,7 @@ cm_status cm_storage_file_open(const char *path, const struct cm_storage_open_op
     read_boot_id(fs->boot_id);
     fs->next_sweep_ns = INT64_MIN;
     fs->recover_after_ns = INT64_MIN;
-    fst_recover(fs);
+    fst_recover(fs, NULL);
     *ret = &fs->base;
     return CM_OK;
 }

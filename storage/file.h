@@ -25,8 +25,9 @@
 #define FST_GUARD_DIR "certmesh/locks"
 #define FST_LOCK_DIR  "locks"
 
-#define FST_NAME_MAX   64 /* of names this backend makes up, with NUL */
-#define FST_DEPTH_MAX  32 /* directories below each other that a walk follows */
+#define FST_SAFE_MAX   256 /* of Safe(name) of a lock, with NUL */
+#define FST_NAME_MAX   64  /* of names this backend makes up, with NUL */
+#define FST_DEPTH_MAX  32  /* directories below each other that a walk follows */
 #define FST_BOOT_ID    40
 #define FST_STAMP_TEXT 32 /* "2026-08-29T18:20:01.123456789Z" and room */
 
@@ -203,8 +204,6 @@ enum fst_verdict fst_judge(struct file_storage *fs, const char *safe, const stru
                            int64_t *ret_wait_ns);
 
 /* ---- file_lock.c ---- */
-#define FST_SAFE_MAX 256
-
 /* Behind cm_grant.state. Never changes after the grant. */
 struct fst_hold {
     int fd; /* the lock file, OFD-locked: the kernel tells others when we die */
@@ -247,6 +246,7 @@ struct fst_redo {
     char name[FST_NAME_MAX]; /* in certmesh/redo */
     int fd;                  /* the record, OFD-locked */
     char boot_id[FST_BOOT_ID];
+    char lock[FST_SAFE_MAX]; /* Safe(name) of the lock it was made under; "" if under none */
     bool undo;
     size_t n;
     struct fst_redo_item *items;
@@ -267,8 +267,9 @@ cm_status fst_redo_back(struct file_storage *fs, struct fst_redo *r, struct cm_e
 /* Forget it: remove temporaries and record. */
 void fst_redo_discard(struct file_storage *fs, struct fst_redo *r);
 void fst_redo_done(struct fst_redo *r);
-/* Finish the commits of processes that died in the middle. Cheap when there are none. */
-void fst_recover(struct file_storage *fs);
+/* Finish the commits of processes that died in the middle. Cheap when there are none. @entered is
+ * the lock whose guard the caller is in, or NULL. */
+void fst_recover(struct file_storage *fs, const char *entered);
 /* Are there any records at all? */
 bool fst_redo_pending(struct file_storage *fs);
 

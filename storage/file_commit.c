@@ -25,9 +25,11 @@
  * When a step of 5 fails, the record is marked and the old values are put back from their copies.
  *
  * When the process dies, its OFD lock on the record ends with it, and the next to open the storage,
- * to take the lock or just to read finds the record and finishes (fst_recover). How far it had come
- * is written nowhere but in the directories: a new value that is gone from certmesh/tmp has
- * arrived. So finishing may itself be interrupted and repeated at will. The record also tells what
+ * to take the lock or just to read finds the record and finishes (fst_recover), inside the guard of
+ * the lock as well: whoever finishes may be stopped too, and must not come back when the lock has
+ * changed hands. How far it had come is written nowhere but in the directories: a new value that is
+ * gone from certmesh/tmp has arrived. So finishing may itself be interrupted and repeated at will.
+ * The record also tells what
  * each key was before (inode, size, time): if that is neither the old value nor the new one, a peer
  * has written since, and his word is newer.
  *
@@ -255,10 +257,13 @@ cm_status file_commit(struct cm_storage *st, const struct cm_op *op, const struc
     struct commit c = { .fs = fst_of(st), .op = op, .grant = grant, .tmp_dir = -1 };
     cm_status rc;
 
-    fst_recover(c.fs);
+    fst_recover(c.fs, NULL);
     fst_sweep_if_due(c.fs);
     c.redo.fd = -1;
     (void)memccpy(c.redo.boot_id, c.fs->boot_id, '\0', sizeof c.redo.boot_id);
+    if (grant != NULL && grant->state != NULL)
+        (void)memccpy(c.redo.lock, ((const struct fst_hold *)grant->state)->safe, '\0',
+                      sizeof c.redo.lock);
     c.redo.items = cm_calloc(n, sizeof c.redo.items[0]);
     if (c.redo.items == NULL)
         return cm_fail_nomem(err);

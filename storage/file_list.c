@@ -230,7 +230,7 @@ cm_status file_list(struct cm_storage *st, const struct cm_op *op, const char *p
     CM_AUTO_CLOSE int dir = -1;
     cm_status rc;
 
-    fst_recover(fs);
+    fst_recover(fs, NULL);
     rc = fst_open_dir(fs, prefix, strlen(prefix), false, &dir, err);
     if (rc == CM_E_NOTFOUND || rc == CM_E_EXISTS)
         return CM_OK; /* nothing there, or a value: nothing below it */
@@ -283,7 +283,7 @@ cm_status file_remove(struct cm_storage *st, const struct cm_op *op, const char 
     const char *leaf = NULL;
     cm_status rc;
 
-    fst_recover(fs);
+    fst_recover(fs, NULL);
     rc = fst_open_parent(fs, key, false, &dir, &leaf, err);
     if (rc == CM_E_NOTFOUND || rc == CM_E_EXISTS)
         return CM_OK;

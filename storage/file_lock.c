@@ -262,7 +262,7 @@ static cm_status try_lock(struct file_storage *fs, const struct cm_op *op, const
     if (rc != CM_OK)
         return rc;
     /* A commit that died half-way is finished by the next holder before he reads anything. */
-    fst_recover(fs);
+    fst_recover(fs, safe);
     rc = clear_way(fs, &g, lock_dir, safe, ret_wait_ns, &stolen, err);
     if (rc == CM_OK)
         rc = take(fs, &g, lock_dir, safe, ttl_ns, &hold, err);

@@ -113,7 +113,7 @@ static cm_status make_root(const char *path, struct cm_err *err)
         if (mkdir(part, 0700) == 0)
             /* An umask may have taken more than it should. Others may be able to write where the
              * root is made, so that what has this name now need not be what was made. */
-            (void)fchmodat(AT_FDCWD, part, 0700, AT_SYMLINK_NOFOLLOW);
+            (void)!fchmodat(AT_FDCWD, part, 0700, AT_SYMLINK_NOFOLLOW);
         else if (errno != EEXIST && (was == '\0' || errno != EROFS))
             return cm_fail_errno(err, "make storage directory '%s'", part);
         *c = was;

@@ -14,7 +14,8 @@
 #define RECOVER_PAUSE_NS (5 * CM_NS_PER_S)
 /* A directory whose last change is younger than this may change again without a new time stamp:
  * those are coarse, and the clock of a file server is not ours. */
-#define CALM_NS (10 * CM_NS_PER_S)
+#define CALM_NS         (10 * CM_NS_PER_S)
+#define RECOVER_WAIT_NS (20 * CM_NS_PER_MS)
 
 struct fst_ident fst_ident_of(const struct stat *st)
 {
@@ -264,8 +265,9 @@ static cm_status finish(struct file_storage *fs, struct fst_redo *r, struct cm_e
     return rc == CM_OK ? CM_OK : fst_redo_back(fs, r, err);
 }
 
-/* Is the committer dead? On this kernel the OFD lock tells. Of another host or an earlier boot it
- * may not, so there the record must be old as well. */
+/* Is the committer dead? With his lock on the record and the guard of his lock in our hands he must
+ * be. Of a commit without a lock only this kernel knows; of another host or an earlier boot, and
+ * where there are no OFD locks, the record must be old as well. */
 static bool is_orphaned(struct file_storage *fs, int redo_dir, const struct fst_redo *r, int e)
 {
     struct stat dir;
@@ -273,6 +275,8 @@ static bool is_orphaned(struct file_storage *fs, int redo_dir, const struct fst_
 
     if (e == EAGAIN)
         return false;
+    if (e == 0 && r->lock[0] != '\0')
+        return true;
     if (e == 0 && r->boot_id[0] != '-' && strcmp(r->boot_id, fs->boot_id) == 0)
         return true;
     return futimens(redo_dir, NULL) == 0 && fstat(redo_dir, &dir) == 0 && fstat(r->fd, &rec) == 0 &&
@@ -296,6 +300,18 @@ static cm_status read_record(struct file_storage *fs, struct fst_redo *r, const 
     return rc;
 }
 
+/* After the wait for the guard: only its direction can have changed, but then all of it counts. */
+static cm_status reread_record(struct file_storage *fs, struct fst_redo *r, const char *key,
+                               struct cm_err *err)
+{
+    free(r->items);
+    r->items = NULL;
+    r->n = 0;
+    if (lseek(r->fd, 0, SEEK_SET) != 0)
+        return cm_fail_errno(err, "read commit record '%s'", r->name);
+    return read_record(fs, r, key, err);
+}
+
 /* Records appear whole or not at all, so a damaged one is a damaged disk. It must not be tried for
  * ever; the sweep takes it after some hours. What it was about may be half done: readers of a pair
  * check that it fits. @err says what is wrong with it. */
@@ -314,15 +330,45 @@ static cm_status put_away(struct file_storage *fs, int redo_dir, const struct fs
     return rc;
 }
 
+/* With the guard of its lock entered, if it has one. */
+static cm_status recover_entered(struct file_storage *fs, int redo_dir, struct fst_redo *r,
+                                 const char *key, struct cm_err *err)
+{
+    struct stat a;
+    struct stat b;
+    int e = fst_ofd_try(r->fd);
+    cm_status rc;
+
+    /* While we waited, another may have finished it, or got half-way back. */
+    if (e == EAGAIN || fstat(r->fd, &a) != 0 ||
+        fstatat(redo_dir, r->name, &b, AT_SYMLINK_NOFOLLOW) != 0 || a.st_ino != b.st_ino)
+        return CM_OK;
+    rc = reread_record(fs, r, key, err);
+    return rc == CM_OK && is_orphaned(fs, redo_dir, r, e) ? finish(fs, r, err) : rc;
+}
+
+/* Who is in the guard of the lock has just begun or is finishing the same: that is his business.
+ * Who is in another's guard does not wait, as two who did would wait for each other. */
+static cm_status recover_guarded(struct file_storage *fs, int redo_dir, struct fst_redo *r,
+                                 const char *key, const char *entered, struct cm_err *err)
+{
+    struct fst_guard g = { .fd = -1 };
+    cm_status rc = CM_OK;
+
+    if (r->lock[0] != '\0' && (entered == NULL || strcmp(entered, r->lock) != 0))
+        rc = fst_guard_enter(fs, NULL, r->lock, entered == NULL ? RECOVER_WAIT_NS : 0, &g, err);
+    if (rc == CM_OK)
+        rc = recover_entered(fs, redo_dir, r, key, err);
+    fst_guard_leave(&g);
+    return rc == CM_E_BUSY ? CM_OK : rc;
+}
+
 static cm_status recover_one(struct file_storage *fs, int redo_dir, const char *name,
-                             struct cm_err *err)
+                             const char *entered, struct cm_err *err)
 {
     struct fst_redo r = { .fd = -1 };
     char key[sizeof FST_REDO_DIR + sizeof r.name];
-    struct stat a;
-    struct stat b;
     cm_status rc = CM_OK;
-    int e;
 
     if (strlen(name) >= sizeof r.name)
         return cm_fail(err, CM_E_PARSE, "'%s/" FST_REDO_DIR "/%s' is no commit record: remove it",
@@ -334,15 +380,12 @@ static cm_status recover_one(struct file_storage *fs, int redo_dir, const char *
     (void)snprintf(key, sizeof key, FST_REDO_DIR "/%s", name);
     if (r.fd < 0)
         return fst_explain_value(fs, redo_dir, name, key, err);
-    e = fst_ofd_try(r.fd);
-    /* While we waited for nobody, another may have finished it. */
-    if (e != EAGAIN && fstat(r.fd, &a) == 0 &&
-        fstatat(redo_dir, name, &b, AT_SYMLINK_NOFOLLOW) == 0 && a.st_ino == b.st_ino) {
+    if (!fst_ofd_is_held(r.fd)) { /* else its commit is being carried out right now */
         rc = read_record(fs, &r, key, err);
         if (rc == CM_E_PARSE || rc == CM_E_LIMIT)
             rc = put_away(fs, redo_dir, &r, err);
-        else if (rc == CM_OK && is_orphaned(fs, redo_dir, &r, e))
-            rc = finish(fs, &r, err);
+        else if (rc == CM_OK)
+            rc = recover_guarded(fs, redo_dir, &r, key, entered, err);
     }
     fst_redo_done(&r);
     return rc;
@@ -408,7 +451,7 @@ static void note_empty(struct file_storage *fs, const struct fst_ident *seen)
 }
 
 /* What cannot be finished now (a full disk) is left for later, and not tried at every step. */
-void fst_recover(struct file_storage *fs)
+void fst_recover(struct file_storage *fs, const char *entered)
 {
     int64_t now_ns = fs->env->mono_ns(fs->env);
     struct cm_err err = CM_ERR_INIT;
@@ -429,7 +472,7 @@ void fst_recover(struct file_storage *fs)
     cm_mutex_unlock(&fs->mutex);
     while (!paused && (name = next_record(d)) != NULL) {
         empty = false;
-        if (recover_one(fs, dirfd(d), name, &err) != CM_OK)
+        if (recover_one(fs, dirfd(d), name, entered, &err) != CM_OK)
             failed = true;
     }
     (void)closedir(d);

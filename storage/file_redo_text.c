@@ -9,6 +9,7 @@
  *
  *   certmesh-commit 1 F                     F = forwards, U = to be undone (one byte, in place)
  *   boot <boot id>
+ *   lock <Safe(name)|/>                   the lock it was made under; "/" if none
  *   items <n>
  *   set <new> <inode> <old|-> <existed> <inode> <size> <mtime ns> <key>
  *   del - 0 <old|-> <existed> <inode> <size> <mtime ns> <key>
@@ -17,6 +18,7 @@
  * <new> and <old> are names in certmesh/tmp; keys have no control bytes, so a line is a line. */
 
 #define HEAD     "certmesh-commit 1 "
+#define NO_LOCK  "/" /* no Safe() gives that */
 #define STATE_AT (sizeof HEAD - 1)
 #define BODY_AT  (STATE_AT + 2)
 
@@ -43,8 +45,9 @@ cm_status fst_redo_mark_undo(const struct fst_redo *r, struct cm_err *err)
 
 cm_status fst_redo_text(const struct fst_redo *r, struct cm_buf *out, struct cm_err *err)
 {
-    cm_status rc = cm_buf_printf(out, err, HEAD "%c\nboot %s\nitems %zu\n", r->undo ? 'U' : 'F',
-                                 r->boot_id, r->n);
+    cm_status rc =
+        cm_buf_printf(out, err, HEAD "%c\nboot %s\nlock %s\nitems %zu\n", r->undo ? 'U' : 'F',
+                      r->boot_id, r->lock[0] != '\0' ? r->lock : NO_LOCK, r->n);
 
     for (size_t i = 0; i < r->n && rc == CM_OK; i++) {
         const struct fst_redo_item *item = &r->items[i];
@@ -89,6 +92,15 @@ static void word(struct cursor *c, char stop, char *out, size_t size)
     memcpy(out, c->at, n);
     out[n] = '\0';
     c->at = to + 1;
+}
+
+/* The lock becomes part of a path: nothing that Safe() does not give. */
+static void lock_name(struct cursor *c, char *out)
+{
+    word(c, '\n', out, FST_SAFE_MAX);
+    if (c->ok && strcmp(out, NO_LOCK) == 0)
+        out[0] = '\0';
+    c->ok = c->ok && strchr(out, '/') == NULL;
 }
 
 static uint64_t number(struct cursor *c, char stop)
@@ -166,6 +178,8 @@ cm_status fst_redo_parse(struct cm_span text, struct fst_redo *ret, struct cm_er
     c.ok = c.ok && (state[0] == 'F' || state[0] == 'U');
     expect(&c, "boot ");
     word(&c, '\n', ret->boot_id, sizeof ret->boot_id);
+    expect(&c, "lock ");
+    lock_name(&c, ret->lock);
     expect(&c, "items ");
     n = number(&c, '\n');
     if (!c.ok || n == 0 || n > CM_COMMIT_MAX)

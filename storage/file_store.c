@@ -129,7 +129,7 @@ cm_status file_store(struct cm_storage *st, const struct cm_op *op, const char *
     char tmp[FST_NAME_MAX];
     cm_status rc;
 
-    fst_recover(fs);
+    fst_recover(fs, NULL);
     fst_sweep_if_due(fs);
     rc = fst_temp_name(fs, "new", tmp, err);
     if (rc == CM_OK)
@@ -205,7 +205,7 @@ cm_status file_load(struct cm_storage *st, const struct cm_op *op, const char *k
     cm_status rc;
 
     (void)op;
-    fst_recover(fs);
+    fst_recover(fs, NULL);
     rc = find_parent(fs, key, &dir, &leaf, err);
     if (rc == CM_OK)
         rc = fst_open_value(fs, dir, leaf, key, &fd, &fst, err);
@@ -226,7 +226,7 @@ cm_status file_stat(struct cm_storage *st, const struct cm_op *op, const char *k
     cm_status rc;
 
     (void)op;
-    fst_recover(fs);
+    fst_recover(fs, NULL);
     rc = find_parent(fs, key, &dir, &leaf, err);
     if (rc != CM_OK)
         return rc;
