@@ -149,8 +149,8 @@ static cm_status accept(struct issuance *is, const char *issuer_key, const struc
     struct cm_leaf *leaf = NULL;
 
     cm_status rc = cm_chain_from_pem(cm_buf_span(&issued->chain_pem), &chain, err);
-    if (rc != CM_OK)
-        return cm_wrap(err, CM_E_CERT, "what %s issued", issuer_key);
+    if (rc != CM_OK) /* without memory it may still be good: then the order must not be given up */
+        return cm_wrap(err, rc == CM_E_NOMEM ? rc : CM_E_CERT, "what %s issued", issuer_key);
     rc = cm_chain_accept(&chain, is->journal.key, s->names, s->n, true,
                          cm_env_wall_s(is->job->cfg->env), CM_CERT_SKEW_S, err);
     if (rc == CM_OK)

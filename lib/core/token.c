@@ -26,7 +26,7 @@ static cm_status parse_ident(struct json_object *top, struct cm_token *t, struct
     cm_status rc =
         cm_name_normalize(value, CM_NAME_ALLOW_IP | CM_NAME_ALLOW_UNDERSCORE, t->ident, err);
     if (rc != CM_OK)
-        return cm_wrap(err, CM_E_PARSE, "stored challenge");
+        return cm_wrap(err, rc == CM_E_NOMEM ? rc : CM_E_PARSE, "stored challenge");
     if (cm_name_is_ip(t->ident) != (t->ident_type == CM_IDENT_IP))
         return cm_fail(err, CM_E_PARSE, "stored challenge: '%s' is not of type %s", t->ident, type);
     return CM_OK;

@@ -68,6 +68,8 @@ cm_status cm_tls_set_priority(gnutls_session_t session, const char *text, struct
         rc = gnutls_priority_set(session, k->priority);
     else if (rc == 0)
         rc = gnutls_priority_set_direct(session, text, &bad_at);
+    if (rc == GNUTLS_E_MEMORY_ERROR)
+        return cm_fail_nomem(err);
     if (rc < 0)
         return cm_fail(err, CM_E_INVAL, "TLS priority string, near '%.40s': %s", bad_at,
                        gnutls_strerror(rc));
