@@ -50,6 +50,16 @@ void *cm_calloc(size_t n, size_t size)
     return bytes > 0 && may_allocate() ? calloc(1, bytes) : NULL;
 }
 
+void *cm_calloc_aligned(size_t align, size_t size)
+{
+    void *p = NULL;
+
+    if (!may_allocate() || posix_memalign(&p, align, size) != 0)
+        return NULL;
+    memset(p, 0, size);
+    return p;
+}
+
 void *cm_realloc_array(void *p, size_t n, size_t size)
 {
     size_t bytes = total(n, size);

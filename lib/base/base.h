@@ -26,6 +26,7 @@ void cm__auto_close(int *fd);
 /* Allocation goes through these (calloc semantics, overflow checked), so that tests can fail the
  * n-th one. Freed with free(). */
 void *cm_calloc(size_t n, size_t size);
+void *cm_calloc_aligned(size_t align, size_t size); /* @align: a power of two, at least a pointer */
 void *cm_realloc_array(void *p, size_t n, size_t size);
 char *cm_strdup(const char *s); /* NULL in, NULL out */
 char *cm_strndup(const char *s, size_t len);

@@ -143,11 +143,10 @@ static size_t free_slot(const struct shard *s, uint32_t hash)
 
 cm_status cm_index_new(struct cm_index **ret, struct cm_err *err)
 {
-    struct cm_index *x = NULL;
+    struct cm_index *x = cm_calloc_aligned(_Alignof(struct cm_index), sizeof *x);
 
-    if (posix_memalign((void **)&x, _Alignof(struct cm_index), sizeof *x) != 0)
+    if (x == NULL)
         return cm_fail_nomem(err);
-    memset(x, 0, sizeof *x);
     for (size_t i = 0; i < STRIPES; i++)
         cm_mutex_init(&x->stripes[i].lock);
     for (size_t i = 0; i < SHARDS; i++) {

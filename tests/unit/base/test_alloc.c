@@ -29,6 +29,8 @@ START_TEST(each_kind_of_allocation_can_be_failed)
     ck_assert_ptr_null(cm_realloc_array(p, 10, 10));
     ck_assert_int_eq(errno, ENOMEM);
     cm_alloc_fail_at(1);
+    ck_assert_ptr_null(cm_calloc_aligned(64, 100));
+    cm_alloc_fail_at(1);
     ck_assert_ptr_null(cm_strdup("y"));
     cm_alloc_fail_at(1);
     ck_assert_ptr_null(cm_strndup("y", 1));
@@ -36,6 +38,18 @@ START_TEST(each_kind_of_allocation_can_be_failed)
     ck_assert_ptr_null(cm_asprintf("y"));
     ck_assert_uint_eq(cm_alloc_fail_at(0), 1);
     ck_assert_str_eq(p, "x");
+    free(p);
+}
+END_TEST
+
+START_TEST(aligned_memory_is_aligned_and_zero)
+{
+    static const uint8_t zero[300];
+    void *p = cm_calloc_aligned(128, sizeof zero);
+
+    ck_assert_ptr_nonnull(p);
+    ck_assert_uint_eq((uintptr_t)p % 128, 0);
+    ck_assert_mem_eq(p, zero, sizeof zero);
     free(p);
 }
 END_TEST
@@ -110,13 +124,10 @@ END_TEST
 int main(void)
 {
     const TTest *const tests[] = {
-        exactly_the_nth_allocation_fails,
-        each_kind_of_allocation_can_be_failed,
-        sizes_that_overflow_are_refused,
-        no_bytes_are_an_allocation_too,
-        fresh_memory_is_zero,
-        copies_of_text_are_whole_and_bounded,
-        scope_owned_descriptor_is_closed_and_errno_kept,
+        exactly_the_nth_allocation_fails,     each_kind_of_allocation_can_be_failed,
+        aligned_memory_is_aligned_and_zero,   sizes_that_overflow_are_refused,
+        no_bytes_are_an_allocation_too,       fresh_memory_is_zero,
+        copies_of_text_are_whole_and_bounded, scope_owned_descriptor_is_closed_and_errno_kept,
     };
 
     return run_tests("alloc", tests, CM_ARRAY_LEN(tests));
