@@ -1,0 +1,63 @@
+#!/usr/bin/env bash
+# SPDX-License-Identifier: Apache-2.0
+#
+# Every allocation of our own code fails once, in each of 13 scenarios (tests/fault/alloc*.c): no
+# crash, no leak, no other error than that there is no memory, no pair lost, and who tries again
+# succeeds. What GnuTLS, libcurl and json-c allocate is theirs.
+. "$(dirname "$0")/../common.sh"
+
+alloc=$FAULT_TOOLS/alloc
+build=$FAULT_TOOLS/../..
+
+# ------------------------------------- nobody allocates but by the seam
+
+allocators() { # FILE...: objects that call the allocator of the C library themselves
+    nm -A -u "$@" | grep -E ' U _*(malloc|calloc|realloc|reallocarray|strn?dup|v?asprintf|getline|getdelim|open_memstream|aligned_alloc|posix_memalign)(_chk|@.*)?$' |
+        sed 's/.*[/:]\([a-z0-9_]*\.c\.o\):.*/\1/' | sort -u
+}
+
+mapfile -t rooms < <(find "$build/lib" "$build/storage" "$build/issuers" -name 'libcm_*.a')
+[ ${#rooms[@]} = 8 ]
+report $? "alloc: ${#rooms[@]} rooms, not 8: ${rooms[*]}"
+[ "$(allocators "${rooms[@]}")" = alloc.c.o ]
+report $? "alloc: beside lib/base/alloc.c there allocate: $(allocators "${rooms[@]}" | xargs)"
+[ "$(allocators "$FAULT_TOOLS"/alloc.p/*.o)" = alloc.c.o ] # it has a malloc() of its own
+report $? "negative control: a call of malloc() was not noticed"
+
+# ------------------------------------------------------------ the sweeps
+
+sweep() { # EVERY SCENARIO [CA...]
+    local every=$1 scenario=$2 folder=$work/$2
+    shift 2
+    mkdir -m 700 "$folder"
+    "$alloc" "$scenario" "$every" "$folder" "$@" >"$work/out" 2>&1
+    report $? "alloc: $scenario: $(tail -n 40 "$work/out")"
+    grep "^$scenario: " "$work/out"
+    rm -rf "$folder"
+}
+
+sweep "$(sample 1 3)" obtain
+sweep "$(sample 1 3)" renew
+for scenario in load list clean gate hook http01 tlsalpn; do
+    sweep 1 $scenario
+done
+
+lab() {
+    "$root/tests/util/lab" "$@"
+}
+vars=$(LAB_OWNER=$$ LAB_RETRY_AFTER=0 LAB_NONCEREJECT=0 lab up "$work/lab")
+report $? "alloc: no CA to test against"
+at_exit lab down "$work/lab"
+eval "$vars"
+for scenario in acme-account acme-obtain acme-renew acme-revoke; do
+    sweep "$(sample 1 10)" $scenario "$ACME_DIR" "$LAB_CA" "$HTTP01_PORT" "$TLSALPN_PORT"
+done
+
+# -------------------------------------------------------- negative controls
+
+mkdir -m 700 "$work/planted"
+CM_ALLOC_PLANT=leak "$alloc" http01 1 "$work/planted" >"$work/out" 2>&1
+[ $? != 0 ] && grep -q 'LeakSanitizer: detected memory leaks' "$work/out"
+report $? "negative control: a leak was not noticed: $(cat "$work/out")"
+
+finish
