@@ -156,6 +156,11 @@ struct fst_guard {
     struct fst_guard_record rec;
 };
 
+/* What the guard file holds: always as many bytes, and a NUL in @out after them. False for what is
+ * no record; one with a fence alone is one. */
+#define FST_GUARD_BYTES 200u
+bool fst_guard_parse(const char *text, size_t len, struct fst_guard_record *ret);
+void fst_guard_text(const struct fst_guard_record *rec, char *out);
 /* Wait a moment for the guard of @safe; CM_E_BUSY when another stays in it. */
 cm_status fst_guard_enter(struct file_storage *fs, const struct cm_op *op, const char *safe,
                           int64_t patience_ns, struct fst_guard *ret, struct cm_err *err);
@@ -191,6 +196,8 @@ struct fst_seen {
 
 cm_status fst_look(int lock_dir, const char *file, struct fst_seen *ret, struct cm_err *err);
 void fst_seen_done(struct fst_seen *seen);
+/* Fill readable, updated_ns and created from the first @len bytes of a lock file. */
+void fst_record_parse(const char *text, size_t len, struct fst_seen *seen);
 /* Text of a lock record: always the same number of bytes. */
 cm_status fst_record_text(const char *created, int64_t updated_ns, struct cm_buf *out,
                           struct cm_err *err);
@@ -212,6 +219,8 @@ struct fst_hold {
     char safe[FST_SAFE_MAX];
 };
 
+/* The component that stands for the lock @name; @out has FST_SAFE_MAX bytes. */
+cm_status fst_lock_safe(const char *name, char *out, struct cm_err *err);
 cm_status file_try_lock(struct cm_storage *st, const struct cm_op *op, const char *name,
                         int64_t ttl_ns, struct cm_grant *ret, int64_t *ret_wait_ns,
                         struct cm_err *err);

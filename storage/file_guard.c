@@ -20,12 +20,11 @@
  * it is lost or damaged, counting starts anew from the wall clock, far above any count before; the
  * sum in it tells, since one wrong digit could take the count back. */
 
-#define MAGIC        "certmesh-guard 1\n"
-#define PAUSE_NS     (2 * CM_NS_PER_MS)
-#define OPEN_TRIES   8
-#define RECORD_BYTES 200
-#define SUM_BYTES    21
-#define OLD_NS       (30 * 24 * 3600 * CM_NS_PER_S)
+#define MAGIC      "certmesh-guard 1\n"
+#define PAUSE_NS   (2 * CM_NS_PER_MS)
+#define OPEN_TRIES 8
+#define SUM_BYTES  21
+#define OLD_NS     (30 * 24 * 3600 * CM_NS_PER_S)
 
 /* ---------------------------------------------------------------- OFD lock */
 
@@ -122,7 +121,7 @@ static bool sum_holds(const char *text, const char *at, const char *end)
     return memcmp(value, want, len) == 0;
 }
 
-static bool record_parse(const char *text, size_t text_len, struct fst_guard_record *ret)
+bool fst_guard_parse(const char *text, size_t text_len, struct fst_guard_record *ret)
 {
     struct fst_guard_record rec = { 0, "-", "", 0 };
     const char *end = text + text_len;
@@ -150,26 +149,33 @@ static bool record_parse(const char *text, size_t text_len, struct fst_guard_rec
 
 static bool record_read(int fd, struct fst_guard_record *ret)
 {
-    char text[RECORD_BYTES];
+    char text[FST_GUARD_BYTES];
     ssize_t n;
 
     do {
         n = pread(fd, text, sizeof text, 0);
     } while (n < 0 && errno == EINTR);
-    return n > 0 && record_parse(text, (size_t)n, ret);
+    return n > 0 && fst_guard_parse(text, (size_t)n, ret);
+}
+
+void fst_guard_text(const struct fst_guard_record *rec, char *out)
+{
+    int n = snprintf(
+        out, FST_GUARD_BYTES + 1, MAGIC "fence %020llu\nboot %s\ncreated %s\nttl_ns %lld\n",
+        (unsigned long long)rec->fence, rec->boot_id, rec->created, (long long)rec->ttl_ns);
+
+    CM_ASSERT(n > 0 && n < (int)(FST_GUARD_BYTES - SUM_BYTES));
+    n +=
+        snprintf(out + n, FST_GUARD_BYTES + 1 - (size_t)n, "sum %016llx\n", sum_of(out, (size_t)n));
+    memset(out + n, '\n', FST_GUARD_BYTES - (size_t)n); /* always the same size: no torn tail */
 }
 
 cm_status fst_guard_write(struct fst_guard *g, const char *safe, struct cm_err *err)
 {
-    char text[RECORD_BYTES + 1];
-    struct cm_span span = { (const uint8_t *)text, RECORD_BYTES };
-    int n = snprintf(text, sizeof text, MAGIC "fence %020llu\nboot %s\ncreated %s\nttl_ns %lld\n",
-                     (unsigned long long)g->rec.fence, g->rec.boot_id, g->rec.created,
-                     (long long)g->rec.ttl_ns);
+    char text[FST_GUARD_BYTES + 1];
+    struct cm_span span = { (const uint8_t *)text, FST_GUARD_BYTES };
 
-    CM_ASSERT(n > 0 && n < RECORD_BYTES - SUM_BYTES);
-    n += snprintf(text + n, sizeof text - (size_t)n, "sum %016llx\n", sum_of(text, (size_t)n));
-    memset(text + n, '\n', (size_t)(RECORD_BYTES - n)); /* always the same size: no torn tail */
+    fst_guard_text(&g->rec, text);
     if (fst_sys_pwrite(g->fd, span, safe) != 0 || fst_sys_fsync(g->fd, safe) != 0)
         return cm_fail_errno(err, "write the guard of lock '%s'", safe);
     return CM_OK;

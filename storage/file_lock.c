@@ -22,7 +22,7 @@
 #define SAFE_KEEP      200u
 
 /* Names whose file would not fit get a digest in place of their end. Peers cannot have those. */
-static cm_status safe_of(const char *name, char *out, struct cm_err *err)
+cm_status fst_lock_safe(const char *name, char *out, struct cm_err *err)
 {
     CM_AUTO_BUF struct cm_buf b = CM_BUF_INIT(CM_LOCK_NAME_MAX * 9);
     uint64_t h = UINT64_C(0xCBF29CE484222325);
@@ -284,7 +284,7 @@ cm_status file_try_lock(struct cm_storage *st, const struct cm_op *op, const cha
 {
     struct file_storage *fs = fst_of(st);
     char safe[FST_SAFE_MAX];
-    cm_status rc = safe_of(name, safe, err);
+    cm_status rc = fst_lock_safe(name, safe, err);
 
     if (rc == CM_OK)
         rc = cm_random_hex(fs->env, 16, ret->token, err);

@@ -76,7 +76,7 @@ static void parse_object(struct json_object *obj, struct fst_seen *seen)
 }
 
 /* Only the first value counts: interleaved heartbeats of peers leave bytes behind it. */
-static void parse_record(const char *text, size_t len, struct fst_seen *seen)
+void fst_record_parse(const char *text, size_t len, struct fst_seen *seen)
 {
     struct json_tokener *tok = json_tokener_new_ex(JSON_DEPTH);
     struct json_object *obj;
@@ -119,7 +119,7 @@ cm_status fst_look(int lock_dir, const char *file, struct fst_seen *ret, struct 
     }
     ret->exists = true;
     if (fst_sys_read(ret->fd, (uint8_t *)text, sizeof text, sizeof text, &len) == 0 && len > 0)
-        parse_record(text, len, ret);
+        fst_record_parse(text, len, ret);
     return CM_OK;
 }
 

@@ -84,11 +84,13 @@ void cm_cert_unref(struct cm_cert *c)
 
 void cm_cert_open_tallies(struct cm_cert *c)
 {
-    struct cm_tally *t = NULL;
     unsigned n = n_tallies();
+    struct cm_tally *t;
 
-    if (n == 1 || atomic_load(&c->tallies) != NULL ||
-        posix_memalign((void **)&t, _Alignof(struct cm_tally), n * sizeof *t) != 0)
+    if (n == 1 || atomic_load(&c->tallies) != NULL)
+        return;
+    t = cm_calloc_aligned(_Alignof(struct cm_tally), n * sizeof *t);
+    if (t == NULL)
         return;
     for (unsigned i = 0; i < n; i++)
         atomic_init(&t[i].n, 0);

@@ -4,8 +4,18 @@
 
 #include <stddef.h>
 #include <stdint.h>
+#include <stdlib.h>
 
 /* What each target defines; the engine, or replay.c, calls it. */
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
+
+/* Negative control of every target: stands where the properties of an input that was taken are
+ * checked. With CM_FUZZ_PLANT in the environment that is a failure, which the corpus must show: so
+ * it is known that the checks are reached. */
+static inline void fuzz_reached(void)
+{
+    if (getenv("CM_FUZZ_PLANT") != NULL)
+        abort();
+}
 
 #endif

@@ -16,6 +16,7 @@ static void check_directory(struct cm_span in)
         CM_ASSERT(memcmp(&d, &zero, sizeof d) == 0);
         return;
     }
+    fuzz_reached();
     CM_ASSERT(cm__acme_is_url(d.new_nonce) && cm__acme_is_url(d.new_account));
     CM_ASSERT(cm__acme_is_url(d.new_order));
     CM_ASSERT(d.renewal_info == NULL || cm__acme_is_url(d.renewal_info));

@@ -44,6 +44,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 
     if (cm_meta_parse((struct cm_span){ data, size }, &m, NULL) != CM_OK)
         return 0;
+    fuzz_reached();
     check_again(&m);
     cm_meta_free(&m);
     return 0;

@@ -46,6 +46,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     if (cm_http_header(&resp, "location", 0, &v)) {
         char *ref = cm_strndup((const char *)v.data, v.len);
 
+        fuzz_reached();
         CM_ASSERT(ref != NULL);
         check_url(ref);
         free(ref);

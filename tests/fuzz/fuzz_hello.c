@@ -35,6 +35,7 @@ static void parse(struct cm_span msg)
     cm_status rc = cm_hello_parse(msg, &hello, &err);
 
     if (rc == CM_OK) {
+        fuzz_reached();
         check_hello(&hello);
         return;
     }

@@ -46,8 +46,10 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     unsigned flags = data[0] & 7u;
     char *text = cm_strndup((const char *)data + 1, size - 1);
     CM_ASSERT(text != NULL);
-    if (cm_name_normalize(text, flags, out, &err) == CM_OK)
+    if (cm_name_normalize(text, flags, out, &err) == CM_OK) {
+        fuzz_reached();
         check_normal(out, flags);
+    }
     free(text);
     return 0;
 }

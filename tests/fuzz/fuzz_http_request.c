@@ -51,7 +51,9 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     CM_ASSERT(len <= size && len <= CM_HTTP_HEAD_MAX && memcmp(data + len - 4, "\r\n\r\n", 4) == 0);
     r = cm_http_head_parse((struct cm_span){ data, len }, &head);
     CM_ASSERT(r == 0 || (r >= 400 && r <= 505));
-    if (r == 0)
+    if (r == 0) {
+        fuzz_reached();
         check_head(&head, (struct cm_span){ data, len });
+    }
     return 0;
 }

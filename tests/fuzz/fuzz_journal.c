@@ -14,6 +14,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 
     if (cm_journal_parse((struct cm_span){ data, size }, &j, NULL) != CM_OK)
         return 0;
+    fuzz_reached();
     CM_ASSERT(cm_journal_format(&j, &out, NULL) == CM_OK);
     if (out.len <= CM_JOURNAL_MAX && strlen(j.names) == strcspn(j.names, "\n")) {
         CM_ASSERT(cm_journal_parse(cm_buf_span(&out), &again, NULL) == CM_OK);

@@ -38,6 +38,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
                                                : cm_key_from_pem(in, &key, &err);
     if (rc == CM_OK) {
         CM_ASSERT(cm_key_jws_alg(key) == NULL || cm_key_jwk(key, &jwk, &err) == CM_OK);
+        fuzz_reached();
         round_trip(key);
     }
     cm_buf_free(&jwk);

@@ -15,6 +15,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 
     if (cm_chain_from_pem((struct cm_span){ data, size }, &chain, &err) != CM_OK)
         return 0;
+    fuzz_reached();
     CM_ASSERT(chain.n >= 1 && chain.n <= CM_CHAIN_CERTS_MAX);
     CM_ASSERT(cm_chain_to_pem(&chain, &pem, &err) == CM_OK);
     if (pem.len <= CM_CHAIN_PEM_MAX) {

@@ -24,6 +24,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     struct cm_acme_problem p;
 
     if (cm_acme_parse_problem(in, &p, NULL) == CM_OK) {
+        fuzz_reached();
         check_text(p.type, sizeof p.type);
         check_text(p.detail, sizeof p.detail);
         CM_ASSERT(p.status == 0 || (p.status >= 100 && p.status <= 599));

@@ -15,6 +15,7 @@ static void check_time(const char *text, size_t len)
 
     if (cm_time_parse_rfc3339(text, len, &ns, NULL) != CM_OK)
         return;
+    fuzz_reached();
     for (int fixed = 0; fixed < 2; fixed++) {
         cm_time_format_rfc3339(ns, fixed != 0, out);
         CM_ASSERT(cm_time_parse_rfc3339(out, strlen(out), &again, NULL) == CM_OK);
