@@ -61,6 +61,7 @@ static cm_status key_new(struct cm_span der, const struct cm_key_shape *shape, s
     if (key == NULL)
         return cm_fail_nomem(err);
     atomic_init(&key->refs, 1);
+    atomic_init(&key->handle, NULL);
     key->type = shape->type;
     key->rsa_bits = shape->rsa_bits;
     key->curve = shape->curve;
@@ -84,6 +85,9 @@ void cm_key_unref(struct cm_key *key)
     CM_ASSERT(before > 0);
     if (before > 1)
         return;
+    gnutls_privkey_t handle = atomic_load(&key->handle);
+    if (handle != NULL)
+        gnutls_privkey_deinit(handle);
     cm_wipe(key->der, key->der_len);
     free(key);
 }
@@ -133,6 +137,26 @@ cm_status cm_key_to_gnutls(const struct cm_key *key, gnutls_privkey_t *ret, stru
         return cm_fail_gnutls(err, CM_E_KEY, rc, what);
     }
     *ret = handle;
+    return CM_OK;
+}
+
+cm_status cm__key_handle(const struct cm_key *key, gnutls_privkey_t *ret, struct cm_err *err)
+{
+    /* What is added to a key is no change of it. */
+    struct cm_key *k = (struct cm_key *)(uintptr_t)key;
+    gnutls_privkey_t made = atomic_load_explicit(&k->handle, memory_order_acquire);
+    gnutls_privkey_t first = NULL;
+
+    if (made == NULL) {
+        cm_status st = cm_key_to_gnutls(key, &made, err);
+        if (st != CM_OK)
+            return st;
+        if (!atomic_compare_exchange_strong(&k->handle, &first, made)) {
+            gnutls_privkey_deinit(made); /* another thread was faster */
+            made = first;
+        }
+    }
+    *ret = made;
     return CM_OK;
 }
 

@@ -11,10 +11,12 @@
 #include <gnutls/abstract.h>
 #include <stdatomic.h>
 
-/* A key is its canonical DER and nothing else: 121 bytes for P-256, no pointers, no GnuTLS
- * object (2.7 kB each). Whoever signs imports it, which costs microseconds. */
+/* A key is its canonical DER: 121 bytes for P-256, and no GnuTLS object (2.7 kB each) until it
+ * signs. From then on the object stays: importing costs half as much as signing, and an account's
+ * key signs every request. */
 struct cm_key {
     atomic_uint refs;
+    _Atomic(gnutls_privkey_t) handle; /* NULL before the first signature */
     enum cm_pk type;
     unsigned rsa_bits;    /* 0 = not RSA */
     struct cm_span curve; /* static OID contents; empty = not EC */
@@ -37,6 +39,9 @@ CM_MUST_CHECK cm_status cm__key_spki(const struct cm_key *key, struct cm_buf *ou
 CM_MUST_CHECK cm_status cm__key_matches_spki(const struct cm_key *key, const struct cm_spki *spki,
                                              bool *ret, struct cm_err *err);
 
+/* The object to sign with, made on first use; borrowed from @key. */
+CM_MUST_CHECK cm_status cm__key_handle(const struct cm_key *key, gnutls_privkey_t *ret,
+                                       struct cm_err *err);
 /* Signature as X.509 wants it (EC: DER), with the hash that goes with the key. */
 CM_MUST_CHECK cm_status cm__key_sign(const struct cm_key *key, struct cm_span input,
                                      struct cm_buf *out, struct cm_err *err);

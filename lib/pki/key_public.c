@@ -160,11 +160,10 @@ cm_status cm__key_sign(const struct cm_key *key, struct cm_span input, struct cm
 
     if (input.len > UINT32_MAX)
         return cm_fail(err, CM_E_LIMIT, "signature: input of %zu bytes", input.len);
-    cm_status st = cm_key_to_gnutls(key, &handle, err);
+    cm_status st = cm__key_handle(key, &handle, err);
     if (st != CM_OK)
         return st;
     int rc = gnutls_privkey_sign_data2(handle, scheme_of(key)->alg, 0, &in, &sig);
-    gnutls_privkey_deinit(handle);
     if (rc < 0)
         return cm_fail_gnutls(err, CM_E_KEY, rc, "signing with private key");
     st = cm_buf_append(out, sig.data, sig.size, err);

@@ -6,6 +6,7 @@
 #include <gnutls/abstract.h>
 #include <gnutls/crypto.h>
 #include <gnutls/x509.h>
+#include <pthread.h>
 #include <stdio.h>
 
 static struct cm_err err;
@@ -210,6 +211,45 @@ START_TEST(key_that_is_too_small_signs_no_jws)
 }
 END_TEST
 
+#define SIGNERS 4
+
+static void *sign_often(void *p)
+{
+    struct cm_key *key = p;
+    struct cm_err own = CM_ERR_INIT;
+    uintptr_t right = 0;
+
+    for (int i = 0; i < 20; i++) {
+        struct cm_buf sig = CM_BUF_INIT(1024);
+        struct cm_buf text = CM_BUF_INIT(1024);
+
+        right += cm_key_jws_sign(key, cm_span_str(ed_input), &sig, &own) == CM_OK &&
+                 cm_b64url_encode(cm_buf_span(&sig), &text, &own) == CM_OK &&
+                 strcmp(cm_buf_str(&text), ed_sig) == 0;
+        cm_buf_free(&sig);
+        cm_buf_free(&text);
+    }
+    return (void *)right;
+}
+
+START_TEST(key_signs_in_several_threads_from_the_first_time_on)
+{
+    for (int round = 0; round < 20; round++) {
+        struct cm_key *key = from_text(rfc8037_ed25519);
+        pthread_t threads[SIGNERS];
+        void *right;
+
+        for (size_t i = 0; i < SIGNERS; i++)
+            ck_assert_int_eq(pthread_create(&threads[i], NULL, sign_often, key), 0);
+        for (size_t i = 0; i < SIGNERS; i++) {
+            ck_assert_int_eq(pthread_join(threads[i], &right), 0);
+            ck_assert_uint_eq((uintptr_t)right, 20);
+        }
+        cm_key_unref(key);
+    }
+}
+END_TEST
+
 START_TEST(jwk_that_does_not_fit_leaves_the_buffer_alone)
 {
     struct cm_key *key = from_text(rfc7515_a3_ec);
@@ -233,6 +273,7 @@ int main(void)
         jwk_members_are_in_the_order_of_rfc_7638,
         thumbprints_of_rfc_7638_and_8037,
         key_that_is_too_small_signs_no_jws,
+        key_signs_in_several_threads_from_the_first_time_on,
         jwk_that_does_not_fit_leaves_the_buffer_alone,
     };
 
