@@ -201,6 +201,10 @@ static void check_answers(struct run *r, struct bench_storage *storage, size_t n
     bench_check(hello != NULL, "out of memory");
     bench_allocations_work();
     unsigned calls = atomic_load(&storage->calls);
+    bench_check(cm_load_stored(r->cfg, NULL, "a.test", &cert, NULL) == CM_E_NOTFOUND &&
+                    atomic_load(&storage->calls) > calls,
+                "the counter of calls to storage does not see any");
+    calls = atomic_load(&storage->calls);
     uint64_t allocations = atomic_load(&bench_allocations);
     for (size_t i = 0; i < n; i += step, asked++) {
         bench_name(i, hello->server_name);

@@ -224,6 +224,7 @@ int main(int argc, char **argv)
         s.count_from = bench_number(argv[3], BENCH_NAMES_MAX);
         s.count_to = bench_number(argv[4], BENCH_NAMES_MAX);
     }
+    (void)signal(SIGPIPE, SIG_IGN);
     (void)prctl(PR_SET_PDEATHSIG, SIGKILL); /* not to outlive the script */
     bench_pin(0);
     bench_factory_init(&f);

@@ -135,7 +135,7 @@ while read -r label us ratio q1 q3; do
     bare-epoll | bare-block) continue ;;
     bare-again) aim='(the noise)' ;;
     nginx) aim='(a peer)' ;;
-    hook-*) base=bare-block ;;
+    hook-*) base='bare-block' ;;
     esac
     row "$label  [$q1-$q3]" "$(us_of "$base")" "$us" "$ratio" "$aim"
 done <"$work/cpu"
