@@ -132,19 +132,30 @@ static cm_status has_value(int dir, const char *key, unsigned depth, bool *ret, 
         char sub[CM_STORAGE_KEY_MAX + 1];
         struct stat st;
 
+        errno = 0;
         e = readdir(d);
-        if (e == NULL)
+        if (e == NULL) {
+            if (errno != 0 && errno != ENOENT)
+                rc = cm_fail_errno(err, "read storage directory '%s'", key);
             break;
-        if (is_dot(e->d_name) || !join_key(key, e->d_name, sub) ||
-            fstatat(dirfd(d), e->d_name, &st, AT_SYMLINK_NOFOLLOW) != 0)
+        }
+        if (is_dot(e->d_name) || !join_key(key, e->d_name, sub))
             continue;
+        if (fstatat(dirfd(d), e->d_name, &st, AT_SYMLINK_NOFOLLOW) != 0) {
+            if (errno != ENOENT)
+                rc = cm_fail_errno(err, "look at '%s'", sub);
+            continue;
+        }
         if (S_ISREG(st.st_mode))
             *ret = true;
         if (S_ISDIR(st.st_mode) && depth < FST_DEPTH_MAX) {
             CM_AUTO_CLOSE int fd = open_sub(dirfd(d), e->d_name);
 
+            /* Taken for empty, a directory that cannot be opened would hide what is in it. */
             if (fd >= 0)
                 rc = has_value(fd, sub, depth + 1, ret, err);
+            else if (errno != ENOENT)
+                rc = cm_fail_errno(err, "open storage directory '%s'", sub);
         }
     }
     (void)closedir(d);

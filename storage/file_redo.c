@@ -63,11 +63,15 @@ static bool has_name(const char *name)
     return strcmp(name, "-") != 0;
 }
 
-static bool is_there(int dir, const char *name)
+/* Absence is an answer on which a commit is built: a call that failed is none. */
+static cm_status look_for(int dir, const char *name, bool *ret, struct cm_err *err)
 {
     struct stat st;
 
-    return has_name(name) && fstatat(dir, name, &st, AT_SYMLINK_NOFOLLOW) == 0;
+    *ret = has_name(name) && fstatat(dir, name, &st, AT_SYMLINK_NOFOLLOW) == 0;
+    if (*ret || !has_name(name) || errno == ENOENT)
+        return CM_OK;
+    return cm_fail_errno(err, "look at '" FST_TMP_DIR "/%s'", name);
 }
 
 static size_t parent_len(const char *key)
@@ -129,11 +133,14 @@ static cm_status apply(struct file_storage *fs, int tmp_dir, const struct fst_re
                        struct cm_err *err)
 {
     struct fst_ident now;
+    bool waits = false;
     cm_status rc;
 
-    if (!item->remove)
+    if (!item->remove) {
         /* Gone from there means it arrived: rename() is one step. */
-        return is_there(tmp_dir, item->tmp) ? place(fs, tmp_dir, item->tmp, item->key, err) : CM_OK;
+        rc = look_for(tmp_dir, item->tmp, &waits, err);
+        return rc == CM_OK && waits ? place(fs, tmp_dir, item->tmp, item->key, err) : rc;
+    }
     rc = fst_ident_at(fs, item->key, &now, err);
     if (rc == CM_OK && now.exists && ident_equal(&now, &item->before))
         rc = unlink_key(fs, item->key, err);
@@ -161,6 +168,7 @@ static cm_status revert(struct file_storage *fs, int tmp_dir, const struct fst_r
 {
     struct fst_ident now;
     bool applied;
+    bool kept = false;
     cm_status rc = fst_ident_at(fs, item->key, &now, err);
 
     if (rc != CM_OK)
@@ -168,7 +176,10 @@ static cm_status revert(struct file_storage *fs, int tmp_dir, const struct fst_r
     applied = item->remove ? !now.exists : now.exists && now.inode == item->tmp_inode;
     if (!applied)
         return CM_OK;
-    if (is_there(tmp_dir, item->old))
+    rc = look_for(tmp_dir, item->old, &kept, err);
+    if (rc != CM_OK)
+        return rc;
+    if (kept)
         return place(fs, tmp_dir, item->old, item->key, err);
     return item->before.exists ? CM_OK : unlink_key(fs, item->key, err);
 }
@@ -211,10 +222,11 @@ void fst_redo_discard(struct file_storage *fs, struct fst_redo *r)
         return;
     for (size_t i = 0; i < r->n; i++) {
         const struct fst_redo_item *item = &r->items[i];
+        bool there = false;
 
-        if (is_there(tmp_dir, item->tmp))
+        if (look_for(tmp_dir, item->tmp, &there, NULL) == CM_OK && there)
             (void)fst_sys_unlink(tmp_dir, item->tmp, 0);
-        if (is_there(tmp_dir, item->old))
+        if (look_for(tmp_dir, item->old, &there, NULL) == CM_OK && there)
             (void)fst_sys_unlink(tmp_dir, item->old, 0);
     }
 }
@@ -235,29 +247,41 @@ void fst_redo_done(struct fst_redo *r)
 
 /* A peer without our guard may have written since: then what he wrote is newer, and what is left
  * of the commit must not be put over it. */
-static bool is_overtaken(struct file_storage *fs, int tmp_dir, const struct fst_redo *r)
+static cm_status look_whether_overtaken(struct file_storage *fs, int tmp_dir,
+                                        const struct fst_redo *r, bool *ret, struct cm_err *err)
 {
-    for (size_t i = 0; i < r->n; i++) {
+    cm_status rc = CM_OK;
+
+    *ret = false;
+    for (size_t i = 0; i < r->n && rc == CM_OK && !*ret; i++) {
         const struct fst_redo_item *item = &r->items[i];
         struct fst_ident now;
+        bool waits = false;
 
-        if (!item->remove && is_there(tmp_dir, item->tmp) &&
-            fst_ident_at(fs, item->key, &now, NULL) == CM_OK && !ident_equal(&now, &item->before))
-            return true;
+        if (item->remove)
+            continue;
+        rc = look_for(tmp_dir, item->tmp, &waits, err);
+        if (rc == CM_OK && waits)
+            rc = fst_ident_at(fs, item->key, &now, err);
+        *ret = rc == CM_OK && waits && !ident_equal(&now, &item->before);
     }
-    return false;
+    return rc;
 }
 
 static cm_status finish(struct file_storage *fs, struct fst_redo *r, struct cm_err *err)
 {
     CM_AUTO_CLOSE int tmp_dir = -1;
-    cm_status rc = open_tmp(fs, &tmp_dir, err);
+    bool overtaken = false;
+    cm_status rc;
 
-    if (rc != CM_OK)
-        return rc;
     if (r->undo)
         return fst_redo_back(fs, r, err);
-    if (is_overtaken(fs, tmp_dir, r)) {
+    rc = open_tmp(fs, &tmp_dir, err);
+    if (rc == CM_OK)
+        rc = look_whether_overtaken(fs, tmp_dir, r, &overtaken, err);
+    if (rc != CM_OK)
+        return rc;
+    if (overtaken) {
         fst_redo_discard(fs, r);
         return CM_OK;
     }
@@ -391,24 +415,29 @@ static cm_status recover_one(struct file_storage *fs, int redo_dir, const char *
     return rc;
 }
 
-static DIR *open_redo(struct file_storage *fs)
+/* *ret is NULL when there is no such directory, or it cannot be read. */
+static cm_status open_redo(struct file_storage *fs, DIR **ret)
 {
     int dir = -1;
-    DIR *d;
+    cm_status rc = fst_open_dir(fs, FST_REDO_DIR, strlen(FST_REDO_DIR), false, &dir, NULL);
 
-    if (fst_open_dir(fs, FST_REDO_DIR, strlen(FST_REDO_DIR), false, &dir, NULL) != CM_OK)
-        return NULL;
-    d = fdopendir(dir);
-    if (d == NULL)
-        (void)close(dir);
-    return d;
+    *ret = NULL;
+    if (rc != CM_OK)
+        return rc == CM_E_NOTFOUND ? CM_OK : rc;
+    *ret = fdopendir(dir);
+    if (*ret != NULL)
+        return CM_OK;
+    (void)close(dir);
+    return CM_E_IO;
 }
 
+/* NULL at the end, with errno 0, or when it cannot be read further. */
 static const char *next_record(DIR *d)
 {
     const struct dirent *e;
 
     do {
+        errno = 0;
         e = readdir(d);
     } while (e != NULL && e->d_name[0] == '.');
     return e != NULL ? e->d_name : NULL;
@@ -416,8 +445,9 @@ static const char *next_record(DIR *d)
 
 bool fst_redo_pending(struct file_storage *fs)
 {
-    DIR *d = open_redo(fs);
-    bool any = d != NULL && next_record(d) != NULL;
+    DIR *d;
+    cm_status rc = open_redo(fs, &d);
+    bool any = rc != CM_OK || (d != NULL && next_record(d) != NULL); /* in doubt there are */
 
     if (d != NULL)
         (void)closedir(d);
@@ -464,7 +494,7 @@ void fst_recover(struct file_storage *fs, const char *entered)
 
     if (is_still_empty(fs, &seen))
         return;
-    d = open_redo(fs);
+    (void)!open_redo(fs, &d);
     if (d == NULL)
         return;
     cm_mutex_lock(&fs->mutex);
@@ -475,9 +505,9 @@ void fst_recover(struct file_storage *fs, const char *entered)
         if (recover_one(fs, dirfd(d), name, entered, &err) != CM_OK)
             failed = true;
     }
-    (void)closedir(d);
-    if (empty && !paused)
+    if (empty && !paused && errno == 0)
         note_empty(fs, &seen);
+    (void)closedir(d);
     if (!failed)
         return;
     cm_mutex_lock(&fs->mutex);

@@ -80,7 +80,7 @@ check_stored() {
 }
 
 run_again() {
-    local out again
+    local out= again
     hours_pass
     case $scenario in
     obtain) cm obtain $name ;;
@@ -212,6 +212,27 @@ flushes() {
     done
 }
 
+# ---- lookups: what a commit could not see is not what is not there
+
+lookups() {
+    local n last count=0 began=$failed
+    scenario=obtain fired=0 missed=0 survived=0
+    prepare
+    command_of
+    measure "$work/calls.log" "$CERTMESH" newfstatat
+    report $? "$scenario: undisturbed: $(said)"
+    read -r _ _ last < <(points "$work/calls.log" newfstatat)
+    drop_storage
+    # The commit of the certificate is the last that it does.
+    for ((n = last - $(sample 120 40); n <= last; n++)); do
+        fail_at "$CERTMESH" newfstatat error=ESTALE "$n"
+        count=$((count + 1))
+    done
+    [ $fired = $count ]
+    report $? "lookups: $((count - fired)) did not strike"
+    echo "obtain: the last $fired lookups, $survived of them overcome, $((failed - began)) failures"
+}
+
 # ---- as little as one byte at a time
 
 short() {
@@ -245,6 +266,7 @@ sweep obtain "$(sample 400 30)" $faults
 # shellcheck disable=SC2086
 sweep renew "$(sample 600 45)" $faults
 flushes
+lookups
 short
 
 # Detectors that cannot fail prove nothing.
