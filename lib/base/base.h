@@ -49,7 +49,8 @@ CM_MUST_CHECK cm_status cm_time_parse_rfc3339(const char *s, size_t len, int64_t
  * CM_TIME_TEXT bytes. */
 #define CM_TIME_TEXT 40
 void cm_time_format_rfc3339(int64_t ns, bool fixed, char *out);
-/* RFC 9110 Retry-After: seconds or HTTP-date. @ret in seconds from now, clamped to [0, 30 d]. */
+/* RFC 9110 Retry-After: seconds or HTTP-date. @ret in seconds from now, clamped to [0, 24 h]:
+ * a CA that asks for a year by mistake must not outlast the certificate that it is asked for. */
 CM_MUST_CHECK cm_status cm_time_parse_retry_after(const char *s, int64_t now_wall_s, int64_t *ret,
                                                   struct cm_err *err);
 

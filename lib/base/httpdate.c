@@ -7,7 +7,7 @@
  * 10.2.3 (Retry-After). Names are case-sensitive there. Whether the day of the week fits the date
  * is not looked at. */
 
-#define RETRY_AFTER_MAX_S (INT64_C(30) * 86400)
+#define RETRY_AFTER_MAX_S INT64_C(86400)
 
 static const char *const day_names[] = { "Monday", "Tuesday",  "Wednesday", "Thursday",
                                          "Friday", "Saturday", "Sunday" };
