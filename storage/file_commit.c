@@ -143,7 +143,7 @@ static cm_status write_record(struct commit *c, struct cm_err *err)
         return rc;
     if (fst_sys_create(c->tmp_dir, c->record, &c->redo.fd) != 0) {
         c->record[0] = '\0';
-        return cm_fail_errno(err, "create commit record");
+        return cm_fail_errno(err, "create a commit record in '" FST_TMP_DIR "'");
     }
     (void)fst_ofd_try(c->redo.fd);
     if (fst_sys_write(c->redo.fd, cm_buf_span(&text), c->record) != 0 ||

@@ -196,7 +196,7 @@ static cm_status take(struct file_storage *fs, struct fst_guard *g, int lock_dir
     hold->pid = getpid();
     (void)memccpy(hold->safe, safe, '\0', sizeof hold->safe);
     if (fst_sys_create(tmp_dir, tmp, &hold->fd) != 0) {
-        rc = cm_fail_errno(err, "create temporary file for lock '%s'", safe);
+        rc = cm_fail_errno(err, "create a file in '" FST_TMP_DIR "' for lock '%s'", safe);
     } else {
         rc = publish(fs, g, hold, lock_dir, tmp_dir, tmp, ttl_ns, err);
         (void)fst_sys_unlink(tmp_dir, tmp, 0);

@@ -56,7 +56,7 @@ cm_status fst_write_temp(int tmp_dir, const char *name, struct cm_span value, co
     cm_status rc;
 
     if (fst_sys_create(tmp_dir, name, &fd) != 0)
-        return cm_fail_errno(err, "create temporary file for '%s'", key);
+        return cm_fail_errno(err, "create a file in '" FST_TMP_DIR "' for '%s'", key);
     rc = fill_temp(fd, name, value, key, op, ret_st, err);
     if (rc == CM_OK && fst_sys_close(&fd, name) != 0)
         rc = cm_fail_errno(err, "close new value for '%s'", key);
