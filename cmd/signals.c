@@ -33,7 +33,7 @@ static void on_alarm(int signo)
 
 void cli_signals_start(struct cm_cancel *cancel, unsigned grace_s)
 {
-    struct sigaction act;
+    struct sigaction act, was;
 
     target = cancel;
     shutdown_grace_s = grace_s;
@@ -43,6 +43,10 @@ void cli_signals_start(struct cm_cancel *cancel, unsigned grace_s)
     act.sa_handler = on_stop;
     (void)sigaction(SIGINT, &act, NULL);
     (void)sigaction(SIGTERM, &act, NULL);
+    /* The terminal is gone, or somebody means "reload", which there is nothing for: end cleanly, so
+     * that no lock is left. Under nohup it stays ignored. */
+    if (sigaction(SIGHUP, NULL, &was) == 0 && was.sa_handler != SIG_IGN)
+        (void)sigaction(SIGHUP, &act, NULL);
     act.sa_handler = on_alarm;
     (void)sigaction(SIGALRM, &act, NULL);
     act.sa_handler = SIG_IGN; /* a peer that hangs up, or `| head`, is an error code, not a death */

@@ -1,0 +1,76 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: Apache-2.0
+"""at_point.py N SIGNAL[,SIGNAL...] LOG COMMAND...: run COMMAND and give it the signals when one of
+its threads has made its N-th system call of those below. Prints "FIRED STATUS SECONDS": were they
+sent, the exit status as a shell tells it (no_exit: killed after 20 s), and how long it took to
+leave after the first.
+
+strace cannot do it alone: what it injects is for the one thread, and the library's threads take no
+signals. So it stops the process there, and the signals come from outside, as in real life."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+
+# None that a program makes while it is loaded: it has no handler yet.
+CALLS = ("pwrite64,fsync,sendto,recvfrom,sendmsg,recvmsg,renameat,renameat2,linkat,unlinkat,"
+         "mkdirat,connect,accept4,epoll_wait")
+PATIENCE_S = 20
+
+
+def look(log):
+    """The process (its first thread made the first call; strace has other children, with which it
+    tries out what the kernel can do), and whether it was stopped."""
+    try:
+        with open(log, encoding="utf-8", errors="replace") as f:
+            text = f.read()
+    except OSError:
+        return None, False
+    return int(text.split()[0]) if text else None, "--- stopped by SIGSTOP ---" in text
+
+
+def send(pid, number):
+    try:
+        os.kill(pid, number)
+    except ProcessLookupError:
+        pass
+
+
+def main():
+    n, names, log = sys.argv[1:4]
+    if os.path.exists(log):
+        os.unlink(log)  # that of an earlier run must not be taken for ours
+    numbers = [getattr(signal, "SIG" + name) for name in names.split(",")]
+    strace = subprocess.Popen(
+        ["strace", "-f", "-qq", "-o", log, "-e", "trace=" + CALLS,
+         "-e", f"inject={CALLS}:signal=STOP:when={n}", *sys.argv[4:]],
+        stdout=sys.stderr, stdin=subprocess.DEVNULL)
+    pid, sent, give_up = None, None, time.monotonic() + PATIENCE_S
+    while strace.poll() is None:
+        if sent is None:
+            pid, stopped = look(log)
+        if sent is None and stopped:
+            sent = time.monotonic()
+            give_up = sent + PATIENCE_S
+            for number in numbers:
+                send(pid, number)
+                time.sleep(0.02 if len(numbers) > 1 else 0)
+        if sent is not None:
+            send(pid, signal.SIGCONT)  # other threads come to their N-th call, too
+        if time.monotonic() > give_up:
+            # The process goes with strace, unless it is stopped: then it has to be told.
+            if pid:
+                send(pid, signal.SIGKILL)
+            strace.kill()
+            strace.wait()
+            print(int(sent is not None), "no_exit", PATIENCE_S)
+            return
+        time.sleep(0.005)
+    took = time.monotonic() - sent if sent else 0
+    status = strace.returncode if strace.returncode >= 0 else 128 - strace.returncode
+    print(int(sent is not None), status, f"{took:.1f}")
+
+
+main()
