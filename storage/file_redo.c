@@ -447,7 +447,8 @@ bool fst_redo_pending(struct file_storage *fs)
 {
     DIR *d;
     cm_status rc = open_redo(fs, &d);
-    bool any = rc != CM_OK || (d != NULL && next_record(d) != NULL); /* in doubt there are */
+    /* In doubt there are. */
+    bool any = rc != CM_OK || (d != NULL && (next_record(d) != NULL || errno != 0));
 
     if (d != NULL)
         (void)closedir(d);
