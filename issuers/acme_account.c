@@ -282,9 +282,13 @@ static cm_status recover_by_key(struct acme_issuer *ai, const struct cm_op *op,
     struct cm_key *key = NULL;
 
     cm_status rc = load_key(ai, op, paths->key, &key, err);
-    if (is_damage(rc) || (rc == CM_OK && has_ended(ai, op, paths))) {
+    if (is_damage(rc))
+        return cm_wrap(err, CM_E_NOTFOUND, "account key '%s'", paths->key);
+    if (rc == CM_OK && has_ended(ai, op, paths)) {
         cm_key_unref(key);
-        return cm_fail(err, CM_E_NOTFOUND, "account key '%s' is of no use", paths->key);
+        return cm_fail(err, CM_E_NOTFOUND,
+                       "no account at %s: the one whose key is '%s' has been deactivated",
+                       ai->directory_url, paths->key);
     }
     if (rc != CM_OK)
         return rc;

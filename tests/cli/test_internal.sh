@@ -125,8 +125,10 @@ like "list --json with a malformed entry: the reason" \
     "$(json '[c["problem"] for c in d["certificates"] if c["name"] == "b.test"]')" "b.test"
 fails "show --pem of a malformed entry" 1 'cannot be read' cm show --pem b.test
 run renew
-like "renew goes on past a malformed entry" "$err" 'renew b\.test: cannot be read'
-is "renew past a malformed entry: exit code 3" "$rc" 3
+like "renew of a malformed entry says what is wrong" "$err" 'renew b\.test: cannot be used'
+is "renew of a malformed entry: exit code" "$rc" 0
+run show b.test
+is "renew of a malformed entry: it is there again" "$rc" 0
 
 # ---- clean
 run clean --dry-run --grace 0

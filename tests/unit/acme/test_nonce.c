@@ -209,8 +209,7 @@ START_TEST(rate_limits_in_all_forms)
     refused_with(429, "Retry-After: 120\r\n", CM_E_RATELIMITED, 120);
     refused_with(503, "retry-after: 7\r\n", CM_E_RATELIMITED, 7);
     refused_with(429, "Retry-After: 99999999999\r\n", CM_E_RATELIMITED, 86400);
-    refused_with(429, "Retry-After: Fri, 31 Dec 9999 23:59:59 GMT\r\n", CM_E_RATELIMITED,
-                 86400);
+    refused_with(429, "Retry-After: Fri, 31 Dec 9999 23:59:59 GMT\r\n", CM_E_RATELIMITED, 86400);
     refused_with(429, "Retry-After: Thu, 01 Jan 1970 00:00:00 GMT\r\n", CM_E_RATELIMITED, 0);
     refused_with(429, "Retry-After: -5\r\n", CM_E_RATELIMITED, 0);
     refused_with(429, "Retry-After: soon\r\n", CM_E_RATELIMITED, 0);
