@@ -22,42 +22,53 @@ cm_status cm_refuse(struct cm_err *err, cm_status rc, int alert, const char *fmt
     return rc;
 }
 
+/* Copies one label in lower case from @n on and returns where it ends. */
+static size_t take_label(const char *sni, size_t n, char out[CM_NAME_BUF], bool *ret_digits)
+{
+    bool digits = true;
+
+    for (; n < CM_NAME_MAX; n++) {
+        char c = sni[n];
+        char low = (char)(c | 0x20);
+
+        if (low >= 'a' && low <= 'z') {
+            out[n] = low;
+            digits = false;
+        } else if (c >= '0' && c <= '9') {
+            out[n] = c;
+        } else if (c == '-' || c == '_') {
+            out[n] = c;
+            digits = false;
+        } else {
+            break;
+        }
+    }
+    *ret_digits = digits;
+    return n;
+}
+
 /* SNI to the form of the index: letters, digits, hyphen and underscore in labels of 1 to 63, lower
- * case, without final dot; no address, no wildcard. It must be A-labels already (RFC 6066 3). */
+ * case, without final dot; no address, no wildcard. It must be A-labels already (RFC 6066 3).
+ * Every handshake comes by here, so each character is looked at once. */
 static bool sni_normalize(const char *sni, char out[CM_NAME_BUF])
 {
-    size_t label = 0;
     size_t n = 0;
-    bool digits = true; /* of the last label: then it would be an IPv4 address */
+    bool digits; /* all of the last label: then it would be an IPv4 address */
 
-    for (; sni[n] != '\0'; n++) {
-        char c = sni[n];
+    for (;;) {
+        size_t end = take_label(sni, n, out, &digits);
 
-        if (n >= CM_NAME_MAX + 1)
+        if (end == n || end - n > 63)
             return false;
-        if (c == '.') {
-            if (label == 0)
-                return false;
-            if (sni[n + 1] != '\0') {
-                label = 0;
-                digits = true;
-            }
-        } else {
-            if (c >= 'A' && c <= 'Z')
-                c = (char)(c + ('a' - 'A'));
-            bool digit = c >= '0' && c <= '9';
-            if (!digit && !(c >= 'a' && c <= 'z') && c != '-' && c != '_')
-                return false;
-            digits = digits && digit;
-            if (++label > 63)
-                return false;
-        }
-        out[n] = c;
+        n = end;
+        if (sni[n] == '\0' || (sni[n] == '.' && sni[n + 1] == '\0'))
+            break;
+        if (sni[n] != '.')
+            return false;
+        out[n++] = '.';
     }
-    if (n > 0 && out[n - 1] == '.')
-        n--;
     out[n] = '\0';
-    return n > 0 && n <= CM_NAME_MAX && !digits;
+    return !digits;
 }
 
 static struct cm_cert *choose(struct cm_config *cfg, const struct cm_hello *hello,
