@@ -6,8 +6,9 @@
 #include <string.h>
 
 /* fault_lease URL LOCK SECONDS KEY: wait so long for the lock, store something at KEY under it and
- * say "held"; or say "busy". When a line comes in, say "ok" if the lease is still good, can be
- * committed under and KEY is what it was; else "lost" or "changed". Then give the lock back. */
+ * say "held"; or say "busy". When a line comes in (not if the input ends), say "ok" if the lease is
+ * still good, can be committed under and KEY is what it was; else "lost" or "changed". Then give
+ * the lock back. */
 
 static void say(const char *word)
 {
@@ -56,8 +57,8 @@ int main(int argc, char **argv)
     tool_must(rc, "lease", &err);
     tool_must(cm_lease_commit(lease, NULL, &item, 1, &err), "commit", &err);
     say("held");
-    (void)fgets(line, sizeof line, stdin);
-    say(judge(st, lease, &item));
+    if (fgets(line, sizeof line, stdin) != NULL)
+        say(judge(st, lease, &item));
     cm_lease_release(lease);
     cm_storage_close(st);
     return 0;
