@@ -119,6 +119,9 @@ static size_t spoil(char *text, size_t len, size_t max)
                                         "\\ud800",
                                         "\\",
                                         "\xff",
+                                        "\\u001b[31m",
+                                        "\\u009b",
+                                        "\\r\\n",
                                         "\xc3\x28",
                                         "\x1b[31m",
                                         "\r\n",
@@ -210,11 +213,17 @@ static void make_spoilt(struct scripted_http *sh, struct sh_reply *reply)
     static const enum sh_fault faults[] = { SH_CLOSE,       SH_RESET,        SH_GARBAGE,
                                             SH_CUT_BODY,    SH_SHORT_LENGTH, SH_CUT_HEADERS,
                                             SH_ENDLESS_BODY };
+    static const char problem[] =
+        "{\"type\":\"urn:ietf:params:acme:error:malformed\",\"detail\":\"no such thing\","
+        "\"subproblems\":[{\"type\":\"caa\",\"detail\":\"no such record\",\"identifier\":"
+        "{\"type\":\"dns\",\"value\":\"a.test\"}}],\"status\":403}";
     size_t len = 0;
 
     switch (below(5)) {
     case 0:
         reply->status = statuses[below(CM_ARRAY_LEN(statuses))];
+        if (reply->status >= 400 && below(4) != 0)
+            reply->body = problem;
         break;
     case 1:
         reply->headers = PICK(headers);
@@ -263,7 +272,7 @@ static void on_request(void *user, struct scripted_http *sh, const struct sh_req
 static bool is_printable(const char *s)
 {
     for (; *s != '\0'; s++)
-        if ((unsigned char)*s < 0x20 || (unsigned char)*s == 0x7f)
+        if (*s < 0x20 || *s > 0x7e)
             return false;
     return true;
 }
