@@ -475,7 +475,7 @@ static void forget_in_memory(struct acme_issuer *ai, const struct acme_identity 
 }
 
 cm_status acme_identity_forget(struct acme_issuer *ai, const struct cm_op *op,
-                               struct acme_identity *stale, struct cm_err *err)
+                               struct acme_identity *stale, bool keep_key, struct cm_err *err)
 {
     struct acme_account_paths paths;
     struct acme_identity *stored = NULL;
@@ -492,7 +492,7 @@ cm_status acme_identity_forget(struct acme_issuer *ai, const struct cm_op *op,
     if (rc == CM_OK && strcmp(stored->url, stale->url) == 0) {
         const struct cm_commit_item items[] = { { paths.json, { NULL, 0 }, true },
                                                 { paths.key, { NULL, 0 }, true } };
-        rc = cm_lease_commit(lease, op, items, CM_ARRAY_LEN(items), err);
+        rc = cm_lease_commit(lease, op, items, keep_key ? 1 : CM_ARRAY_LEN(items), err);
     }
     acme_identity_unref(stored);
     cm_lease_release(lease);

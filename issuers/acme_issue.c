@@ -159,8 +159,9 @@ static bool account_is_gone(cm_status rc, const struct cm_err *err)
     return rc == CM_E_ACME && err != NULL && strcmp(err->problem, type) == 0;
 }
 
-/* May the account's URL be what the CA does not like? Once stored wrong (a CA's slip, an address
- * that it has since given up) it would be refused for ever. */
+/* May the account be what the CA does not like: its URL, once stored wrong (a CA's slip, an address
+ * that it has since given up), or a stored key that is another account's? It would be refused for
+ * ever. */
 static bool account_is_doubtful(cm_status rc, const struct cm_err *err)
 {
     return rc == CM_E_ACME && (cm_acme_problem_is(err->problem, "malformed") ||
@@ -194,33 +195,47 @@ static cm_status ask_for_order(struct run *r, const struct cm_op *op, struct cm_
     return rc;
 }
 
+/* Ask the CA by the key. True if it has our account elsewhere: then that is used. *ret_unknown: the
+ * key is nobody's, so it is not that of the account. */
+static bool find_account(struct run *r, const struct cm_op *op, bool *ret_unknown)
+{
+    struct acme_identity *moved = NULL;
+    struct cm_err why = CM_ERR_INIT;
+
+    cm_status rc = acme_identity_relocate(r->ai, op, r->id, &moved, &why);
+    *ret_unknown = account_is_gone(rc, &why);
+    if (rc != CM_OK)
+        return false;
+    cm_logf(&r->ai->host.log, CM_LOG_WARN, "account_moved", NULL, 0,
+            "%s has the account of our key at %s, not at %s", r->ai->directory_url, moved->url,
+            r->who.kid);
+    use_identity(r, moved);
+    return true;
+}
+
 static cm_status place_order(struct run *r, const struct cm_op *op, struct cm_err *err)
 {
     struct cm_err local = CM_ERR_INIT;
+    bool mixed_up = false;
 
     cm_status rc = ask_for_order(r, op, &local);
-    if (account_is_gone(rc, &local)) {
-        /* The CA lost its state or closed the account: register anew, once. */
-        cm_logf(&r->ai->host.log, CM_LOG_WARN, "account_gone", NULL, 0,
-                "%s does not know account %s any more; registering again", r->ai->directory_url,
-                r->who.kid);
+    if (account_is_doubtful(rc, &local) && find_account(r, op, &mixed_up))
+        rc = ask_for_order(r, op, &local);
+    if (mixed_up || account_is_gone(rc, &local)) {
+        /* The CA lost its state or closed the account, or its key is lost: register anew, once. */
+        cm_logf(&r->ai->host.log, CM_LOG_WARN, mixed_up ? "account_damaged" : "account_gone", NULL,
+                0,
+                mixed_up ? "at %s the stored key is not that of account %s; looking for its own"
+                         : "%s does not know account %s any more; registering again",
+                r->ai->directory_url, r->who.kid);
         struct acme_identity *fresh = NULL;
-        rc = acme_identity_forget(r->ai, op, r->id, err);
+        rc = acme_identity_forget(r->ai, op, r->id, mixed_up, err);
         if (rc == CM_OK)
             rc = acme_identity_get(r->ai, op, true, &fresh, err);
         if (rc != CM_OK)
             return rc;
         use_identity(r, fresh);
         rc = ask_for_order(r, op, &local);
-    } else if (account_is_doubtful(rc, &local)) {
-        struct acme_identity *moved = NULL;
-        if (acme_identity_relocate(r->ai, op, r->id, &moved, NULL) == CM_OK) {
-            cm_logf(&r->ai->host.log, CM_LOG_WARN, "account_moved", NULL, 0,
-                    "%s has our account at %s, not at %s", r->ai->directory_url, moved->url,
-                    r->who.kid);
-            use_identity(r, moved);
-            rc = ask_for_order(r, op, &local);
-        }
     }
     if (rc != CM_OK) {
         if (err != NULL)

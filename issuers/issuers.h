@@ -125,9 +125,11 @@ struct acme_account_paths {
 CM_MUST_CHECK cm_status acme_identity_get(struct acme_issuer *ai, const struct cm_op *op,
                                           bool may_register, struct acme_identity **ret,
                                           struct cm_err *err);
-/* The CA no longer knows @stale: forget it in memory and in the storage of this directory. */
+/* The CA no longer knows @stale: forget it in memory and in the storage of this directory.
+ * @keep_key: only what is said of it; the key may be another account's. */
 CM_MUST_CHECK cm_status acme_identity_forget(struct acme_issuer *ai, const struct cm_op *op,
-                                             struct acme_identity *stale, struct cm_err *err);
+                                             struct acme_identity *stale, bool keep_key,
+                                             struct cm_err *err);
 /* The newest account of this CA in storage, whatever its e-mail, and where it lies. */
 CM_MUST_CHECK cm_status acme_identity_newest(struct acme_issuer *ai, const struct cm_op *op,
                                              struct acme_account_paths *paths,

@@ -45,7 +45,7 @@ ask() { # NAME ROOT [SNI]
         grep 'verify error' "$work/asked" | head -n 1
     elif grep -q 'BEGIN CERTIFICATE' "$work/asked"; then
         grep -q 'Verify return code: 0 (ok)' "$work/asked" && echo ok || echo "not verified"
-    elif grep -qE 'alert (unrecognized name|internal error)' "$work/asked"; then
+    elif grep -qE 'SSL alert number (112|80)$' "$work/asked"; then
         echo refused
     else
         echo "no answer: $(head -c 300 "$work/asked" | tr '\n' ' ')"
