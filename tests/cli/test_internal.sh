@@ -125,10 +125,11 @@ like "list --json with a malformed entry: the reason" \
     "$(json '[c["problem"] for c in d["certificates"] if c["name"] == "b.test"]')" "b.test"
 fails "show --pem of a malformed entry" 1 'cannot be read' cm show --pem b.test
 run renew
-like "renew of a malformed entry says what is wrong" "$err" 'renew b\.test: cannot be used'
-is "renew of a malformed entry: exit code" "$rc" 0
-run show b.test
-is "renew of a malformed entry: it is there again" "$rc" 0
+like "renew tells why it obtains a malformed entry anew" "$err" \
+    'renew b\.test: cannot be used: .*b\.test\.crt'
+is "renew with a malformed entry: exit code 0" "$rc" 0
+run list
+like "renew mends a malformed entry" "$out" '^b\.test .* p256$'
 
 # ---- clean
 run clean --dry-run --grace 0

@@ -37,7 +37,8 @@ site() { # STORE NAME SUFFIX
 sound() { # STORE NAME [ROOT]
     local crt key root=${3:-$1/certmesh/ca/local/root.crt}
     crt=$(site "$1" "$2" crt) key=$(site "$1" "$2" key)
-    [ -f "$crt" ] && [ -f "$key" ] &&
+    # openssl takes many minutes for a file with megabytes behind its certificate
+    [ -f "$crt" ] && [ -f "$key" ] && [ "$(stat -c %s "$crt")" -lt 1000000 ] &&
         openssl pkey -in "$key" -check -noout >/dev/null 2>&1 &&
         [ "$(openssl x509 -in "$crt" -noout -pubkey 2>/dev/null)" = \
             "$(openssl pkey -in "$key" -pubout 2>/dev/null)" ] &&
