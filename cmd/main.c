@@ -3,6 +3,8 @@
 
 #include <errno.h>
 #include <string.h>
+#include <sys/prctl.h>
+#include <sys/resource.h>
 
 /* Results that could not be written are a failure; a reader that had enough is not. */
 static int flush_results(int code)
@@ -16,12 +18,32 @@ static int flush_results(int code)
     return code == CLI_OK ? CLI_FAILED : code;
 }
 
+#if defined(__SANITIZE_ADDRESS__)
+#define LEAK_CHECK 1
+#elif defined(__has_feature)
+#define LEAK_CHECK __has_feature(address_sanitizer)
+#else
+#define LEAK_CHECK 0
+#endif
+
+/* Keys are in this memory: no core file, and no reading by other programs of the same user. Root
+ * still can. A leak check attaches to its own process, and could not any more. */
+static void keep_memory_private(void)
+{
+    const struct rlimit none = { 0, 0 };
+
+    (void)setrlimit(RLIMIT_CORE, &none);
+    if (!LEAK_CHECK)
+        (void)prctl(PR_SET_DUMPABLE, 0, 0, 0, 0);
+}
+
 int main(int argc, char **argv)
 {
     struct cli c;
     struct cm_err err = CM_ERR_INIT;
     int code = CLI_OK;
 
+    keep_memory_private();
     memset(&c, 0, sizeof c);
     code = cli_parse(&c, argc, argv);
     if (code >= 0)

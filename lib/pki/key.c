@@ -160,13 +160,40 @@ cm_status cm__key_handle(const struct cm_key *key, gnutls_privkey_t *ret, struct
     return CM_OK;
 }
 
-/* PKCS#8 because it is the one form that GnuTLS writes properly for all kinds. */
+/* The seed by itself: whatever GnuTLS writes for Ed25519 goes through PKCS#8. */
+static cm_status ed25519_from_x509(gnutls_x509_privkey_t x509, struct cm_buf *out,
+                                   struct cm_err *err)
+{
+    gnutls_ecc_curve_t curve;
+    gnutls_datum_t x = { NULL, 0 };
+    gnutls_datum_t seed = { NULL, 0 };
+
+    int rc = gnutls_x509_privkey_export_ecc_raw(x509, &curve, &x, NULL, &seed);
+    cm_status st = rc < 0 ? cm_fail_gnutls(err, CM_E_KEY, rc, "export of private key")
+                          : cm__key_ed25519((struct cm_span){ seed.data, seed.size }, out, err);
+    gnutls_free(x.data);
+    wipe_datum(&seed);
+    return st;
+}
+
+/* Not as PKCS#8 where it can be helped: GnuTLS puts that together from a copy of the key, which it
+ * frees as it is. */
 static cm_status key_from_x509(gnutls_x509_privkey_t x509, struct cm_key **ret, struct cm_err *err)
 {
+    CM_AUTO_BUF struct cm_buf ed = CM_BUF_SECRET(64);
     gnutls_datum_t der = { NULL, 0 };
+    int alg = gnutls_x509_privkey_get_pk_algorithm(x509);
+    int rc;
 
-    int rc =
-        gnutls_x509_privkey_export2_pkcs8(x509, GNUTLS_X509_FMT_DER, NULL, GNUTLS_PKCS_PLAIN, &der);
+    if (alg == GNUTLS_PK_EDDSA_ED25519) {
+        cm_status st = ed25519_from_x509(x509, &ed, err);
+        return st == CM_OK ? cm_key_from_der(cm_buf_span(&ed), ret, err) : st;
+    }
+    if (alg == GNUTLS_PK_RSA || alg == GNUTLS_PK_ECDSA)
+        rc = gnutls_x509_privkey_export2(x509, GNUTLS_X509_FMT_DER, &der);
+    else
+        rc = gnutls_x509_privkey_export2_pkcs8(x509, GNUTLS_X509_FMT_DER, NULL, GNUTLS_PKCS_PLAIN,
+                                               &der);
     if (rc < 0)
         return cm_fail_gnutls(err, CM_E_KEY, rc, "export of private key");
     cm_status st = cm_key_from_der((struct cm_span){ der.data, der.size }, ret, err);

@@ -59,6 +59,10 @@ struct cm_key_shape {
 CM_MUST_CHECK cm_status cm__key_canonical(struct cm_span der, struct cm_buf *out,
                                           struct cm_key_shape *ret, struct cm_err *err);
 
+/* Append the form we keep of an Ed25519 key. */
+CM_MUST_CHECK cm_status cm__key_ed25519(struct cm_span seed, struct cm_buf *out,
+                                        struct cm_err *err);
+
 #define CM_KEY_DER_MAX  (12u * 1024)
 #define CM_RSA_BITS_MIN 1024u /* to be readable at all; cm_chain_accept() asks for 2048 */
 

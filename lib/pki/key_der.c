@@ -152,20 +152,28 @@ static cm_status canonical_rsa(struct cm_span whole, struct cm_buf *out, struct 
     return cm_buf_append(out, whole.data, whole.len, err);
 }
 
-static cm_status canonical_ed25519(struct cm_span inner, struct cm_buf *out,
-                                   struct cm_key_shape *ret, struct cm_err *err)
+cm_status cm__key_ed25519(struct cm_span seed, struct cm_buf *out, struct cm_err *err)
 {
     static const uint8_t head[] = { 0x30, 0x2e, 0x02, 0x01, 0x00, 0x30, 0x05, 0x06,
                                     0x03, 0x2b, 0x65, 0x70, 0x04, 0x22, 0x04, 0x20 };
-    struct cm_span seed;
 
-    if (!cm_der_take(&inner, CM_DER_OCTET_STRING, &seed) || inner.len != 0 || seed.len != 32)
+    if (seed.len != 32)
         return malformed(err, "Ed25519 key (PKCS#8)");
-    ret->type = CM_PK_ED25519;
     cm_status rc = cm_buf_append(out, head, sizeof head, err);
     if (rc == CM_OK)
         rc = cm_buf_append(out, seed.data, seed.len, err);
     return rc;
+}
+
+static cm_status canonical_ed25519(struct cm_span inner, struct cm_buf *out,
+                                   struct cm_key_shape *ret, struct cm_err *err)
+{
+    struct cm_span seed;
+
+    if (!cm_der_take(&inner, CM_DER_OCTET_STRING, &seed) || inner.len != 0)
+        return malformed(err, "Ed25519 key (PKCS#8)");
+    ret->type = CM_PK_ED25519;
+    return cm__key_ed25519(seed, out, err);
 }
 
 /* @seq: what follows the version in PrivateKeyInfo (RFC 5208) or OneAsymmetricKey (RFC 5958);

@@ -1,0 +1,111 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include <certmesh/cm.h>
+#include <pthread.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+/* secret_holder STORAGE CA CA-ROOT HTTP-PORT TLS-PORT KEY-TYPE: serves a.test, as a program of
+ * somebody's would, until a line comes in; then gives everything back, says "closed", and stays
+ * until its input ends. $EAB_MAC is the key of kid-1; "planted" in $PLANT leaves a copy of its
+ * argument in freed memory, which has to be found. */
+
+static struct cm_cancel *stop;
+
+static void hello(void *user, struct cm_http_exchange *x)
+{
+    (void)user;
+    if (cm_http_reply(x, 200, NULL, cm_span_str("hello\n"), NULL) != CM_OK)
+        puts("the client is gone");
+}
+
+static void *await_line(void *arg)
+{
+    (void)arg;
+    if (getchar() == '\n')
+        cm_cancel_fire(stop);
+    return NULL;
+}
+
+static void say(void *user, enum cm_log_level level, const char *event, const char *msg,
+                const struct cm_log_field *fields, size_t n)
+{
+    (void)user;
+    fprintf(stderr, "%d %s %s", (int)level, event, msg);
+    for (size_t i = 0; i < n; i++)
+        fprintf(stderr, " %s=%s", fields[i].key, fields[i].value);
+    fputc('\n', stderr);
+}
+
+static struct cm_config *new_config(char **argv)
+{
+    struct cm_config_options o = CM_CONFIG_OPTIONS_INIT;
+    struct cm_err err = CM_ERR_INIT;
+    struct cm_config *cfg = NULL;
+    char *mac = getenv("EAB_MAC");
+
+    o.storage = argv[1];
+    o.acme.directory_url = argv[2];
+    o.acme.ca_root_file = argv[3];
+    o.acme.agreed = true;
+    o.acme.eab_kid = "kid-1";
+    o.acme.eab_mac_key = mac;
+    o.listen_host = "127.0.0.1";
+    o.http_port = (uint16_t)strtoul(argv[4], NULL, 10);
+    o.tls_port = (uint16_t)strtoul(argv[5], NULL, 10);
+    o.log = (struct cm_log){ say, NULL, CM_LOG_DEBUG };
+    if (cm_key_type_parse(argv[6], &o.key_type, &err) != CM_OK ||
+        cm_config_new(&o, &cfg, &err) != CM_OK) {
+        fprintf(stderr, "secret_holder: %s\n", err.msg);
+        exit(1);
+    }
+    cm_wipe(mac, strlen(mac));
+    return cfg;
+}
+
+/* A key that somebody forgot to wipe. */
+static void plant(const char *hex)
+{
+    size_t n = strlen(hex) / 2;
+    unsigned char *copy = malloc(n + 64);
+    unsigned value;
+
+    for (size_t i = 0; copy != NULL && i < n; i++)
+        copy[i + 32] = sscanf(hex + 2 * i, "%2x", &value) == 1 ? (unsigned char)value : 0;
+    printf("planted at %p\n", (void *)copy);
+    free(copy);
+}
+
+int main(int argc, char **argv)
+{
+    static const char *const names[] = { "a.test" };
+    struct cm_https_options o = CM_HTTPS_OPTIONS_INIT;
+    struct cm_err err = CM_ERR_INIT;
+    char line[256];
+    pthread_t reader;
+
+    if (argc != 7 || cm_cancel_new(NULL, &stop, &err) != CM_OK)
+        return 2;
+    o.cfg = new_config(argv);
+    o.stop = stop;
+    o.host = "127.0.0.1";
+    if (pthread_create(&reader, NULL, await_line, NULL) != 0)
+        return 1;
+    if (cm_https(names, 1, hello, NULL, &o, &err) != CM_OK) {
+        fprintf(stderr, "secret_holder: %s\n", err.msg);
+        return 1;
+    }
+    (void)pthread_join(reader, NULL);
+    cm_config_free(o.cfg);
+    cm_cancel_free(stop);
+    puts("closed");
+    fflush(stdout);
+    while (fgets(line, sizeof line, stdin) != NULL) {
+        line[strcspn(line, "\n")] = '\0';
+        plant(line);
+        cm_wipe(line, sizeof line);
+        fflush(stdout);
+    }
+    return 0;
+}
