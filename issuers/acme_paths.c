@@ -73,6 +73,12 @@ cm_status acme_account_paths(const char *prefix, const char *email, struct acme_
                      cm_buf_str(&dir));
     if (n < 0 || (size_t)n >= sizeof ret->pending)
         return cm_fail(err, CM_E_LIMIT, "storage key of account '%s' is too long", addr);
+    const char *const keys[] = { ret->json, ret->key, ret->pending };
+    for (size_t i = 0; i < CM_ARRAY_LEN(keys); i++) {
+        rc = cm_storage_key_check(keys[i], false, err);
+        if (rc != CM_OK)
+            return cm_wrap(err, CM_E_LIMIT, "e-mail '%.64s...'", addr);
+    }
     /* The lock name carries no CA: peers' habit, so that we exclude one another. */
     if (email == NULL || email[0] == '\0')
         n = snprintf(ret->lock, sizeof ret->lock, "register_acme_account");

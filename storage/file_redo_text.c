@@ -86,7 +86,7 @@ static void word(struct cursor *c, char stop, char *out, size_t size)
     const char *to = c->ok ? memchr(c->at, stop, (size_t)(c->end - c->at)) : NULL;
     size_t n = to != NULL ? (size_t)(to - c->at) : 0;
 
-    c->ok = to != NULL && n > 0 && n < size;
+    c->ok = n > 0 && n < size && memchr(c->at, '\0', n) == NULL;
     if (!c->ok)
         return;
     memcpy(out, c->at, n);

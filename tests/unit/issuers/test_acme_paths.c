@@ -52,6 +52,27 @@ START_TEST(address_without_usable_local_part_has_fixed_file_names)
 }
 END_TEST
 
+START_TEST(address_too_long_for_a_storage_key_is_refused_here)
+{
+    struct acme_account_paths p;
+    char email[260];
+
+    memset(email, 'a', sizeof email);
+    memcpy(email + 60, "@example.com", sizeof "@example.com");
+    ck_assert_int_eq(acme_account_paths(PREFIX, email, &p, &err), CM_OK);
+    memset(email, 'a', sizeof email - 1);
+    email[60] = '@';
+    for (size_t len = 247; len < sizeof email; len++) {
+        email[len] = '\0';
+        ck_assert_msg(
+            acme_account_paths(PREFIX, email, &p, &err) ==
+                (len + sizeof ".pending" - 1 <= CM_STORAGE_COMPONENT_MAX ? CM_OK : CM_E_LIMIT),
+            "%zu bytes: %s", len, err.msg);
+        email[len] = 'a';
+    }
+}
+END_TEST
+
 START_TEST(address_cannot_climb_out_of_its_folder)
 {
     struct acme_account_paths p;
@@ -160,6 +181,7 @@ int main(void)
     Suite *s = suite_create("acme_paths");
     TCase *tc = tcase_create("acme_paths");
     tcase_add_test(tc, account_with_plus_in_its_address);
+    tcase_add_test(tc, address_too_long_for_a_storage_key_is_refused_here);
     tcase_add_test(tc, account_without_address_is_default);
     tcase_add_test(tc, address_that_begins_with_at_uses_what_follows);
     tcase_add_test(tc, address_without_usable_local_part_has_fixed_file_names);
