@@ -184,6 +184,26 @@ START_TEST(of_many_on_one_stale_lock_exactly_one_wins)
 }
 END_TEST
 
+/* ------------------------------------------------------------ nobody asks */
+
+/* Who comes later often finds the work done and never wants the lock. */
+START_TEST(the_lock_of_the_dead_goes_although_nobody_wants_it)
+{
+    struct cm_storage *st = file_open(NULL);
+    struct cm_grant mine;
+
+    make_board();
+    must(cm_storage_try_lock(st, NULL, "other", 5 * CM_NS_PER_S, &mine, NULL, &err));
+    stale_own_lock();
+    cm_storage_close(file_open(NULL));
+    ck_assert(!exists(LOCK));
+    ck_assert(exists("locks/other.lock"));
+    must(cm_storage_refresh(st, NULL, &mine, &err));
+    must(cm_storage_unlock(st, NULL, &mine, &err));
+    cm_storage_close(st);
+}
+END_TEST
+
 /* --------------------------------------------------------- stopped holders */
 
 /* Takes the lock with a short lease, then does nothing until told, then tries everything. */
@@ -474,6 +494,7 @@ int main(void)
 {
     const TTest *const tests[] = {
         of_many_on_one_stale_lock_exactly_one_wins,
+        the_lock_of_the_dead_goes_although_nobody_wants_it,
         a_stopped_holder_loses_the_lock_and_harms_nobody,
         a_holder_stopped_in_the_middle_of_a_commit_does_all_or_nothing,
         the_lock_of_a_killed_holder_is_free_within_two_seconds,
