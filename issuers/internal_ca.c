@@ -168,6 +168,8 @@ static cm_status load_root_crt(struct cm_storage *st, const struct cm_op *op,
         chain.der[1] = cm_buf_span(&der);
         rc = cm_chain_check(&chain, inter->key, err);
     }
+    if (rc == CM_OK)
+        rc = cm_cert_check_own(cm_buf_span(&der), err);
     if (rc != CM_OK)
         cm_buf_reset(ret_pem);
     return is_damage(rc) ? cm_wrap(err, rc, "'" ROOT_CRT "' above '" INTER_CRT "'") : rc;

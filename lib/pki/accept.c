@@ -287,3 +287,13 @@ cm_status cm_chain_check(const struct cm_chain *c, const struct cm_key *key, str
     }
     return rc;
 }
+
+cm_status cm_cert_check_own(struct cm_span der, struct cm_err *err)
+{
+    struct cm_x509 cert;
+
+    cm_status rc = cm_x509_parse(der, &cert, err);
+    if (rc == CM_OK && !cm_span_eq(cert.issuer, cert.subject))
+        rc = cm_fail(err, CM_E_CERT, "it is issued by another");
+    return rc == CM_OK ? cm_x509_verify_sig(&cert, &cert.spki, "its signature", err) : rc;
+}

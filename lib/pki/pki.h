@@ -192,6 +192,8 @@ CM_MUST_CHECK cm_status cm_chain_accept(const struct cm_chain *c, const struct c
  * certificate only its own CA could tell. Errors: CM_E_KEY, CM_E_CERT, CM_E_PARSE. */
 CM_MUST_CHECK cm_status cm_chain_check(const struct cm_chain *c, const struct cm_key *key,
                                        struct cm_err *err);
+/* Is a root signed by its own key? CM_E_CERT if not. */
+CM_MUST_CHECK cm_status cm_cert_check_own(struct cm_span der, struct cm_err *err);
 /* Common name of the certificate that is at the top of the chain's issuers (preferred chains). */
 CM_MUST_CHECK cm_status cm_chain_top_issuer_cn(const struct cm_chain *c, char *ret, size_t ret_size,
                                                struct cm_err *err);

@@ -5,7 +5,6 @@
 # certificate, other names untouched, and either mended by itself or a message that names the object.
 # The command is the one with sanitizers. docs/recovery.md says what is expected of each kind.
 . "$(dirname "$0")/../common.sh"
-
 . "$(dirname "$0")/../damage.sh"
 
 others_untouched() { # BASE: no file of another name has changed
@@ -125,6 +124,7 @@ for suffix in key crt json; do
     for kind in "${picked[@]}"; do
         one_site "$suffix" "$kind"
     done
+    [ "$mode" = sample ] || echo "  .$suffix: $damages damages so far"
 done
 echo "certificates: $damages damages, $cm_runs commands, $((failed - began_failed)) failures"
 
@@ -164,8 +164,8 @@ ca_file() { # FILE KIND
             cmp -s - <(openssl x509 -in "$root_was" -outform DER)
         report $? "$case: trust gives another root"
     else
-        grep -q "certmesh/ca/local/root.crt" "$out"
-        report $? "$case: trust does not name the root ($rc): $(cat "$out")"
+        grep -qE "certmesh/ca/local/(root|intermediate)\.(crt|key)" "$out"
+        report $? "$case: trust does not name the object ($rc): $(cat "$out")"
     fi
 }
 
