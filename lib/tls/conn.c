@@ -63,7 +63,8 @@ void conn_accept(struct server *s, int fd, bool tls)
     c->out.max = SERVER_REPLY_MAX + 4096;
     c->watch = (struct watch){ .kind = WATCH_CONN, .fd = -1, .conn = c };
     ev.data.ptr = &c->watch;
-    if (epoll_ctl(s->epoll, EPOLL_CTL_ADD, fd, &ev) != 0) {
+    if (!crowd_enter(c) || epoll_ctl(s->epoll, EPOLL_CTL_ADD, fd, &ev) != 0) {
+        crowd_leave(c);
         (void)close(fd);
         free(c);
         return;
@@ -81,6 +82,7 @@ void conn_close(struct conn *c)
         return;
     c->dead = true;
     list_remove(c);
+    crowd_leave(c);
     s->n_conns--;
     if (c->session != NULL)
         gnutls_deinit(c->session);

@@ -368,6 +368,8 @@ cm_status cm_https(const char *const *names, size_t n, cm_http_handler handler, 
     s.env = cm_config_env(s.cfg);
     s.log = cm_config_log(s.cfg);
     s.max_conns = conns_allowed();
+    s.max_per_address = o.max_per_address != 0 ? o.max_per_address : s.max_conns / 2;
+    (void)!cm_env_random(s.env, &s.crowd_seed, sizeof s.crowd_seed, NULL);
     s.wake_watch.kind = WATCH_WAKE;
     s.stop_watch.kind = WATCH_STOP;
     cm_mutex_init(&s.lock);

@@ -41,6 +41,9 @@ enum conn_state {
 
 struct server;
 struct conn;
+struct crowd_addr; /* crowd.c: an address and its connections */
+
+#define CROWD_SLOTS 1024u
 
 enum watch_kind { WATCH_CONN, WATCH_LISTENER, WATCH_WAKE, WATCH_STOP };
 
@@ -63,7 +66,9 @@ struct cm_http_exchange {
 struct conn {
     struct server *server;
     struct conn *prev, *next; /* in the list of its state; the loop's alone */
-    struct conn *aside;       /* in done (under the lock), then in dead */
+    struct crowd_addr *crowd; /* of the peer's address, oldest first */
+    struct conn *crowd_prev, *crowd_next;
+    struct conn *aside; /* in done (under the lock), then in dead */
     enum conn_state state;
     int64_t deadline_ns;
     int fd;
@@ -108,6 +113,9 @@ struct server {
     int64_t accept_again_ns; /* 0 = listening; else out of descriptors until then */
     struct conn_list list[CONN_STATES];
     size_t n_conns, max_conns;
+    size_t max_per_address;
+    struct crowd_addr *crowd[CROWD_SLOTS];
+    uint64_t crowd_seed;
     size_t most_conns; /* since memory was given back */
     struct conn *dead; /* closed, freed when the round of events is over */
     struct cm_pool *pool;
@@ -129,6 +137,11 @@ bool conn_evict(struct server *s);
 int64_t conn_expire(struct server *s, int64_t max);
 /* Free what conn_close() has put aside. */
 void conn_reap(struct server *s);
+
+/* ---- crowd.c: how many one address has ---- */
+/* Count @c in; makes room among the same address's, or says false. */
+CM_MUST_CHECK bool crowd_enter(struct conn *c);
+void crowd_leave(struct conn *c);
 
 /* ---- conn_io.c ---- */
 enum io_result { IO_OK, IO_WAIT, IO_END, IO_BAD };

@@ -123,6 +123,8 @@ class Flood:
         s = socket.socket()
         try:
             s.settimeout(5)
+            # from several addresses: one alone is not given so many
+            s.bind((f"127.0.0.{2 + len(self.open) % 8}", 0))
             s.connect(("127.0.0.1", self.a.port))
             if what:
                 s.send(what)

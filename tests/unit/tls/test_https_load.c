@@ -127,6 +127,49 @@ START_TEST(more_connections_than_descriptors_evict_the_oldest)
 }
 END_TEST
 
+/* A client of its own address (all of 127/8 is this host). */
+static void connect_from(struct client *c, uint32_t from, uint16_t port)
+{
+    struct sockaddr_in a = { .sin_family = AF_INET, .sin_addr = { htonl(from) } };
+
+    *c = (struct client){ .fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0) };
+    ck_assert_int_eq(bind(c->fd, (const struct sockaddr *)(const void *)&a, sizeof a), 0);
+    a.sin_port = htons(port);
+    a.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+    ck_assert_int_eq(connect(c->fd, (const struct sockaddr *)(const void *)&a, sizeof a), 0);
+}
+
+/* Past its share an address pays with its own oldest; nobody else's goes. */
+START_TEST(one_address_has_its_share_and_no_more)
+{
+    static struct client greedy[30], other[5];
+    struct client working;
+
+    opts.max_per_address = 10;
+    https_start();
+    ck_assert_int_eq(client_tls(&working, opts.tls_port, "a.test", NULL), 0);
+    client_send(&working, "GET /slow HTTP/1.0\r\n\r\n");
+    for (size_t i = 0; i < CM_ARRAY_LEN(other); i++)
+        connect_from(&other[i], 0x7f000003, opts.tls_port);
+    for (size_t i = 0; i < CM_ARRAY_LEN(greedy); i++)
+        connect_from(&greedy[i], 0x7f000002, i % 2 == 0 ? opts.http_port : opts.tls_port);
+    check_secure("GET /x HTTP/1.0\r\n\r\n", "HTTP/1.1 200 ", "/x from");
+    for (size_t i = 0; i < 20; i++)
+        ck_assert_int_ge(client_wait_closed(&greedy[i], 2000), 0);
+    for (size_t i = 20; i < CM_ARRAY_LEN(greedy); i++)
+        ck_assert_int_lt(client_wait_closed(&greedy[i], 10), 0);
+    for (size_t i = 0; i < CM_ARRAY_LEN(other); i++)
+        ck_assert_int_lt(client_wait_closed(&other[i], 10), 0);
+    free(client_read_all(&working));
+    for (size_t i = 0; i < CM_ARRAY_LEN(greedy); i++)
+        client_close(&greedy[i]);
+    for (size_t i = 0; i < CM_ARRAY_LEN(other); i++)
+        client_close(&other[i]);
+    client_close(&working);
+    https_finish();
+}
+END_TEST
+
 /* Of the whole process, in the kernel as well. */
 static int64_t cpu_us(void)
 {
@@ -301,6 +344,7 @@ int main(void)
         idle_connection_is_closed_at_its_deadline,
         slow_readers_hold_no_worker,
         more_connections_than_descriptors_evict_the_oldest,
+        one_address_has_its_share_and_no_more,
         out_of_descriptors_does_not_spin_and_recovers,
         client_that_leaves_amid_its_request_does_not_spin,
         handlers_run_side_by_side_up_to_the_limit,
