@@ -39,6 +39,7 @@ at_least() { # NAME N: a figure, or the run did not try what it is for
 # ---------------------------------------------------------------- the run
 
 place
+echo "seed $seed: $ops grants and commits, or $limit_s s"
 "$history" run "$storage" "$log" "$seed" "$ops" 8 $ttl_ms "$limit_s" >"$work/ran" 2>&1
 report $? "history: the run: $(tail -n 20 "$work/ran")"
 tail -n 1 "$work/ran"
