@@ -3,11 +3,13 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/magic.h>
 #include <linux/openat2.h>
 #include <stdatomic.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/syscall.h>
+#include <sys/vfs.h>
 #include <unistd.h>
 
 /* The file backend: certmagic's layout (a fleet may be mixed), with what its own implementation
@@ -76,6 +78,21 @@ static bool has_openat2(int root)
 }
 
 /* Tells this run of this kernel from all others; "-" when there is no telling. */
+/* Only those that are known to be; what is not known may be shared. */
+static bool is_local(int root)
+{
+    static const long kinds[] = { EXT4_SUPER_MAGIC, XFS_SUPER_MAGIC,  BTRFS_SUPER_MAGIC,
+                                  TMPFS_MAGIC,      F2FS_SUPER_MAGIC, OVERLAYFS_SUPER_MAGIC };
+    struct statfs st;
+
+    if (fstatfs(root, &st) != 0)
+        return false;
+    for (size_t i = 0; i < CM_ARRAY_LEN(kinds); i++)
+        if ((long)st.f_type == kinds[i])
+            return true;
+    return false;
+}
+
 static void read_boot_id(char *out)
 {
     CM_AUTO_CLOSE int fd = open("/proc/sys/kernel/random/boot_id", O_RDONLY | O_CLOEXEC);
@@ -133,10 +150,12 @@ cm_status cm_storage_file_open(const char *path, const struct cm_storage_open_op
         return rc;
     }
     fs->use_openat2 = has_openat2(fs->root);
+    fs->is_local = is_local(fs->root);
     read_boot_id(fs->boot_id);
     fs->next_sweep_ns = INT64_MIN;
     fs->recover_after_ns = INT64_MIN;
     fst_recover(fs, NULL);
+    fst_lock_sweep(fs);
     *ret = &fs->base;
     return CM_OK;
 }

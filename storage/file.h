@@ -60,6 +60,7 @@ struct file_storage {
     char *url;
     int root; /* O_PATH; the number never changes, what it refers to may (fst_revive) */
     bool use_openat2;
+    bool is_local;             /* no other host sees these files */
     char boot_id[FST_BOOT_ID]; /* "-" if unknown */
 
     pthread_mutex_t mutex; /* for what follows; never held over input or output */

@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
+#include "file.h"
 #include "fixture.h"
 
 #include <errno.h>
@@ -102,30 +103,73 @@ static cm_status commit_locked(struct cm_storage *st)
     return rc;
 }
 
+/* The record of the lock is flushed for other hosts only. */
+static void check_order(bool is_local)
+{
+    struct cm_storage *st = file_open(NULL);
+    struct cm_grant g;
+    char want[1024];
+
+    fst_of(st)->is_local = is_local;
+    put_old(st);
+    must(cm_storage_store(st, NULL, items[2].key, cm_span_str("old ocsp"), &err));
+    must(cm_storage_commit(st, NULL, NULL, items, 2, &err)); /* makes the directories */
+    must(cm_storage_try_lock(st, NULL, "lock", CM_NS_PER_S, &g, NULL, &err));
+    arm(0, 0);
+    must(cm_storage_commit(st, NULL, &g, items, 4, &err));
+    (void)snprintf(want, sizeof want, "%s%s%s",
+                   "C:new- W:new- F:new- X:new- " /* the new values, flushed */
+                   "C:new- W:new- F:new- X:new- "
+                   "C:new- W:new- F:new- X:new- "
+                   "W:lock ", /* a heartbeat */
+                   is_local ? "" : "F:lock ",
+                   "C:old- W:old- F:old- X:old- " /* copies of the old ones */
+                   "C:old- W:old- F:old- X:old- "
+                   "C:old- W:old- F:old- X:old- "
+                   "C:old- W:old- F:old- X:old- "
+                   "C:redo W:redo F:redo D:cert R:redo D:cert " /* the point of no return */
+                   "R:a.ex R:a.ex R:stap U:a.ex "               /* the change itself */
+                   "D:cert D:ocsp D:retr "                      /* made durable */
+                   "U:redo U:old- U:old- U:old- U:old- ");
+    ck_assert_str_eq(hook.log, want);
+    must(cm_storage_unlock(st, NULL, &g, &err));
+    cm_storage_close(st);
+}
+
 START_TEST(a_commit_goes_in_this_order)
+{
+    check_order(true);
+    root_remove();
+    check_order(false);
+}
+END_TEST
+
+START_TEST(one_value_alone_goes_in_this_order)
 {
     struct cm_storage *st = file_open(NULL);
     struct cm_grant g;
 
     put_old(st);
-    must(cm_storage_store(st, NULL, items[2].key, cm_span_str("old ocsp"), &err));
-    must(cm_storage_commit(st, NULL, NULL, items, 1, &err)); /* makes the directories */
     must(cm_storage_try_lock(st, NULL, "lock", CM_NS_PER_S, &g, NULL, &err));
     arm(0, 0);
-    must(cm_storage_commit(st, NULL, &g, items, 4, &err));
-    ck_assert_str_eq(hook.log,
-                     "C:new- W:new- F:new- X:new- "               /* the new values, flushed */
-                     "C:new- W:new- F:new- X:new- "               /* */
-                     "C:new- W:new- F:new- X:new- "               /* */
-                     "W:lock F:lock "                             /* a heartbeat */
-                     "C:old- W:old- F:old- X:old- "               /* copies of the old ones */
-                     "C:old- W:old- F:old- X:old- "               /* */
-                     "C:old- W:old- F:old- X:old- "               /* */
-                     "C:old- W:old- F:old- X:old- "               /* */
-                     "C:redo W:redo F:redo D:cert R:redo D:cert " /* the point of no return */
-                     "R:a.ex R:a.ex R:stap U:a.ex "               /* the change itself */
-                     "D:cert D:ocsp D:retr "                      /* made durable */
-                     "U:redo U:old- U:old- U:old- U:old- ");
+    must(cm_storage_commit(st, NULL, &g, items, 1, &err));
+    ck_assert_str_eq(hook.log, "C:new- W:new- F:new- X:new- W:lock R:a.ex D:cert ");
+    ck_assert_str_eq(value_at(st, items[0].key), "new key");
+    /* Of one that cannot be put in place nothing stays, and of one that is not flushed no yes. */
+    for (unsigned n = 1; n <= 7; n++) {
+        put_old(st);
+        arm(n, EIO);
+        cm_status rc = cm_storage_commit(st, NULL, &g, items, 1, &err);
+        ck_assert(hook.fired);
+        cm_file_set_hook(NULL);
+        ck_assert_int_eq(rc, CM_E_IO);
+        ck_assert_str_eq(value_at(st, items[0].key), n < 7 ? "old key" : "new key");
+        ck_assert_uint_eq(entries_in("certmesh/tmp"), 0);
+    }
+    /* A removal alone still needs the way back. */
+    arm(0, 0);
+    must(cm_storage_commit(st, NULL, &g, &items[3], 1, &err));
+    ck_assert_ptr_nonnull(strstr(hook.log, "R:redo"));
     must(cm_storage_unlock(st, NULL, &g, &err));
     cm_storage_close(st);
 }
@@ -539,6 +583,7 @@ int main(void)
 {
     const TTest *const tests[] = {
         a_commit_goes_in_this_order,
+        one_value_alone_goes_in_this_order,
         a_failing_step_of_a_commit_leaves_all_old_or_all_new,
         a_rename_that_fails_is_taken_back_at_once,
         death_at_any_step_leaves_all_old_or_all_new,
