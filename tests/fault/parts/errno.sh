@@ -155,7 +155,7 @@ sweep() { # SCENARIO LIMIT FAULTS...
         [ "$mode" != full ] || [ $((fired % 100)) != 99 ] || echo "  $ca $scenario: $fired faults ..."
         fail_at "$program" "$call" "$fault" "$when" </dev/null
     done <"$work/todo"
-    [ $((missed * 5)) -le $((fired + missed)) ]
+    [ $((missed * 3)) -le $((fired + missed)) ]
     report $? "$scenario: $missed of $((fired + missed)) faults did not strike"
     echo "$ca $scenario: $fired faults, $survived of them overcome, $missed that did not strike," \
         "$((failed - began)) failures"
@@ -224,7 +224,7 @@ lookups() {
     read -r _ _ last < <(points "$work/calls.log" newfstatat)
     drop_storage
     # The commit of the certificate is the last that it does.
-    for ((n = last - $(sample 120 40); n <= last; n++)); do
+    for ((n = last - $(sample 120 24); n <= last; n++)); do
         fail_at "$CERTMESH" newfstatat error=ESTALE "$n"
         count=$((count + 1))
     done

@@ -189,8 +189,9 @@ sweep() { # SCENARIO LIMIT CALLS...
         [ "$mode" != full ] || [ $((fired % 100)) != 99 ] || echo "  $ca $scenario: $fired kills ..."
         kill_at "$call" "$index" </dev/null
     done <<<"$list"
-    # Which thread comes first to a call is not the same each time, so a last one may be missing.
-    [ $((missed * 10)) -le $((fired + missed)) ]
+    # How often a socket is read, and which thread comes first to a call, is not the same each
+    # time: so a last one may be missing. But most must hit.
+    [ $((missed * 3)) -le $((fired + missed)) ]
     report $? "$scenario: $missed of $((fired + missed)) kills did not hit"
     if [ "$ca" = local ]; then
         echo "local $scenario: $fired kills, $missed came too late, $((failed - began)) failures"
