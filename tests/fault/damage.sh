@@ -7,7 +7,7 @@
 
 damage=$FAULT_TOOLS/damage
 limit=20 # seconds for one command: longer is a hang
-step=$(sample 1 4)
+step=$(sample 1 5)
 export ASAN_OPTIONS=detect_leaks=1 UBSAN_OPTIONS=print_stacktrace=1:halt_on_error=1
 out=$work/out
 cm_runs=0 damages=0
@@ -65,7 +65,7 @@ mapfile -t kinds < <("$damage" list)
 [ "${#kinds[@]}" -ge 40 ]
 report $? "only ${#kinds[@]} kinds of damage"
 
-# every KIND... of this sweep: all, or every fourth, beginning elsewhere with each object
+# every KIND... of this sweep: all, or every fifth, beginning elsewhere with each object
 turn=0
 pick() {
     local i

@@ -29,7 +29,7 @@ report $? "set-up: the oracle refuses what is sound"
 
 # Is the stored pair still all that it was, to the eye of a stranger?
 one_site() { # SUFFIX KIND
-    local suffix=$1 kind=$2 rel other old after
+    local suffix=$1 kind=$2 rel other old
     case="a.test.$suffix, $kind"
     rel=certificates/certmesh-local/a.test/a.test.$suffix
     other=$(site "$base" b.test "$suffix")
@@ -177,4 +177,30 @@ for file in root.crt root.key intermediate.crt intermediate.key; do
     done
 done
 echo "local CA: $damages damages, $cm_runs commands, $((failed - began_failed)) failures"
+# --------------------------------------------------------- negative controls
+
+control() { # TEXT COMMAND...: it has to fail
+    local text=$1
+    shift
+    ! "$@"
+    report $? "negative control: $text was not noticed"
+}
+case="negative control"
+broken "$base" other certificates/certmesh-local/a.test/a.test.key "$(site "$base" b.test key)"
+control "a foreign key" sound "$s" a.test
+broken "$base" flip_3 certificates/certmesh-local/b.test/b.test.crt
+control "a change of another name" others_untouched "$base"
+# A command that dies of a signal, and one that hangs, are failures of their own.
+printf '#!/bin/sh\nkill -SEGV $$\n' >"$work/crash"
+printf '#!/bin/sh\nexec sleep 60\n' >"$work/hang"
+chmod +x "$work/crash" "$work/hang"
+for program in crash hang; do
+    before=$failed
+    limit=1
+    { CERTMESH_ASAN=$work/$program cm "$base" list >"$work/control"; } 2>/dev/null
+    noticed=$((failed - before))
+    failed=$before
+    [ "$noticed" = 1 ]
+    report $? "negative control: a $program was not noticed"
+done
 finish
