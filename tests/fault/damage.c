@@ -13,8 +13,8 @@
  * damage KIND FILE OTHER OLD             do it to FILE; OTHER is the same object of another name,
  * OLD an earlier generation of it ("-": there is none)
  *
- * Exit: 0 done, and FILE is not what it was; 3 it needs OTHER or OLD, and that is not there or just
- * the same; 1 it had no effect. */
+ * Exit: 0 done, and FILE is not what it was; 3 there is no such damage to it (OTHER or OLD is
+ * missing or just the same, it has no line feed); 1 it had no effect. */
 
 const char *__asan_default_options(void);
 
@@ -100,6 +100,8 @@ static void crlf(struct text *t)
 {
     struct text to = { malloc(2 * t->len + 1), 0 };
 
+    if (memchr(t->at, '\n', t->len) == NULL)
+        exit(3); /* one line without an end */
     if (to.at == NULL)
         die("no memory for", "CRLF");
     for (size_t i = 0; i < t->len; i++) {
