@@ -14,7 +14,7 @@
 /* cm_https: everything put together, and the loop. */
 
 #define EVENTS_MAX        256
-#define ACCEPTS_PER_ROUND 64
+#define ACCEPTS_PER_ROUND 32 /* newcomers that may make the oldest go before anybody is served */
 #define EXHAUSTED_NS      (100 * CM_NS_PER_MS)
 #define ROUND_MAX_NS      (60 * CM_NS_PER_S)
 #define CONNS_MIN         16u
@@ -368,7 +368,7 @@ cm_status cm_https(const char *const *names, size_t n, cm_http_handler handler, 
     s.env = cm_config_env(s.cfg);
     s.log = cm_config_log(s.cfg);
     s.max_conns = conns_allowed();
-    s.max_per_address = o.max_per_address != 0 ? o.max_per_address : s.max_conns / 2;
+    s.max_per_address = o.max_per_address != 0 ? o.max_per_address : s.max_conns / 4 * 3;
     (void)!cm_env_random(s.env, &s.crowd_seed, sizeof s.crowd_seed, NULL);
     s.wake_watch.kind = WATCH_WAKE;
     s.stop_watch.kind = WATCH_STOP;

@@ -428,8 +428,8 @@ struct cm_https_options {
     int64_t idle_timeout_ms;   /* keep-alive; 0 = 30000 */
     void (*ready)(void *user, uint16_t http_port, uint16_t tls_port); /* ports are bound */
     size_t max_per_address; /* connections that one address (IPv6: one /64) may have at once; past
-                               that its oldest makes room. 0 = half of all that are taken, which
-                               are three quarters of RLIMIT_NOFILE */
+                               that its oldest makes room. 0 = three quarters of all that are taken,
+                               which are three quarters of RLIMIT_NOFILE */
 };
 #define CM_HTTPS_OPTIONS_INIT                                                                      \
     {                                                                                              \

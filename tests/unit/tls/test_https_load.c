@@ -144,6 +144,7 @@ START_TEST(one_address_has_its_share_and_no_more)
 {
     static struct client greedy[30], other[5];
     struct client working;
+    size_t closed = 0;
 
     opts.max_per_address = 10;
     https_start();
@@ -154,10 +155,13 @@ START_TEST(one_address_has_its_share_and_no_more)
     for (size_t i = 0; i < CM_ARRAY_LEN(greedy); i++)
         connect_from(&greedy[i], 0x7f000002, i % 2 == 0 ? opts.http_port : opts.tls_port);
     check_secure("GET /x HTTP/1.0\r\n\r\n", "HTTP/1.1 200 ", "/x from");
-    for (size_t i = 0; i < 20; i++)
-        ck_assert_int_ge(client_wait_closed(&greedy[i], 2000), 0);
-    for (size_t i = 20; i < CM_ARRAY_LEN(greedy); i++)
-        ck_assert_int_lt(client_wait_closed(&greedy[i], 10), 0);
+    /* Which of two listeners is served first is nobody's to say: counted, not told apart. */
+    for (int64_t end = now_ms() + 5000; closed < 20 && now_ms() < end;) {
+        closed = 0;
+        for (size_t i = 0; i < CM_ARRAY_LEN(greedy); i++)
+            closed += client_wait_closed(&greedy[i], 1) >= 0;
+    }
+    ck_assert_uint_eq(closed, 20);
     for (size_t i = 0; i < CM_ARRAY_LEN(other); i++)
         ck_assert_int_lt(client_wait_closed(&other[i], 10), 0);
     free(client_read_all(&working));
