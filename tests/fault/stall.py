@@ -223,7 +223,7 @@ def main():
     p.add_argument("--peak", type=int, help="how many the server has to hold at once; --count")
     p.add_argument("--limit", type=float, default=10, help="s after which none may be open")
     p.add_argument("--rate", type=float, default=2500, help="new connections per second")
-    p.add_argument("--idle", type=float, default=3, help="s of the honest client alone")
+    p.add_argument("--idle", type=float, default=2, help="s of the honest client alone")
     p.add_argument("--rounds", type=int, default=3)
     p.add_argument("--rss-kib", type=int, default=16384, help="memory that may stay")
     p.add_argument("--may-fail", type=float, default=0, help="per cent of honest errands")
