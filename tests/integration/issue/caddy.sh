@@ -51,7 +51,7 @@ kill "${pids[0]}"
 wait "${pids[0]}" 2>/dev/null
 pids=()
 before=$(orders)
-cm serve theirs.a.test >"$work/serve.log" 2>&1 &
+cm_exec=exec cm serve theirs.a.test >"$work/serve.log" 2>&1 &
 pids+=($!)
 check "certmesh serves Caddy's certificate" wait_for 20 page theirs.a.test
 is "without an order" "$(($(orders) - before))" 0

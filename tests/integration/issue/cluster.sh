@@ -30,7 +30,7 @@ is "no challenge token is left" "$(find "$work/cluster/acme" -path '*challenge_t
 is "no journal is left" "$(find "$work/cluster/certmesh/journal" -type f 2>/dev/null | wc -l)" 0
 
 # One node holds both ports, another starts the challenge.
-cm serve c1.a.test >"$work/serve.log" 2>&1 &
+cm_exec=exec cm serve c1.a.test >"$work/serve.log" 2>&1 &
 pids+=($!)
 check "a node serves on both ports" wait_for 10 curl -sk -o /dev/null --resolve \
     "c1.a.test:$TLSALPN_PORT:127.0.0.1" "https://c1.a.test:$TLSALPN_PORT/"

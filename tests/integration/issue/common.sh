@@ -35,6 +35,7 @@ trap clean_up EXIT
 trap 'exit 143' TERM INT
 
 # cm SUBCOMMAND...: the command against this lab's CA. STORE names the storage.
+# In the background with cm_exec=exec: else a kill meets the shell around it, and it stays.
 cm() {
     local more=(--ca "$ACME_DIR" --ca-root "$LAB_CA" --email "${EMAIL-ops@a.test}")
     case $1 in
@@ -43,7 +44,7 @@ cm() {
     account) more+=(--agree) ;;
     show | list | clean) more=() ;;
     esac
-    "$CERTMESH" "$@" --storage "file://$work/${STORE:-store}" "${more[@]}"
+    ${cm_exec-} "$CERTMESH" "$@" --storage "file://$work/${STORE:-store}" "${more[@]}"
 }
 
 stored() { # stored NAME SUFFIX: path of a stored file
