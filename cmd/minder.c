@@ -12,7 +12,8 @@
 #define LOOK_SLOW_NS   CM_NS_PER_S
 #define AGAIN_FIRST_NS (60 * CM_NS_PER_S)
 #define AGAIN_CAP_NS   (3600 * CM_NS_PER_S)
-#define BETWEEN_NS     (5 * CM_NS_PER_S) /* at least, between two requests for one name */
+#define BETWEEN_NS     (5 * CM_NS_PER_S)    /* at least, between two requests for one name */
+#define NOT_YET_NS     (3600 * CM_NS_PER_S) /* when what is due is not to be renewed yet */
 
 struct minded {
     const char *name;
@@ -108,7 +109,9 @@ static void renew(const struct cli_minder *m, struct minded *x, struct cm_cert *
     cm_status rc = cm_renew(m->cli->cfg, &op, x->name, false, &result, &err);
     if (rc == CM_E_NOTFOUND) /* gone from storage while we served it from memory */
         rc = cm_obtain(m->cli->cfg, &op, &x->name, 1, &result, &err);
-    if (rc == CM_OK) {
+    if (rc == CM_OK && result.already_there && result.not_after_s == cm_cert_not_after_s(old)) {
+        x->next_ns = mono_ns() + NOT_YET_NS;
+    } else if (rc == CM_OK) {
         (void)cm_cache_remove(cm_config_cache(m->cli->cfg), old);
         x->up = false;
         ask(m, x);

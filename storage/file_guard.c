@@ -17,8 +17,8 @@
  * The file also tells the fence, which must never go back, and who took the lock last: with that,
  * a process on the same kernel can see that the holder is dead without waiting for the lease to
  * run out. It is one record of fixed size in the first sector, written in place and flushed. When
- * it is lost or damaged, counting starts anew from the wall clock, far above any count before; the
- * sum in it tells, since one wrong digit could take the count back. */
+ * it is lost or damaged, counting starts anew from the wall clock in ns, with which no count keeps
+ * up; the sum in it tells, since one wrong digit could take the count back. */
 
 #define MAGIC      "certmesh-guard 1\n"
 #define PAUSE_NS   (2 * CM_NS_PER_MS)
@@ -281,7 +281,7 @@ cm_status fst_guard_enter(struct file_storage *fs, const struct cm_op *op, const
         memset(ret, 0, sizeof *ret);
         if (!record_read(fd, &ret->rec)) {
             memset(&ret->rec, 0, sizeof ret->rec);
-            ret->rec.fence = (uint64_t)(fs->env->wall_ns(fs->env) / CM_NS_PER_S) << 20;
+            ret->rec.fence = (uint64_t)fs->env->wall_ns(fs->env);
         }
         ret->fd = fd;
         fd = -1;

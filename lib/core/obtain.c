@@ -4,6 +4,8 @@
 #include <stdio.h>
 #include <string.h>
 
+#define TOO_SOON_S (24 * 3600)
+
 /* One job: a name (or several for one certificate) gets a certificate in storage.
  *
  *   policy, without any I/O - storage: done already? - one at a time in this process - the lease -
@@ -38,6 +40,32 @@ static bool is_due(const struct cm_job *job, const struct cm_cert *cert)
     return cm_env_wall_s(job->cfg->env) >= cm_cert_renew_at_s(cert, job->cfg);
 }
 
+/* A certificate that is due as soon as it is stored is due because the clock is wrong: the next one
+ * would be due at once, too, and so on until the CA refuses. Both stamps are of this clock, so how
+ * far off it is does not matter here. */
+static bool was_just_stored(const struct cm_job *job, const struct cm_op *op,
+                            const struct cm_cert *cert)
+{
+    int64_t lifetime_s = cert->not_after_s - cert->not_before_s + 1;
+    int64_t least_s = lifetime_s / 4 < TOO_SOON_S ? lifetime_s / 4 : TOO_SOON_S;
+    struct cm_key_info info = { .modified_ns = 0 };
+    char key[CM_KEY_BUF];
+
+    if (cm_path_cert(cm_cert_issuer_key(cert), job->subject->dir, ".crt", key, NULL) != CM_OK ||
+        cm_storage_stat(job->cfg->storage, op, key, &info, NULL) != CM_OK || info.modified_ns <= 0)
+        return false;
+    int64_t now_s = cm_env_wall_s(job->cfg->env);
+    int64_t age_s = now_s - info.modified_ns / CM_NS_PER_S;
+    /* One that was put here from a backup, and has not long to live, must not wait. */
+    if (age_s < 0 || age_s >= least_s || cert->not_after_s - now_s < 2 * least_s)
+        return false;
+    cm_logf(&job->cfg->log, CM_LOG_WARN, "renewal_too_soon", NULL, 0,
+            "'%s' is due for renewal although it was stored %lld s ago: is the clock right? It is "
+            "left as it is for now",
+            job->subject->ident, (long long)age_s);
+    return true;
+}
+
 /* Is there nothing (more) to do? *@old is what storage holds, NULL if nothing; *@before what it
  * held when the job began, for a forced renewal that a peer may have done meanwhile. */
 static cm_status look(struct cm_job *job, const struct cm_op *op, const struct cm_cert *before,
@@ -58,7 +86,7 @@ static cm_status look(struct cm_job *job, const struct cm_op *op, const struct c
     if (obtain)
         *ret_done = valid;
     else if (job->mode == CM_JOB_RENEW)
-        *ret_done = valid && (other || !is_due(job, cert));
+        *ret_done = valid && (other || !is_due(job, cert) || was_just_stored(job, op, cert));
     else
         *ret_done = valid && other;
     if (*ret_done) {

@@ -1,5 +1,4 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-#define _GNU_SOURCE
 #include "fs_attack.h"
 
 #include <errno.h>
@@ -147,7 +146,7 @@ static void race_at(const char *rel, const char *target, unsigned swaps)
 {
     struct shared *sh =
         mmap(NULL, sizeof *sh, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
-    char link[PATH_BYTES];
+    char link[2 * PATH_BYTES];
     char real[2 * PATH_BYTES];
     unsigned done = 0;
     unsigned refused = 0;
@@ -188,7 +187,7 @@ static void race_at(const char *rel, const char *target, unsigned swaps)
 
 static void race(unsigned swaps)
 {
-    char out[PATH_BYTES];
+    char out[2 * PATH_BYTES];
 
     snprintf(out, sizeof out, "%s/outside", base_dir);
     race_at("certificates/i/a", out, swaps);

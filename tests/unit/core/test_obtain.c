@@ -323,6 +323,7 @@ START_TEST(failed_commit_keeps_the_old_pair_and_the_order)
     kit_init(&k);
     kit_start(&k);
     kit_store_pair(&k.storage.base, "ca.test-dir", "example.com", START_S - 80 * 86400, 90 * 86400);
+    kit_pass(&k.env, 2 * 86400 * CM_NS_PER_S); /* it was not stored just now */
     CM_AUTO_FREE char *before = kit_get(&k.storage.base, SITE ".crt");
     k.storage.fail_key = "certificates/";
     atomic_store(&k.storage.fail_commits, -1);
@@ -431,6 +432,42 @@ START_TEST(renewal_waits_until_it_is_due)
 }
 END_TEST
 
+/* Two months ahead a fresh certificate is due at once, and so is the next. */
+START_TEST(clock_far_ahead_costs_one_order)
+{
+    struct cm_obtain_result r = { .size = (uint32_t)sizeof r };
+
+    kit_init(&k);
+    kit_start(&k);
+    ck_ok(cm_obtain(k.cfg, NULL, example, 1, NULL, &err));
+    kit_pass(&k.env, 62 * 86400 * CM_NS_PER_S);
+    k.issuer->not_before_ahead_s = -62 * 86400; /* the CA's clock is right */
+    for (int i = 0; i < 20; i++) {
+        ck_ok(cm_renew(k.cfg, NULL, "example.com", false, &r, &err));
+        ck_assert_int_eq(r.already_there, i > 0);
+    }
+    ck_assert_uint_eq(atomic_load(&k.issuer->orders), 2);
+    ck_ok(cm_renew(k.cfg, NULL, "example.com", true, &r, &err)); /* who insists gets it */
+    ck_assert_uint_eq(atomic_load(&k.issuer->orders), 3);
+    kit_pass(&k.env, 2 * 86400 * CM_NS_PER_S);
+    ck_ok(cm_renew(k.cfg, NULL, "example.com", false, &r, &err));
+    ck_assert_uint_eq(atomic_load(&k.issuer->orders), 4);
+    kit_stop(&k);
+}
+END_TEST
+
+/* A pair from a backup that ends tomorrow is not to wait for its turn. */
+START_TEST(old_certificate_put_back_is_renewed_at_once_when_it_ends_soon)
+{
+    kit_init(&k);
+    kit_start(&k);
+    kit_store_pair(&k.storage.base, "ca.test-dir", "example.com", START_S - 89 * 86400, 90 * 86400);
+    ck_ok(cm_renew(k.cfg, NULL, "example.com", false, NULL, &err));
+    ck_assert_uint_eq(atomic_load(&k.issuer->orders), 1);
+    kit_stop(&k);
+}
+END_TEST
+
 START_TEST(key_is_kept_when_asked_to)
 {
     struct cm_obtain_result r;
@@ -530,6 +567,8 @@ int main(void)
         lost_lock_is_retried_once_with_the_same_order,
         who_lost_the_lock_takes_what_its_successor_stored,
         renewal_waits_until_it_is_due,
+        clock_far_ahead_costs_one_order,
+        old_certificate_put_back_is_renewed_at_once_when_it_ends_soon,
         key_is_kept_when_asked_to,
         certificate_from_a_fast_clock_is_stored,
         cancellation_and_deadline_end_it_soon,

@@ -207,8 +207,8 @@ START_TEST(a_damaged_guard_does_not_send_the_fence_back)
 {
     static const char *const damage[] = { "", "garbage", "certmesh-guard 1\nfence 000",
                                           "certmesh-guard 1\nfence 99999999999999999999999\n",
-                                          "certmesh-guard 1\nfence 00000000000000000005\nboot -\n"
-                                          "created x\nttl_ns 1\nsum 0123456789abcdef\n" };
+                                          ("certmesh-guard 1\nfence 00000000000000000005\nboot -\n"
+                                           "created x\nttl_ns 1\nsum 0123456789abcdef\n") };
     struct fake_env fake;
     struct cm_storage *st;
     uint64_t fence = 0;
