@@ -51,9 +51,9 @@ void bench_allocations_work(void);
 void bench_name(size_t i, char ret[BENCH_NAME_BUF]);
 
 /* Leaves that differ in name and serial number only: made once, then patched, because signing a
- * million would take minutes. So their signatures are not right; nothing that is measured here
- * looks at them (a server does not check its own chain). P-256 leaf, P-256 intermediate, one key
- * for all leaves. */
+ * million would take minutes. So their signatures are not right, which a server does not look at
+ * while it chooses and serves; what comes from storage it does check, in the end. P-256 leaf, P-256
+ * intermediate, one key for all leaves. */
 struct bench_factory {
     gnutls_datum_t leaf; /* DER of the pattern */
     char *issuer_pem;    /* intermediate */
@@ -61,6 +61,8 @@ struct bench_factory {
     size_t name_at[4];   /* where in the leaf */
     size_t n_name_at;
     size_t serial_at;
+    gnutls_x509_crt_t ca;
+    gnutls_x509_privkey_t ca_key;
 };
 void bench_factory_init(struct bench_factory *f);
 void bench_factory_free(struct bench_factory *f);
@@ -68,6 +70,8 @@ void bench_factory_free(struct bench_factory *f);
 void bench_factory_der(const struct bench_factory *f, size_t i, unsigned generation, uint8_t *out);
 /* Chain as PEM; free it with gnutls_free(). */
 struct cm_span bench_factory_pem(const struct bench_factory *f, size_t i, unsigned generation);
+/* The same really signed, which takes a hundred times as long: for whoever checks. */
+struct cm_span bench_factory_signed_pem(const struct bench_factory *f, size_t i);
 struct cm_span bench_factory_key(const struct bench_factory *f);
 /* Put leaf @i into @cache. @ret may be NULL. */
 void bench_factory_add(const struct bench_factory *f, struct cm_cache *cache, size_t i,

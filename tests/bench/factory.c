@@ -111,10 +111,10 @@ void bench_factory_init(struct bench_factory *f)
     gnutls_free(pem.data);
     find_patterns(f, name);
     gnutls_x509_crt_deinit(root);
-    gnutls_x509_crt_deinit(ca);
     gnutls_x509_crt_deinit(leaf);
     gnutls_x509_privkey_deinit(root_key);
-    gnutls_x509_privkey_deinit(ca_key);
+    f->ca = ca;
+    f->ca_key = ca_key;
     gnutls_x509_privkey_deinit(key);
 }
 
@@ -123,6 +123,8 @@ void bench_factory_free(struct bench_factory *f)
     gnutls_free(f->leaf.data);
     gnutls_free(f->key.data);
     free(f->issuer_pem);
+    gnutls_x509_crt_deinit(f->ca);
+    gnutls_x509_privkey_deinit(f->ca_key);
 }
 
 void bench_factory_der(const struct bench_factory *f, size_t i, unsigned generation, uint8_t *out)
@@ -139,20 +141,44 @@ void bench_factory_der(const struct bench_factory *f, size_t i, unsigned generat
         out[f->serial_at + 9 + k] = (uint8_t)(generation >> (8 * k));
 }
 
+/* With the issuer behind it; @pem is GnuTLS's and goes into the answer. */
+static struct cm_span with_issuer(const struct bench_factory *f, gnutls_datum_t pem)
+{
+    size_t rest = strlen(f->issuer_pem);
+    uint8_t *all = gnutls_realloc(pem.data, pem.size + rest);
+
+    bench_check(all != NULL, "out of memory");
+    memcpy(all + pem.size, f->issuer_pem, rest);
+    return (struct cm_span){ all, pem.size + rest };
+}
+
 struct cm_span bench_factory_pem(const struct bench_factory *f, size_t i, unsigned generation)
 {
     gnutls_datum_t der = { malloc(f->leaf.size), f->leaf.size };
     gnutls_datum_t pem = { NULL, 0 };
-    size_t rest = strlen(f->issuer_pem);
 
     bench_check(der.data != NULL, "out of memory");
     bench_factory_der(f, i, generation, der.data);
     bench_gnutls(gnutls_pem_base64_encode2("CERTIFICATE", &der, &pem), "PEM");
     free(der.data);
-    uint8_t *all = gnutls_realloc(pem.data, pem.size + rest);
-    bench_check(all != NULL, "out of memory");
-    memcpy(all + pem.size, f->issuer_pem, rest);
-    return (struct cm_span){ all, pem.size + rest };
+    return with_issuer(f, pem);
+}
+
+struct cm_span bench_factory_signed_pem(const struct bench_factory *f, size_t i)
+{
+    gnutls_datum_t der = { malloc(f->leaf.size), f->leaf.size };
+    gnutls_datum_t pem = { NULL, 0 };
+    gnutls_x509_crt_t crt = NULL;
+
+    bench_check(der.data != NULL, "out of memory");
+    bench_factory_der(f, i, 0, der.data);
+    bench_gnutls(gnutls_x509_crt_init(&crt), "certificate");
+    bench_gnutls(gnutls_x509_crt_import(crt, &der, GNUTLS_X509_FMT_DER), "import");
+    bench_gnutls(gnutls_x509_crt_sign2(crt, f->ca, f->ca_key, GNUTLS_DIG_SHA256, 0), "sign");
+    bench_gnutls(gnutls_x509_crt_export2(crt, GNUTLS_X509_FMT_PEM, &pem), "export");
+    gnutls_x509_crt_deinit(crt);
+    free(der.data);
+    return with_issuer(f, pem);
 }
 
 struct cm_span bench_factory_key(const struct bench_factory *f)
