@@ -6,6 +6,7 @@
 # common.sh.
 
 name=fault.test
+wall_s=120 # of one command: who takes longer hangs
 export ASAN_OPTIONS=detect_leaks=0 # a leak check cannot run under strace
 
 for program in strace openssl certtool; do
@@ -46,7 +47,7 @@ command_for() { # SUBCOMMAND...: sets words
 cm() { # SUBCOMMAND...: of the release build; its words are in $work/out
     local words
     command_for "$@"
-    "$CERTMESH" "${words[@]}" >"$work/out" 2>&1
+    timeout -k 5 "$wall_s" "$CERTMESH" "${words[@]}" >"$work/out" 2>&1
 }
 
 said() {
@@ -118,7 +119,7 @@ drop_storage() {
 measure() {
     local log=$1 program=$2
     shift 2
-    strace -f -qq -o "$log" -e trace="execve,openat,connect,$(IFS=,; echo "$*")" "$program" "${words[@]}" \
+    timeout -k 5 "$wall_s" strace -f -qq -o "$log" -e trace="execve,openat,connect,$(IFS=,; echo "$*")" "$program" "${words[@]}" \
         >"$work/out" 2>&1
 }
 

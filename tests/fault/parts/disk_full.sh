@@ -62,7 +62,7 @@ harmed() { # runs what is to fail; 0 if it did
     obtain) command_for obtain $name ;;
     renew) command_for renew $name --force ;;
     esac
-    env "$@" "$CERTMESH" "${words[@]}" >"$work/out" 2>&1
+    timeout -k 5 "$wall_s" env "$@" "$CERTMESH" "${words[@]}" >"$work/out" 2>&1
     rc=$?
     [ $rc != 0 ]
 }

@@ -134,7 +134,8 @@ kill_once() { # CALL INDEX: 0 if it hit
     command_of
     # In a shell of its own, whose remark that something was killed nobody needs.
     (
-        strace -f -qq -o "$work/strace.log" -e trace="$1" -e inject="$1:signal=KILL:when=$2" \
+        timeout -k 5 "$wall_s" strace -f -qq -o "$work/strace.log" -e trace="$1" \
+            -e inject="$1:signal=KILL:when=$2" \
             "$CERTMESH" "${words[@]}" >"$work/out" 2>&1
         exit $?
     ) 2>/dev/null
