@@ -7,7 +7,7 @@
 
 damage=$FAULT_TOOLS/damage
 limit=20 # seconds for one command: longer is a hang
-step=$(sample 1 5)
+step=$(sample 1 7)
 export ASAN_OPTIONS=detect_leaks=1 UBSAN_OPTIONS=print_stacktrace=1:halt_on_error=1
 out=$work/out
 cm_runs=0 damages=0
