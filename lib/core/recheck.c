@@ -41,7 +41,8 @@ static void run_recheck(struct cm_run *self)
     const struct cm_op op = { cfg->env, 0, cfg->stop };
     struct cm_err why = CM_ERR_INIT;
 
-    if (!cm_cancel_is_fired(cfg->stop) && cm_store_check(r->cert, &why) != CM_OK) {
+    cm_status rc = cm_cancel_is_fired(cfg->stop) ? CM_OK : cm_store_check(r->cert, &why);
+    if (rc != CM_OK && rc != CM_E_NOMEM) { /* lack of memory says nothing of it */
         cm_logf(&cfg->log, CM_LOG_WARN, "stored_certificate_unusable", NULL, 0,
                 "the certificate in storage for '%s' (serial %s, from %s) is damaged: %s; it is "
                 "obtained anew",

@@ -189,7 +189,8 @@ CM_MUST_CHECK cm_status cm_chain_accept(const struct cm_chain *c, const struct c
 /* Is what has lain in storage still what it was? The leaf is for @key, of which both halves fit,
  * and what comes after it is its issuer; every certificate that is followed by its issuer is signed
  * by it. Not asked: names, dates, purpose, and whether the chain is complete; of the last
- * certificate only its own CA could tell. Errors: CM_E_KEY, CM_E_CERT, CM_E_PARSE. */
+ * certificate only its own CA could tell, and of one signed by an algorithm that is not accepted
+ * here (SHA-1, unknown ones) clients may know more. Errors: CM_E_KEY, CM_E_CERT, CM_E_PARSE. */
 CM_MUST_CHECK cm_status cm_chain_check(const struct cm_chain *c, const struct cm_key *key,
                                        struct cm_err *err);
 /* Is a root signed by its own key? CM_E_CERT if not. */

@@ -63,6 +63,8 @@ bool cm_san_measure(struct cm_span san, size_t *ret_n, size_t *ret_text_bytes);
 /* CN (the last one), else with @or_org the O, of a Name; escaped; "" if none. */
 void cm_dn_text(struct cm_span name, bool or_org, char *out, size_t out_size);
 
+/* Is it signed by an algorithm that the next one can check? */
+bool cm_x509_sig_is_known(const struct cm_x509 *cert);
 /* Is @child's signature made by the key @spki? CM_E_CERT if not, or by an algorithm that is not
  * accepted (SHA-1, MD5, unknown). @what names the object in the error. */
 CM_MUST_CHECK cm_status cm_x509_verify_sig(const struct cm_x509 *child, const struct cm_spki *spki,

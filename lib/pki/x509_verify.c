@@ -26,19 +26,28 @@ static gnutls_datum_t datum(struct cm_span s)
     return (gnutls_datum_t){ (unsigned char *)(uintptr_t)s.data, (unsigned)s.len };
 }
 
+static gnutls_sign_algorithm_t alg_of(const struct cm_x509 *cert)
+{
+    for (size_t i = 0; i < CM_ARRAY_LEN(sig_algs); i++)
+        if (cm_span_eq(cert->sig_oid, (struct cm_span){ sig_algs[i].oid, sig_algs[i].len }))
+            return sig_algs[i].alg;
+    return GNUTLS_SIGN_UNKNOWN;
+}
+
+bool cm_x509_sig_is_known(const struct cm_x509 *cert)
+{
+    return alg_of(cert) != GNUTLS_SIGN_UNKNOWN;
+}
+
 cm_status cm_x509_verify_sig(const struct cm_x509 *child, const struct cm_spki *spki,
                              const char *what, struct cm_err *err)
 {
-    gnutls_sign_algorithm_t alg = GNUTLS_SIGN_UNKNOWN;
+    gnutls_sign_algorithm_t alg = alg_of(child);
     gnutls_pubkey_t pub = NULL;
     gnutls_datum_t key = datum(spki->whole);
     gnutls_datum_t tbs = datum(child->tbs);
     gnutls_datum_t sig = datum(child->signature);
 
-    for (size_t i = 0; i < CM_ARRAY_LEN(sig_algs); i++) {
-        if (cm_span_eq(child->sig_oid, (struct cm_span){ sig_algs[i].oid, sig_algs[i].len }))
-            alg = sig_algs[i].alg;
-    }
     if (alg == GNUTLS_SIGN_UNKNOWN)
         return cm_fail(err, CM_E_CERT,
                        "%s: signed with an algorithm that is not accepted (SHA-1, MD5 or unknown)",

@@ -416,6 +416,31 @@ START_TEST(every_changed_bit_of_a_leaf_is_noticed)
 }
 END_TEST
 
+/* What lies in storage may be a peer's: it is damaged only if that can be seen. */
+START_TEST(what_is_stored_is_checked_as_far_as_we_can)
+{
+    struct accept_case c = { .title = "" };
+    struct accept_case old = { .title = "", .digest = GNUTLS_DIG_SHA1 };
+    struct mk_cert leaf = make_leaf(&c);
+    struct mk_cert by_sha1 = make_leaf(&old);
+    struct cm_chain chain = chain_of("LI", &leaf);
+    struct cm_key *key = mk_cm_key(leaf_key);
+    const char *name = "a.example";
+
+    ck_ok(cm_chain_check(&chain, key, &err));
+    leaf.der.data[leaf.der.size - 1] ^= 1; /* of the signature */
+    ck_refused(cm_chain_check(&chain, key, &err), CM_E_CERT, "signature of certificate 1");
+    chain = chain_of("LI", &by_sha1);
+    ck_assert_int_eq(cm_chain_accept(&chain, key, &name, 1, true, NOW, 0, &err), CM_E_CERT);
+    ck_ok(cm_chain_check(&chain, key, &err));
+    chain = chain_of("LX", &by_sha1);
+    ck_refused(cm_chain_check(&chain, key, &err), CM_E_CERT, "not followed by its issuer");
+    cm_key_unref(key);
+    mk_cert_free(&leaf);
+    mk_cert_free(&by_sha1);
+}
+END_TEST
+
 START_TEST(now_near_the_end_of_time_does_not_overflow)
 {
     struct accept_case c = { .title = "" };
