@@ -503,6 +503,7 @@ int main(void)
     tcase_add_test(tc, eleven_certificates_are_too_many);
     tcase_add_test(tc, garbage_after_a_certificate_is_refused);
     tcase_add_test(tc, every_changed_bit_of_a_leaf_is_noticed);
+    tcase_add_test(tc, what_is_stored_is_checked_as_far_as_we_can);
     tcase_add_test(tc, now_near_the_end_of_time_does_not_overflow);
     tcase_add_test(tc, key_with_a_foreign_public_half_is_refused);
     suite_add_tcase(suite, tc);
