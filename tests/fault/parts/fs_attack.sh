@@ -59,8 +59,12 @@ report $? "only $total cases in all"
 control=1
 for kind in matrix race; do
     attack 0 $kind 5000
-    [ "$rc" = 1 ] && grep -q 'something outside was changed' "$work/out" &&
-        grep -q 'something outside was read' "$work/out"
+    if [ $kind = matrix ]; then
+        [ "$rc" = 1 ] && grep -q 'something outside was changed' "$work/out" &&
+            grep -q 'something outside was read' "$work/out"
+    else # who wins a race is a matter of luck
+        [ "$rc" = 1 ] && grep -q 'something outside was' "$work/out"
+    fi
     report $? "negative control: $kind found nothing ($rc): $said"
 done
 control=
