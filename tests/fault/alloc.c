@@ -118,7 +118,8 @@ int main(int argc, char **argv)
     }
     printf("%s: %u points, %llu allocations, %u of them can be done without\n", s->name, points,
            (unsigned long long)all, survived);
-    if (all < s->least || points < all / every) {
+    /* Threads make a few more or fewer from run to run. */
+    if (all < s->least || points < all / every - all / every / 20) {
         (void)fprintf(stderr, "alloc: the sweep ended early\n");
         return EXIT_FAILURE;
     }

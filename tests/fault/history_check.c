@@ -63,6 +63,10 @@ static void read_file(struct reader *r, const char *path)
 
         if (text[0] == '#')
             continue;
+        /* The kernel may cut the last write of a killed process where a page ends. What it had to
+         * say is not known then, as if it had been killed before. */
+        if (strchr(text, '\n') == NULL && fgetc(f) == EOF)
+            break;
         if (sscanf(text,
                    "%" SCNd64 " %" SCNu64 " %15s %u %" SCNu64 " %" SCNu64 " %" SCNu64 " %" SCNu64,
                    &l.ns, &l.who, l.event, &l.e.lock, &l.e.fence, &l.e.id, &l.e.prev,
