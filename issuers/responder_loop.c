@@ -8,7 +8,8 @@
 #include <unistd.h>
 
 #define EVENTS_MAX     64
-#define ACCEPTS_MAX    64
+#define ACCEPTS_MAX    32
+#define EXPIRE_MAX     32 /* of those that came together: others are served in between */
 #define LINGER_STEP_NS (20 * CM_NS_PER_MS)
 #define EXHAUSTED_NS   (50 * CM_NS_PER_MS)
 #define ROUND_MAX_NS   (60 * CM_NS_PER_S)
@@ -150,16 +151,19 @@ static void begin(struct loop *l, int fd)
 static void expire(struct loop *l)
 {
     int64_t now = l->env->mono_ns(l->env);
+    unsigned dropped = 0;
 
     if (now < l->expire_ns)
         return;
     l->expire_ns = INT64_MAX;
     for (struct cm_rconn *c = l->first, *next; c != NULL; c = next) {
         next = c->next;
-        if (c->deadline_ns <= now)
+        if (c->deadline_ns <= now && dropped < EXPIRE_MAX) {
             drop(l, c);
-        else if (c->deadline_ns < l->expire_ns)
+            dropped++;
+        } else if (c->deadline_ns < l->expire_ns) {
             l->expire_ns = c->deadline_ns;
+        }
     }
 }
 
