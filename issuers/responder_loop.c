@@ -2,6 +2,8 @@
 #include "responder.h"
 
 #include <errno.h>
+#include <netinet/in.h>
+#include <netinet/tcp.h>
 #include <sys/epoll.h>
 #include <sys/resource.h>
 #include <sys/socket.h>
@@ -130,11 +132,14 @@ static void go_on(struct loop *l, struct cm_rconn *c)
 static void begin(struct loop *l, int fd)
 {
     struct cm_rconn *c = cm_calloc(1, sizeof *c);
+    const int on = 1;
 
     if (c == NULL) {
         (void)close(fd);
         return;
     }
+    /* Answers go out in pieces, and none is to wait for the CA's delayed acknowledgement. */
+    (void)setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on);
     c->fd = c->wait_fd = fd;
     c->deadline_ns = l->env->mono_ns(l->env) + RESPONDER_PEER_NS;
     c->prev = l->last;

@@ -226,8 +226,6 @@ def main():
     p.add_argument("--idle", type=float, default=2, help="s of the honest client alone")
     p.add_argument("--rounds", type=int, default=3)
     p.add_argument("--rss-kib", type=int, default=16384, help="memory that may stay")
-    p.add_argument("--p99-ms", type=float, default=FLOOR_MS,
-                   help="no delay, whatever it was idle")
     p.add_argument("--may-fail", type=float, default=0, help="per cent of honest errands")
     p.add_argument("--name", default="localhost")
     p.add_argument("--alpn", default="http/1.1")
@@ -243,11 +241,11 @@ def main():
         bad += more
         idle.append(i)
         load.append(l)
-        if bad or l <= max(2 * i, a.p99_ms):
+        if bad or l <= max(2 * i, FLOOR_MS):
             break
     # The best of each: noise only ever makes one slower.
-    if min(load) > max(2 * min(idle), a.p99_ms) and not any(
-            l <= max(2 * i, a.p99_ms) for i, l in zip(idle, load)):
+    if min(load) > max(2 * min(idle), FLOOR_MS) and not any(
+            l <= max(2 * i, FLOOR_MS) for i, l in zip(idle, load)):
         bad.append(f"honest p99 {min(load):.1f} ms during the flood, {min(idle):.1f} ms before")
     for text in bad:
         print(f"{a.label}: {text}")
