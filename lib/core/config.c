@@ -76,6 +76,18 @@ static cm_status take_options(struct cm_config *cfg, const struct cm_config_opti
     cfg->select_user = o->select_user;
     cfg->on_progress = o->on_progress;
     cfg->progress_user = o->progress_user;
+    cfg->renew_before_s = o->renew_before_s;
+    cfg->issuer_policy = o->issuer_policy;
+    cfg->on_event = o->on_event;
+    cfg->event_user = o->event_user;
+    cfg->key_source = o->key_source;
+    cfg->fetcher = o->fetcher;
+    cfg->disable_ocsp = o->disable_ocsp;
+    cfg->disable_crl = o->disable_crl;
+    cfg->fetch_local = o->fetch_local;
+    cfg->clean_storage = o->clean_storage;
+    cfg->clean_interval_s = o->clean_interval_s;
+    cfg->clean_grace_s = o->clean_grace_s;
     return CM_OK;
 }
 

@@ -528,6 +528,26 @@ struct cm_config {
     cm_progress_fn on_progress;
     void *progress_user;
     uint8_t ticket_key[64];
+
+    /* life.h */
+    struct cm_runq *fetch; /* OCSP, CRL, renewal information: never waits behind an issuance */
+    int64_t renew_before_s;
+    enum cm_issuer_policy issuer_policy;
+    cm_event_fn on_event;
+    void *event_user;
+    struct cm_key_source *key_source;
+    struct cm_fetcher *fetcher; /* NULL: neither OCSP nor CRL */
+    bool owns_fetcher;
+    bool disable_ocsp;
+    bool disable_crl;
+    bool fetch_local;
+    struct cm_ocsp_override *ocsp_overrides; /* texts owned */
+    size_t n_ocsp_overrides;
+    bool clean_storage;
+    int64_t clean_interval_s;
+    int64_t clean_grace_s;
+    struct cm_ca_gates *gates;
+    struct cm_counters *counters;
 };
 
 /* The issuer of cfg with this raw key; NULL if there is none. */

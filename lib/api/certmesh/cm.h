@@ -11,6 +11,7 @@
  * may be NULL. Unless said otherwise a function may be called from any thread. The library changes
  * nothing process-wide: no signals, no umask, no locale, no atexit. */
 
+#include <certmesh/cm_life.h>
 #include <certmesh/cm_spi.h>
 
 #include <gnutls/abstract.h>
@@ -64,7 +65,13 @@ struct cm_acme_options {
     const char *preferred_chain;       /* common name of the root the chain should lead to; NULL */
     int64_t obtain_timeout_s;          /* one whole issuance; 0 = 300 */
     bool allow_plain_http;             /* tests only */
-    void *reserved[8];
+    const char *test_directory_url;    /* after a failure an order is tried there first, and its
+                                          certificate thrown away; NULL = none */
+    size_t rate_events;                /* new orders in any window of rate_window_ms; 0 = as the CA
+                                          is known to allow (docs/renewal.md) */
+    int64_t rate_window_ms;            /* -1 = no limit of our own */
+    bool disable_ari;                  /* do not ask for renewal information */
+    void *reserved[5];
 };
 
 struct cm_config;
@@ -80,6 +87,15 @@ typedef void (*cm_progress_fn)(void *user, const char *name, enum cm_phase phase
  *  one of @certs or NULL (= built-in after all). Called without locks; must not block. */
 typedef struct cm_cert *(*cm_select_fn)(void *user, const struct cm_hello *hello,
                                         struct cm_cert *const *certs, size_t n);
+
+/** In which order several issuers are tried. */
+enum cm_issuer_policy { CM_ISSUERS_IN_ORDER = 0, CM_ISSUERS_RANDOM };
+
+/** Ask another responder than the certificate says. @to "" = none at all, no staple. */
+struct cm_ocsp_override {
+    const char *from; /* URL in the certificate */
+    const char *to;
+};
 
 struct cm_config_options {
     uint32_t size;
@@ -113,6 +129,20 @@ struct cm_config_options {
     bool disable_tickets;     /* no TLS session tickets */
     const char *priority;     /* GnuTLS priority string; NULL = "NORMAL:-VERS-ALL:
                                  +VERS-TLS1.3:+VERS-TLS1.2:%SERVER_PRECEDENCE" */
+    int64_t renew_before_s;   /* renew so long before the end, instead of by ratio; 0 = ratio */
+    enum cm_issuer_policy issuer_policy;
+    cm_event_fn on_event;
+    void *event_user;
+    struct cm_key_source *key_source; /* borrowed; NULL = keys are made here */
+    struct cm_fetcher *fetcher;       /* borrowed; for OCSP and CRL; NULL = built in */
+    bool disable_ocsp;                /* no staples, and revocation is not looked for by OCSP */
+    bool disable_crl;                 /* CRLs of certificates without OCSP are not watched */
+    bool fetch_local; /* OCSP and CRL addresses may be loopback or link-local ones */
+    const struct cm_ocsp_override *ocsp_overrides; /* copied */
+    size_t n_ocsp_overrides;
+    bool clean_storage;       /* let maintenance clean the storage, once per fleet and interval */
+    int64_t clean_interval_s; /* 0 = a day */
+    int64_t clean_grace_s;    /* 0 = 14 days */
 };
 #define CM_CONFIG_OPTIONS_INIT                                                                     \
     {                                                                                              \
@@ -232,10 +262,14 @@ struct cm_clean_options {
     bool dry_run;
     void (*each)(void *user, const char *key, const char *why); /* what goes (or would); NULL */
     void *user;
+    int64_t interval_s;          /* nothing is done if the fleet was cleaned less than this ago
+                                    (then report.skipped is set); 0 = do it anyway */
+    int64_t compromised_after_s; /* keys put aside as compromised go after that; 0 = they stay */
 };
 struct cm_clean_report {
     uint32_t size;
     uint64_t examined, removed, malformed;
+    bool skipped; /* a peer has cleaned within the interval, or does just now */
 };
 /** Remove expired certificates past grace with key and metadata, orphaned challenge tokens, stale
  *  journals and leftover temporary objects. Each site is re-read under its lock before it goes; a
@@ -248,7 +282,11 @@ CM_API CM_MUST_CHECK cm_status cm_storage_clean(struct cm_config *cfg, const str
 
 struct cm_cache_options {
     uint32_t size;
-    size_t capacity; /* certificates; 0 = unlimited */
+    size_t capacity;                /* certificates; 0 = unlimited */
+    int64_t renew_check_interval_s; /* maintenance looks at the clock at least so often, whether
+                                       something is due or not; 0 = 600 */
+    bool no_thread;                 /* no thread of its own: the program calls
+                                       cm_cache_maintain_now() when cm_cache_next_due_s() says */
 };
 CM_API CM_MUST_CHECK cm_status cm_cache_new(const struct cm_cache_options *opts,
                                             struct cm_cache **ret, struct cm_err *err);

@@ -82,12 +82,13 @@ struct cm_err {
     int tls_alert;         /* TLS alert number to send, 0 = the caller's choice */
     int64_t retry_after_s; /* what the CA asked for, 0 = nothing */
     bool no_retry;         /* trying again without a change cannot succeed */
+    bool whole_ca;         /* about the CA or our account there, not about these names */
     char problem[128];     /* RFC 8555 6.7 problem type, "" if none */
     char msg[512];
 };
 #define CM_ERR_INIT                                                                                \
     {                                                                                              \
-        CM_OK, 0, 0, 0, 0, false, "", ""                                                           \
+        CM_OK, 0, 0, 0, 0, false, false, "", ""                                                    \
     }
 
 /** Fill @err (NULL allowed) from scratch and return @rc. Keeps errno. */

@@ -63,6 +63,14 @@ struct cm_grant {
     void *state;    /* the backend's; released by unlock or drop */
 };
 
+/** What can be told of a lock that somebody holds. */
+struct cm_lock_info {
+    uint32_t size;
+    char holder[128]; /* "host web-3, process 4711" as far as the backend knows; "another node" */
+    int64_t since_ns; /* wall clock of the storage; 0 = not known */
+    int64_t refreshed_ns;
+};
+
 struct cm_storage;
 
 /**
@@ -133,6 +141,10 @@ struct cm_storage_ops {
     const char *(*describe)(struct cm_storage *st);
     /** Never called while an op runs. */
     void (*destroy)(struct cm_storage *st);
+    /** Optional: who holds the lock @name, for people. Changes nothing. CM_E_NOTFOUND when nobody
+     *  does (any more). */
+    cm_status (*lock_info)(struct cm_storage *st, const struct cm_op *op, const char *name,
+                           struct cm_lock_info *ret, struct cm_err *err);
 };
 
 struct cm_storage {
@@ -193,6 +205,9 @@ CM_API CM_MUST_CHECK cm_status cm_storage_commit(struct cm_storage *st, const st
                                                  const struct cm_commit_item *items, size_t n,
                                                  struct cm_err *err);
 CM_API const char *cm_storage_describe(struct cm_storage *st);
+CM_API CM_MUST_CHECK cm_status cm_storage_lock_info(struct cm_storage *st, const struct cm_op *op,
+                                                    const char *name, struct cm_lock_info *ret,
+                                                    struct cm_err *err);
 
 /** CM_OK if @key is well-formed, else CM_E_INVAL naming what is wrong. "" passes if @prefix_ok. */
 CM_API CM_MUST_CHECK cm_status cm_storage_key_check(const char *key, bool prefix_ok,
@@ -320,6 +335,9 @@ struct cm_issue_request {
     /** Tell how far it is. May be NULL. */
     void (*progress)(void *user, enum cm_phase phase);
     void *user;
+    const char
+        *replaces_account; /* URL of the account that ordered the predecessor; NULL unknown */
+    bool renewal;
 };
 
 /** What an issuer gives back. Caller frees both buffers. */
@@ -343,6 +361,24 @@ struct cm_issuer_host {
     struct cm_config *config; /* the config itself; usable once attach has returned */
 };
 
+/** What a CA suggests for the renewal of one certificate (RFC 9773 4.2). */
+struct cm_renewal_info {
+    uint32_t size;
+    int64_t start_s; /* of the window; start_s < end_s */
+    int64_t end_s;
+    int64_t retry_after_s; /* from now until it may be asked again, 60 .. 86400 */
+    char explanation_url[256];
+};
+
+/** What a CA is known to allow, or was configured to. */
+struct cm_issuer_limits {
+    uint32_t size;
+    size_t events; /* new orders per account in any window; both 0 = no limit */
+    int64_t window_ns;
+    bool renewals_exempt;     /* a renewal that names its predecessor (ARI) does not count */
+    bool refuses_must_staple; /* the CA does not issue for CSRs that ask for it */
+};
+
 struct cm_issuer;
 
 struct cm_issuer_ops {
@@ -355,6 +391,8 @@ struct cm_issuer_ops {
     /** Optional: refuse names this CA cannot certify, before anything is ordered. No I/O. */
     cm_status (*precheck)(struct cm_issuer *is, const char *const *names, size_t n,
                           struct cm_err *err);
+    /** CM_E_EXISTS: @req->replaces was replaced already, so a peer may have stored its successor.
+     */
     cm_status (*issue)(struct cm_issuer *is, const struct cm_op *op,
                        const struct cm_issue_request *req, struct cm_issued *ret,
                        struct cm_err *err);
@@ -365,6 +403,12 @@ struct cm_issuer_ops {
      *  NULL ends ("acme/<Safe(key)>"). Borrowed. */
     const char *(*challenge_prefix)(struct cm_issuer *is, unsigned index);
     void (*destroy)(struct cm_issuer *is);
+    /** Optional: when the CA suggests to renew this certificate (RFC 9773 4). CM_E_UNSUPPORTED when
+     *  it makes no suggestions, CM_E_NOTFOUND when it does not know the certificate. */
+    cm_status (*renewal_info)(struct cm_issuer *is, const struct cm_op *op, struct cm_span leaf_der,
+                              struct cm_renewal_info *ret, struct cm_err *err);
+    /** Optional: what this CA allows. No I/O. */
+    void (*limits)(struct cm_issuer *is, struct cm_issuer_limits *ret);
 };
 
 struct cm_issuer {
@@ -385,6 +429,12 @@ CM_API CM_MUST_CHECK cm_status cm_issuer_revoke(struct cm_issuer *is, const stru
                                                 struct cm_span leaf_der, int reason,
                                                 struct cm_err *err);
 CM_API const char *cm_issuer_challenge_prefix(struct cm_issuer *is, unsigned index);
+CM_API CM_MUST_CHECK cm_status cm_issuer_renewal_info(struct cm_issuer *is, const struct cm_op *op,
+                                                      struct cm_span leaf_der,
+                                                      struct cm_renewal_info *ret,
+                                                      struct cm_err *err);
+/** No limits for an issuer that tells none. */
+CM_API void cm_issuer_get_limits(struct cm_issuer *is, struct cm_issuer_limits *ret);
 CM_API void cm_issuer_destroy(struct cm_issuer *is);
 
 CM_API CM_MUST_CHECK bool cm_solver_can(struct cm_solver *sv, const char *type,
@@ -396,6 +446,65 @@ CM_API CM_MUST_CHECK cm_status cm_solver_wait(struct cm_solver *sv, const struct
                                               void *state, struct cm_err *err);
 CM_API void cm_solver_cleanup(struct cm_solver *sv, const struct cm_op *op, void *state);
 CM_API void cm_solver_destroy(struct cm_solver *sv);
+
+/* ----------------------------------------------------------------- fetcher */
+
+/** One small thing from the web: an OCSP response, a CRL, an issuer's certificate. Borrowed. */
+struct cm_fetch {
+    uint32_t size;
+    const char *method; /* "GET", "POST" */
+    const char *url;    /* http or https */
+    const char *content_type;
+    const char *accept;
+    struct cm_span body;
+    size_t max_body; /* of the answer, bytes */
+    int64_t timeout_ns;
+};
+
+struct cm_fetcher;
+
+struct cm_fetcher_ops {
+    CM_OPS_HEAD;
+    /** CM_OK for any complete HTTP answer; its body is appended to @ret_body. Errors: CM_E_NET,
+     *  CM_E_TLS, CM_E_TIMEOUT, CM_E_LIMIT, CM_E_POLICY, CM_E_CANCELED. */
+    cm_status (*fetch)(struct cm_fetcher *f, const struct cm_op *op, const struct cm_fetch *req,
+                       int *ret_http_status, struct cm_buf *ret_body, struct cm_err *err);
+    void (*destroy)(struct cm_fetcher *f);
+};
+
+struct cm_fetcher {
+    const struct cm_fetcher_ops *ops;
+};
+
+CM_API CM_MUST_CHECK cm_status cm_fetcher_fetch(struct cm_fetcher *f, const struct cm_op *op,
+                                                const struct cm_fetch *req, int *ret_http_status,
+                                                struct cm_buf *ret_body, struct cm_err *err);
+CM_API void cm_fetcher_destroy(struct cm_fetcher *f);
+
+/* -------------------------------------------------------------- key source */
+
+/** Where private keys for new certificates come from, if not from certmesh itself. */
+struct cm_key_source;
+
+struct cm_key_source_ops {
+    CM_OPS_HEAD;
+    /** A key for a certificate with @names. @type is an enum cm_key_type, already DEFAULT resolved.
+     *  @ret_pem is a secret buffer: PKCS #1, PKCS #8 or SEC 1 in PEM. Not called when a key is
+     *  kept over a renewal. */
+    cm_status (*new_key)(struct cm_key_source *ks, const struct cm_op *op, int type,
+                         const char *const *names, size_t n, struct cm_buf *ret_pem,
+                         struct cm_err *err);
+    void (*destroy)(struct cm_key_source *ks);
+};
+
+struct cm_key_source {
+    const struct cm_key_source_ops *ops;
+};
+
+CM_API CM_MUST_CHECK cm_status cm_key_source_new_key(struct cm_key_source *ks,
+                                                     const struct cm_op *op, int type,
+                                                     const char *const *names, size_t n,
+                                                     struct cm_buf *ret_pem, struct cm_err *err);
 
 #ifdef __cplusplus
 }

@@ -1,0 +1,225 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#ifndef CM_CORE_LIFE_H
+#define CM_CORE_LIFE_H
+
+/* What time does to a certificate: the files of lib/core/life, and what the rest of core asks of
+ * them. Each "tend" function looks after one thing of one certificate and says when it wants to be
+ * called again; which of them is due when is for maintain.c alone.
+ *
+ * Lock order: as in core_private.h; of what is in here, gates (cagate.c), the CRL table (crl.c) and
+ * the due index (due.c, inside the maintenance's lock) are leaves. */
+
+#include "core_private.h"
+
+/* ------------------------------------------------------------------ when.c */
+
+/* The CA's suggestion for one certificate, as kept. Seconds since 1970. */
+struct cm_ari {
+    int64_t start_s;
+    int64_t end_s;
+    int64_t selected_s; /* start_s <= selected_s < end_s, chosen once */
+    int64_t again_s;    /* not to be asked before */
+};
+
+enum cm_renew_rule { CM_RULE_RATIO, CM_RULE_ABSOLUTE, CM_RULE_ARI, CM_RULE_EMERGENCY };
+const char *cm_renew_rule_text(enum cm_renew_rule r); /* "ratio", ... */
+
+struct cm_when_input {
+    int64_t not_before_s;
+    int64_t not_after_s;
+    double ratio;             /* 0 = by lifetime */
+    int64_t renew_before_s;   /* 0 = by ratio */
+    const struct cm_ari *ari; /* NULL = the CA said nothing of this certificate */
+};
+struct cm_when {
+    int64_t renew_at_s;
+    enum cm_renew_rule rule;
+    int64_t urgent_at_s;    /* 1/20 of the lifetime is left: no suggestion postpones past it */
+    int64_t emergency_at_s; /* 1/50 is left */
+};
+/* Pure. Never after not_after_s, whatever is put in. */
+void cm_when(const struct cm_when_input *in, struct cm_when *ret);
+/* For a certificate by cfg's options. @ari may be NULL. */
+void cm_when_for(const struct cm_config *cfg, const struct cm_cert *cert, const struct cm_ari *ari,
+                 struct cm_when *ret);
+/* 0 none of them, 20, 50, or 1 once it has expired. */
+unsigned cm_when_tier(const struct cm_cert *cert, int64_t now_s);
+
+/* ----------------------------------------------------------------- retry.c */
+
+#define CM_RETRY_DIR "certmesh/retry"
+
+/* What is remembered of failures in a row to get a certificate, in storage for all nodes, under
+ * certmesh/retry/<dir>. Only a hint: without it one more attempt is made. */
+struct cm_retry {
+    unsigned attempts; /* 0 = none */
+    int64_t first_s;
+    int64_t last_s;
+    int64_t next_s; /* not to be tried before; INT64_MAX = no_retry */
+    cm_status status;
+    bool no_retry;
+    char issuer_key[256]; /* of the last that was tried */
+    char problem[128];
+    char msg[512];
+};
+/* Seconds to wait after the @attempts-th failure in a row (1 = the first): 1, 2, 5, 10, 20, 40 min,
+ * 1, 2, 4, 8, 16 h, then a day; +-20 % by @dice. Of 30 days it makes at most 45 attempts. */
+int64_t cm_retry_delay_s(unsigned attempts, uint64_t dice);
+/* CM_E_NOTFOUND if there is none. One that cannot be read, or lies too far in the future for the
+ * clock to be right, is as if it were due now. */
+CM_MUST_CHECK cm_status cm_retry_load(struct cm_config *cfg, const struct cm_op *op,
+                                      const char *dir, struct cm_retry *ret, struct cm_err *err);
+/* An attempt for @s failed with @why: count it, say when the next may be (the CA's Retry-After is
+ * obeyed; entering a tier of emergency brings the next try forward to that moment), store it. When
+ * storage takes nothing, *@io still says it for this process. *@io is what was known before. */
+void cm_retry_note(struct cm_config *cfg, const struct cm_op *op, const struct cm_subject *s,
+                   const struct cm_cert *old, const char *issuer_key, const struct cm_err *why,
+                   struct cm_retry *io);
+/* A certificate came: forget. */
+void cm_retry_clear(struct cm_config *cfg, const struct cm_op *op, const char *dir);
+
+/* ---------------------------------------------------------------- cagate.c */
+
+/* Between the jobs and the CAs, one gate per issuer of a config: the CA's own wish to be left alone
+ * (Retry-After, shared with the fleet under certmesh/ca/<Safe(issuer key)>), a circuit breaker
+ * (after 5 failures in a row that are the CA's; shared too, so that the fleet sends one probe a
+ * minute), and a throttle per CA and account (cm_issuer_limits; this process). */
+struct cm_ca_gates;
+CM_MUST_CHECK cm_status cm_ca_gates_new(struct cm_config *cfg, struct cm_ca_gates **ret,
+                                        struct cm_err *err);
+void cm_ca_gates_free(struct cm_ca_gates *g); /* NULL ok */
+
+struct cm_ca_ask {
+    bool replaces; /* a renewal that names its predecessor to this CA */
+    bool urgent;   /* past urgent_at_s: the throttle does not hold it up, the CA's wish does */
+};
+/* May one order be placed with issuer number @i now? Reads storage at most every 30 s per CA.
+ * CM_E_AGAIN: err->retry_after_s until asking again makes sense, err->msg why. It takes the place
+ * in the throttle, and when the breaker is open, the probe. */
+CM_MUST_CHECK cm_status cm_ca_admit(struct cm_config *cfg, const struct cm_op *op, size_t i,
+                                    const struct cm_ca_ask *ask, struct cm_err *err);
+/* What came of it: every call of cm_issuer_issue() after admittance is followed by this. */
+void cm_ca_outcome(struct cm_config *cfg, const struct cm_op *op, size_t i, cm_status rc,
+                   const struct cm_err *why);
+/* What storage says of a CA, for people. CM_E_NOTFOUND: nothing bad. */
+struct cm_ca_state {
+    int64_t paused_until_s; /* 0 = not paused */
+    int64_t open_since_s;   /* breaker; 0 = closed */
+    int64_t next_probe_s;
+    unsigned failures;
+    char reason[256];
+};
+CM_MUST_CHECK cm_status cm_ca_state_load(struct cm_config *cfg, const struct cm_op *op,
+                                         const char *issuer_key, struct cm_ca_state *ret,
+                                         struct cm_err *err);
+
+/* --------------------------------------------- what is tended of a certificate */
+
+/* What somebody who should know says of a certificate. */
+struct cm_revocation {
+    bool revoked;
+    int reason; /* RFC 5280 5.3.1; 0 = unspecified */
+    int64_t at_s;
+    const char *source; /* "ocsp", "crl"; static */
+};
+
+/* The tend functions. @may_fetch false: only what memory and storage hold, no network.
+ * *@ret_again_s: call again then; INT64_MAX = there is nothing to tend; the current second or
+ * before, without @may_fetch = the network is wanted now. They set it on failure, too, and
+ * log failures themselves; the return value is for tests and status. Several threads may tend
+ * different certificates; one certificate is tended by one thread at a time. */
+
+/* ari.c: the metadata's renewal_info, if bound to this certificate and not too old; else the issuer
+ * is asked (once per fleet: lock ari_<id>, and issue_cert_<ident> to write it back), with a window
+ * always a selected time. A bounded number of questions per second and issuer. *@io: what was
+ * known, selected_s 0 = nothing. */
+CM_MUST_CHECK cm_status cm_ari_tend(struct cm_config *cfg, const struct cm_op *op,
+                                    const struct cm_subject *s, const struct cm_cert *cert,
+                                    bool may_fetch, struct cm_ari *io, int64_t *ret_again_s,
+                                    struct cm_err *err);
+/* From stored metadata alone: true if it speaks of just this leaf. For status and for starts. */
+bool cm_ari_from_meta(const struct cm_meta *m, const struct cm_cert *cert, struct cm_ari *ret);
+
+/* staple.c: see there. */
+CM_MUST_CHECK cm_status cm_staple_tend(struct cm_config *cfg, const struct cm_op *op,
+                                       struct cm_cert *cert, bool may_fetch, int64_t *ret_again_s,
+                                       struct cm_revocation *ret_revoked, struct cm_err *err);
+
+/* crl.c: only for certificates with a CRL pointer and without a responder. */
+CM_MUST_CHECK cm_status cm_crl_tend(struct cm_config *cfg, const struct cm_op *op,
+                                    const struct cm_cert *cert, bool may_fetch,
+                                    int64_t *ret_again_s, struct cm_revocation *ret_revoked,
+                                    struct cm_err *err);
+
+/* ---------------------------------------------------------------- events.c */
+
+/* Fills in size and name, calls the program. CM_OK unless vetoed. */
+cm_status cm_emit(const struct cm_config *cfg, struct cm_event *ev, struct cm_err *err);
+
+/* ---------------------------------------------------------------- health.c */
+
+/* How an operation on storage went: after 3 failures in a row that are the storage's (CM_E_IO,
+ * CM_E_NET, CM_E_TIMEOUT, CM_E_PERM) "storage_down" is told once, and "storage_up" after the next
+ * success. Any thread. */
+void cm_health_note(struct cm_config *cfg, cm_status rc, const struct cm_err *why);
+bool cm_health_is_down(const struct cm_config *cfg);
+
+/* --------------------------------------------------------------- counters.c */
+
+enum cm_counter {
+    CM_COUNT_OBTAINED,
+    CM_COUNT_RENEWED,
+    CM_COUNT_FAILED_NET,
+    CM_COUNT_FAILED_CA,
+    CM_COUNT_FAILED_RATE,
+    CM_COUNT_FAILED_STORAGE,
+    CM_COUNT_FAILED_OTHER,
+    CM_COUNT_RELOADED, /* a peer had renewed it */
+    CM_COUNT_POSTPONED,
+    CM_COUNT_STAPLE_FETCHED,
+    CM_COUNT_STAPLE_LOADED,
+    CM_COUNT_STAPLE_FAILED,
+    CM_COUNT_ARI_ASKED,
+    CM_COUNT_ARI_FAILED,
+    CM_COUNT_CRL_FETCHED,
+    CM_COUNT_CRL_FAILED,
+    CM_COUNT_REVOKED,
+    CM_COUNT_LOCK_LOST,
+    CM_COUNTERS
+};
+#define CM_LOCK_WAIT_BUCKETS 8
+struct cm_counters {
+    _Atomic uint64_t n[CM_COUNTERS];
+    _Atomic uint64_t lock_wait[CM_LOCK_WAIT_BUCKETS + 1];
+    _Atomic uint64_t lock_wait_ns;
+};
+void cm_count(struct cm_config *cfg, enum cm_counter c);
+void cm_count_failure(struct cm_config *cfg, cm_status rc, const struct cm_err *why);
+void cm_count_lock_wait(struct cm_config *cfg, int64_t ns);
+
+/* ------------------------------------------------------------------- due.c */
+
+/* Things to do, ordered by time: a heap that knows where each is, so that moving and removing cost
+ * what inserting does. Times are ms since 1970. Not locked: its owner is. */
+#define CM_DUE_NOT_IN UINT32_MAX
+struct cm_due_item {
+    int64_t at_ms;
+    uint32_t pos; /* CM_DUE_NOT_IN outside; set it so at the beginning */
+};
+struct cm_due {
+    struct cm_due_item **at;
+    size_t n;
+    size_t cap;
+    uint64_t steps; /* comparisons made so far: what the work is measured by */
+};
+void cm_due_free(struct cm_due *d);
+/* Room for @n more, so that set cannot fail. */
+CM_MUST_CHECK cm_status cm_due_reserve(struct cm_due *d, size_t n, struct cm_err *err);
+/* Put in or move. */
+CM_MUST_CHECK cm_status cm_due_set(struct cm_due *d, struct cm_due_item *item, int64_t at_ms,
+                                   struct cm_err *err);
+void cm_due_remove(struct cm_due *d, struct cm_due_item *item);
+/* The earliest; NULL when empty. */
+struct cm_due_item *cm_due_first(const struct cm_due *d);
+
+#endif
