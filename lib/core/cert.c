@@ -1,10 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-#include "core_private.h"
+#include "life.h"
 
 #include <string.h>
 
 #define TAGS_BYTES_MAX 4096u
-#define SHORT_LIFE_S   (10 * 24 * 3600)
 
 static pthread_mutex_t serving_lock = PTHREAD_MUTEX_INITIALIZER;
 
@@ -277,20 +276,12 @@ bool cm_cert_same_leaf(const struct cm_cert *a, const struct cm_cert *b)
            memcmp(a->bytes + a->leaf_off, b->bytes + b->leaf_off, a->leaf_len) == 0;
 }
 
-int64_t cm_renew_at_s(int64_t not_before_s, int64_t not_after_s, double ratio)
-{
-    int64_t lifetime = not_after_s - not_before_s + 1;
-
-    if (lifetime <= 0)
-        return not_after_s;
-    if (ratio <= 0)
-        ratio = lifetime < SHORT_LIFE_S ? 0.5 : 1.0 / 3.0;
-    return not_after_s + 1 - (int64_t)((double)lifetime * ratio);
-}
-
 int64_t cm_cert_renew_at_s(const struct cm_cert *c, const struct cm_config *cfg)
 {
-    return cm_renew_at_s(c->not_before_s, c->not_after_s, cfg != NULL ? cfg->renew_ratio : 0);
+    struct cm_when w;
+
+    cm_when_for(cfg, c, NULL, &w);
+    return w.renew_at_s;
 }
 
 cm_status cm_cert_chain_pem(const struct cm_cert *c, struct cm_buf *ret, struct cm_err *err)

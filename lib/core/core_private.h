@@ -186,8 +186,6 @@ bool cm_cert_covers_all(const struct cm_cert *c, const char *const *names, size_
 /* Within its validity at @now_s, which may lie @skew_s before its beginning. */
 bool cm_cert_is_valid_at(const struct cm_cert *c, int64_t now_s, int64_t skew_s);
 bool cm_cert_same_leaf(const struct cm_cert *a, const struct cm_cert *b);
-/* The rule of cm_cert_renew_at_s() without a config. */
-int64_t cm_renew_at_s(int64_t not_before_s, int64_t not_after_s, double ratio);
 
 /* ------------------------------------------------------------------ refs.c */
 

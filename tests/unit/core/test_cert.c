@@ -104,22 +104,6 @@ START_TEST(first_serving_form_is_kept)
 }
 END_TEST
 
-START_TEST(renewal_follows_the_real_lifetime)
-{
-    const int64_t day = 86400;
-
-    /* [nb, na] has na - nb + 1 seconds */
-    ck_assert_int_eq(cm_renew_at_s(0, 90 * day - 1, 0), 60 * day);
-    ck_assert_int_eq(cm_renew_at_s(0, 10 * day - 1, 0), 10 * day - 10 * day / 3);
-    ck_assert_int_eq(cm_renew_at_s(0, 6 * day - 1, 0), 3 * day); /* below ten days: half */
-    ck_assert_int_eq(cm_renew_at_s(0, 7199, 0), 3600);
-    ck_assert_int_eq(cm_renew_at_s(0, 100 * day - 1, 0.1), 90 * day);
-    ck_assert_int_eq(cm_renew_at_s(5, 5, 0), 6);
-    ck_assert_int_eq(cm_renew_at_s(10, 5, 0), 5); /* upside down: at once */
-    ck_assert_int_gt(cm_renew_at_s(0, INT64_C(253402300799), 0), 0);
-}
-END_TEST
-
 START_TEST(validity_includes_both_ends)
 {
     struct cm_cert *c = make(CM_PK_P256, NULL);
@@ -193,15 +177,10 @@ END_TEST
 int main(void)
 {
     const TTest *const tests[] = {
-        certificate_says_what_is_in_it,
-        chain_above_the_leaf_is_shared,
-        key_of_another_is_refused,
-        first_serving_form_is_kept,
-        renewal_follows_the_real_lifetime,
-        validity_includes_both_ends,
-        idle_certificate_is_small,
-        key_types_have_names,
-        no_allocation_failure_leaks_or_crashes,
+        certificate_says_what_is_in_it, chain_above_the_leaf_is_shared,
+        key_of_another_is_refused,      first_serving_form_is_kept,
+        validity_includes_both_ends,    idle_certificate_is_small,
+        key_types_have_names,           no_allocation_failure_leaks_or_crashes,
     };
 
     return kit_run("cert", tests, CM_ARRAY_LEN(tests));
