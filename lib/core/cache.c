@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "index.h"
+#include "maintain.h"
 
 #include <fcntl.h>
 #include <string.h>
@@ -24,25 +25,38 @@ struct cm_cache {
     struct list own; /* the program's own: never evicted */
     size_t capacity; /* 0 = unlimited */
     size_t hand;     /* of the clock, over managed */
+    struct cm_maint *maint;
+    struct cm_owns *owns;
 };
 
 cm_status cm_cache_new(const struct cm_cache_options *opts, struct cm_cache **ret,
                        struct cm_err *err)
 {
     struct cm_cache *c = cm_calloc(1, sizeof *c);
+    struct cm_cache_options o = { .size = 0 };
 
     if (c == NULL)
         return cm_fail_nomem(err);
+    if (opts != NULL)
+        memcpy(&o, opts, opts->size < sizeof o ? opts->size : sizeof o);
+    cm_mutex_init(&c->writer);
+    c->capacity = o.capacity;
     cm_status rc = cm_index_new(&c->index, err);
+    if (rc == CM_OK)
+        rc = cm_maint_new(c, &o, &c->maint, err);
+    if (rc == CM_OK)
+        rc = cm_owns_new(c, &c->owns, err);
     if (rc != CM_OK) {
-        free(c);
+        cm_cache_free(c);
         return rc;
     }
-    cm_mutex_init(&c->writer);
-    if (opts != NULL && opts->size >= offsetof(struct cm_cache_options, capacity) + sizeof(size_t))
-        c->capacity = opts->capacity;
     *ret = c;
     return CM_OK;
+}
+
+struct cm_maint *cm_cache_maint(struct cm_cache *c)
+{
+    return c->maint;
 }
 
 static void list_free(struct list *l)
@@ -56,6 +70,9 @@ void cm_cache_free(struct cm_cache *c)
 {
     if (c == NULL)
         return;
+    cm_cache_stop(c);
+    cm_maint_free(c->maint);
+    cm_owns_free(c->owns);
     cm_index_free(c->index);
     list_free(&c->managed);
     list_free(&c->own);
@@ -247,6 +264,11 @@ static cm_status add_own(struct cm_cache *c, struct cm_cert *cert, struct cm_cer
         cm_mutex_unlock(&c->writer);
     }
     cm_cert_retire(gone);
+    if (rc == CM_OK) {
+        rc = cm_owns_add(c->owns, cert, err);
+        if (rc != CM_OK)
+            (void)cm_cache_remove(c, cert);
+    }
     if (rc == CM_OK && ret != NULL)
         *ret = cm_cert_ref(cert);
     cm_cert_unref(cert);
@@ -343,6 +365,8 @@ bool cm_cache_remove(struct cm_cache *c, struct cm_cert *cert)
     if (was_in)
         take_out_locked(c, cert);
     cm_mutex_unlock(&c->writer);
+    if (was_in && !cm_cert_is_managed(cert))
+        cm_owns_remove(c->owns, cert);
     if (was_in)
         cm_cert_retire(cert);
     return was_in;

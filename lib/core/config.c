@@ -1,11 +1,12 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-#include "core_private.h"
+#include "names.h"
 
 #include <string.h>
 
 #define DEFAULT_WAIT_MS  8000
 #define DEFAULT_PARALLEL 10u
 #define IO_WORKERS       4u
+#define FETCH_WORKERS    4u
 #define PROBES           4096u
 
 static const char default_priority[] =
@@ -123,12 +124,21 @@ static cm_status set_up_storage(struct cm_config *cfg, const struct cm_config_op
 
 static cm_status set_up_workers(struct cm_config *cfg, unsigned max_parallel, struct cm_err *err)
 {
+    unsigned parallel = max_parallel > 0 ? max_parallel : DEFAULT_PARALLEL;
     cm_status rc = cm_cancel_new(NULL, &cfg->stop, err);
 
     if (rc == CM_OK)
         rc = cm_runq_new(IO_WORKERS, &cfg->io, err);
     if (rc == CM_OK)
-        rc = cm_runq_new(max_parallel > 0 ? max_parallel : DEFAULT_PARALLEL, &cfg->jobs, err);
+        rc = cm_runq_new(FETCH_WORKERS, &cfg->fetch, err);
+    if (rc == CM_OK) /* the pump sees to the limit */
+        rc = cm_runq_new(4 * parallel, &cfg->jobs, err);
+    if (rc == CM_OK)
+        rc = cm_pump_new(cfg, parallel, &cfg->pump, err);
+    if (rc == CM_OK)
+        rc = cm_maint_attach(cm_cache_maint(cfg->cache), cfg, err);
+    if (rc == CM_OK)
+        rc = cm_maint_room(cm_cache_maint(cfg->cache), 1, err); /* the pump's */
     if (rc == CM_OK)
         rc = cm_runq_new(1, &cfg->idle, err);
     if (rc == CM_OK)
@@ -145,6 +155,8 @@ static cm_status set_up_workers(struct cm_config *cfg, unsigned max_parallel, st
         rc = cm_board_new_env(cfg->env, &cfg->board, err);
     if (rc == CM_OK)
         rc = cm_env_random(cfg->env, cfg->ticket_key, sizeof cfg->ticket_key, err);
+    if (rc == CM_OK && cfg->clean_storage)
+        rc = cm_cleaner_new(cfg, &cfg->cleaner, err);
     return rc;
 }
 
@@ -234,12 +246,19 @@ void cm_config_free(struct cm_config *cfg)
     if (cfg == NULL)
         return;
     cm_cancel_fire(cfg->stop);
+    if (cfg->cache != NULL)
+        cm_maint_detach(cm_cache_maint(cfg->cache), cfg);
+    cm_pump_stop(cfg->pump, cm_managed_drop);
     cm_runq_stop(cfg->idle);
     cm_runq_stop(cfg->jobs);
+    cm_runq_stop(cfg->fetch);
     cm_runq_stop(cfg->io);
     cm_runq_free(cfg->idle);
     cm_runq_free(cfg->jobs);
+    cm_runq_free(cfg->fetch);
     cm_runq_free(cfg->io);
+    cm_pump_free(cfg->pump);
+    cm_cleaner_free(cfg->cleaner);
     cm_hub_close(cfg->hub);
     for (size_t i = 0; i < cfg->n_issuers; i++)
         cm_issuer_destroy(cfg->issuers[i]);

@@ -440,9 +440,12 @@ struct cm_job {
     /* Beside the config's; whoever sets it tells the end (stored, failed) himself. May be NULL. */
     void (*progress)(void *user, enum cm_phase phase);
     void *progress_user;
+    unsigned attempt; /* failures in a row before this one */
     /* results */
     struct cm_cert *cert; /* owned by the caller; also set when storing it failed */
     bool already_there;
+    bool asked;             /* a CA was asked */
+    const char *issuer_key; /* of the last that was; NULL */
 };
 /* Obtain or renew; the whole of it, see obtain.c. job->cert is set on CM_OK. */
 CM_MUST_CHECK cm_status cm_job_run(struct cm_job *job, struct cm_err *err);
@@ -470,6 +473,10 @@ struct cm_names;
 CM_MUST_CHECK cm_status cm_names_new(struct cm_names **ret, struct cm_err *err);
 /* Nothing may be running any more. */
 void cm_names_free(struct cm_names *n);
+/* Fire the tokens of what runs or stands in line in the background. */
+void cm_names_cancel(struct cm_config *cfg);
+/* Have all that are idle look into storage soon. */
+void cm_names_look_again(struct cm_config *cfg);
 /* For a handshake that found nothing for the normalized @name: CM_E_NOTFOUND if it is not managed,
  * CM_OK if a second look is worth it (not returned if that has been done: @looked_again),
  * CM_E_AGAIN with a waiter that has joined, else refused. */
@@ -528,6 +535,8 @@ struct cm_config {
     uint8_t ticket_key[64];
 
     /* life.h */
+    struct cm_pump *pump; /* in front of jobs */
+    struct cm_cleaner *cleaner;
     struct cm_runq *fetch; /* OCSP, CRL, renewal information: never waits behind an issuance */
     int64_t renew_before_s;
     enum cm_issuer_policy issuer_policy;

@@ -205,6 +205,8 @@ static cm_status try_issuer(struct issuance *is, struct cm_issuer *issuer, struc
     cm_job_progress(is->job, CM_PHASE_ORDERING, NULL);
     cm_buf_reset(&issued->chain_pem);
     cm_buf_reset(&issued->issuer_data);
+    is->job->asked = true;
+    is->job->issuer_key = key;
     rc = cm_issuer_issue(issuer, is->op, &req, issued, err);
     if (rc != CM_OK)
         return rc;

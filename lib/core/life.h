@@ -219,6 +219,9 @@ CM_MUST_CHECK cm_status cm_due_reserve(struct cm_due *d, size_t n, struct cm_err
 CM_MUST_CHECK cm_status cm_due_set(struct cm_due *d, struct cm_due_item *item, int64_t at_ms,
                                    struct cm_err *err);
 void cm_due_remove(struct cm_due *d, struct cm_due_item *item);
+/* Keep those for which @keep says so; it may change their at_ms. */
+void cm_due_filter(struct cm_due *d, bool (*keep)(void *user, struct cm_due_item *item),
+                   void *user);
 /* The earliest; NULL when empty. */
 struct cm_due_item *cm_due_first(const struct cm_due *d);
 

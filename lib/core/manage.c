@@ -35,6 +35,7 @@ void cm_names_free(struct cm_names *t)
 
             t->buckets[i] = m->next;
             free(m->last);
+            free(m->life);
             free(m);
         }
     }
@@ -94,11 +95,16 @@ static struct cm_managed *add_locked(struct cm_config *cfg, const char *name)
     size_t len = strlen(name) + 1;
     struct cm_managed *m = cm_calloc(1, sizeof *m + len);
 
-    if (m == NULL)
+    if (m == NULL || cm_pump_room(cfg->pump, t->n + 1, NULL) != CM_OK ||
+        cm_maint_room(cm_cache_maint(cfg->cache), 1, NULL) != CM_OK) {
+        free(m);
         return NULL;
+    }
     spread_locked(t);
     struct cm_managed **to = &t->buckets[hash_name(name) % t->n_buckets];
     m->cfg = cfg;
+    cm_task_init(&m->task, cfg, cm_managed_fire);
+    m->line.pos = CM_DUE_NOT_IN;
     memcpy(m->name, name, len);
     m->next = *to;
     *to = m;
@@ -138,6 +144,18 @@ static void forget_failure_locked(struct cm_managed *m)
     m->phase = CM_PHASE_STORED;
 }
 
+static bool is_on_its_way(const struct cm_managed *m)
+{
+    return m->busy || m->lined;
+}
+
+/* Is somebody who wants it served to wait? */
+static bool is_awaitable(const struct cm_managed *m)
+{
+    return (m->busy && (m->stage == CM_STAGE_LOAD || m->stage == CM_STAGE_OBTAIN)) ||
+           (m->lined && m->wants == CM_STAGE_OBTAIN);
+}
+
 /* Note @name; if there is work for it, it goes to the end of @todo. A new name costs little here:
  * whether the cache has it already is seen by whoever would load it. */
 static cm_status engage(struct cm_config *cfg, const char *name, bool background,
@@ -155,7 +173,7 @@ static cm_status engage(struct cm_config *cfg, const char *name, bool background
     cm_mutex_lock(&t->lock);
     struct cm_managed *m = cm_names_find_locked(t, normal);
     known = m != NULL;
-    if (known && !m->busy) {
+    if (known && !is_on_its_way(m)) {
         cm_mutex_unlock(&t->lock);
         well = cm_is_served_well(cfg, normal);
         cm_mutex_lock(&t->lock);
@@ -166,10 +184,10 @@ static cm_status engage(struct cm_config *cfg, const char *name, bool background
         if (!background)
             m->interest++;
         m->served = m->served || well;
-        start = !m->busy && !well;
+        start = !is_on_its_way(m) && !well;
         if (start)
             cm_managed_wake_locked(m, background);
-        else if (m->busy)
+        else if (is_on_its_way(m))
             m->background = m->background || background;
         else
             forget_failure_locked(m);
@@ -198,18 +216,18 @@ static cm_status await(struct cm_managed *m, const struct cm_op *op, struct cm_e
     cm_status rc = CM_OK;
 
     cm_mutex_lock(&t->lock);
-    while (m->busy && m->stage != CM_STAGE_RENEW && rc == CM_OK) {
+    while (is_awaitable(m) && rc == CM_OK) {
         m->awaited = true;
         (void)cm_cond_wait_ns(&t->changed, &t->lock, CM_WAIT_SLICE_NS);
         rc = cm_op_check(op, NULL);
     }
-    if (!m->busy || m->stage == CM_STAGE_RENEW)
+    if (!is_awaitable(m))
         rc = CM_OK;
-    if (rc == CM_OK && !m->busy && m->last != NULL) {
+    if (rc == CM_OK && m->last != NULL) {
         rc = m->last->status;
         if (err != NULL)
             *err = *m->last;
-    } else if (rc == CM_OK && !m->busy && m->phase == CM_PHASE_FAILED) {
+    } else if (rc == CM_OK && m->phase == CM_PHASE_FAILED) {
         rc = cm_fail_nomem(err); /* not even the reason could be kept */
     } else if (rc != CM_OK) {
         rc = cm_op_check(op, err);
@@ -314,7 +332,8 @@ cm_status cm_name_state(struct cm_config *cfg, const char *name, struct cm_name_
     if (m != NULL) {
         full.managed = true;
         full.served = n > 0;
-        full.busy = m->busy;
+        full.busy =
+            m->lined || (m->busy && m->stage != CM_STAGE_TEND && m->stage != CM_STAGE_FETCH);
         full.phase = (enum cm_phase)m->phase;
         if (m->last != NULL)
             full.last = *m->last;
@@ -326,6 +345,48 @@ cm_status cm_name_state(struct cm_config *cfg, const char *name, struct cm_name_
     full.size = (uint32_t)size;
     memcpy(ret, &full, size);
     return CM_OK;
+}
+
+/* ---- all of them ---- */
+
+static void each_locked(struct cm_names *t, void (*what)(struct cm_managed *m, int64_t at_ms),
+                        int64_t at_ms)
+{
+    for (size_t i = 0; i < t->n_buckets; i++)
+        for (struct cm_managed *m = t->buckets[i]; m != NULL; m = m->next)
+            what(m, at_ms);
+}
+
+static void cancel_one(struct cm_managed *m, int64_t at_ms)
+{
+    (void)at_ms;
+    if (m->busy)
+        cm_cancel_fire(m->cancel);
+}
+
+void cm_names_cancel(struct cm_config *cfg)
+{
+    cm_pump_stop(cfg->pump, cm_managed_drop);
+    cm_mutex_lock(&cfg->names->lock);
+    each_locked(cfg->names, cancel_one, 0);
+    cm_mutex_unlock(&cfg->names->lock);
+}
+
+static void look_again_one(struct cm_managed *m, int64_t at_ms)
+{
+    if (m->busy)
+        return;
+    m->look = true;
+    cm_maint_at(cm_cache_maint(m->cfg->cache), &m->task, at_ms);
+}
+
+void cm_names_look_again(struct cm_config *cfg)
+{
+    int64_t now_ms = cm_wall_ms(cfg->env);
+
+    cm_mutex_lock(&cfg->names->lock);
+    each_locked(cfg->names, look_again_one, now_ms);
+    cm_mutex_unlock(&cfg->names->lock);
 }
 
 /* ---- handshakes that found nothing ---- */
@@ -341,7 +402,7 @@ static enum hope hope_locked(struct cm_config *cfg, const char *name, bool looke
     *ret = m;
     if (m == NULL)
         return HOPE_NONE;
-    if (m->busy)
+    if (is_on_its_way(m))
         return HOPE_WAIT;
     if (!m->served)
         return HOPE_FAILED;
@@ -376,11 +437,11 @@ cm_status cm_names_wait(struct cm_config *cfg, const struct cm_hello *hello, con
     cm_status rc = cm_pending_new(cfg, hello, name, cfg->handshake_wait_ns, &p, err);
     if (rc == CM_OK) {
         cm_mutex_lock(&t->lock);
-        if (!m->busy && !m->served)
+        if (!is_on_its_way(m) && !m->served)
             rc = refuse_failed(name, err); /* it failed while the waiter was being made */
         else
             rc = cm_pending_join(p, &m->waiters, err);
-        start = rc == CM_OK && !m->busy; /* evicted */
+        start = rc == CM_OK && !is_on_its_way(m); /* evicted */
         if (start)
             cm_managed_wake_locked(m, true);
         else if (rc == CM_OK)

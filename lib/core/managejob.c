@@ -3,23 +3,27 @@
 
 #include <string.h>
 
-/* The work for one managed name. Loading goes through the I/O queue and ordering through the job
- * queue, so that names whose CA does not answer never keep those from being served that storage
- * has already. */
+/* The stages of one managed name: which queue each runs in, what follows it, and what its end means
+ * for those who wait. Loading goes through the I/O queue, what asks others through the fetch queue,
+ * and what needs the CA through the pump, so that names whose CA or responder does not answer never
+ * keep those from being served that storage has already. */
 
-#define LOAD_LIMIT_NS (60 * CM_NS_PER_S)
-#define JOB_LIMIT_NS  (30 * 60 * CM_NS_PER_S)
+#define LOAD_LIMIT_NS   (60 * CM_NS_PER_S)
+#define FETCH_LIMIT_NS  (60 * CM_NS_PER_S)
+#define JOB_LIMIT_NS    (30 * 60 * CM_NS_PER_S)
+#define WORTH_WAITING_S 600
 
 static void run_stage(struct cm_run *self);
 
-/* What one stage came to. */
-struct outcome {
-    cm_status rc;
-    struct cm_err err;
-    bool go_on;
-    uint8_t next; /* enum cm_stage to go on with */
-    bool served;
-};
+static bool is_job(uint8_t stage)
+{
+    return stage == CM_STAGE_OBTAIN || stage == CM_STAGE_RENEW || stage == CM_STAGE_REPLACE;
+}
+
+static struct cm_maint *maint_of(const struct cm_managed *m)
+{
+    return cm_cache_maint(m->cfg->cache);
+}
 
 static void tell(const struct cm_managed *m, enum cm_phase phase, const struct cm_err *why)
 {
@@ -41,8 +45,31 @@ static cm_status answer(void *user, const struct cm_hello *hello, const char *na
     return rc;
 }
 
+struct cm_life *cm_managed_life(struct cm_managed *m)
+{
+    if (m->life == NULL)
+        m->life = cm_calloc(1, sizeof *m->life);
+    return m->life;
+}
+
+/* ---- the end of a stage ---- */
+
+/* Keep the reason of a failure, and return what is kept no more. Looking after what is served says
+ * nothing of an attempt. */
+static struct cm_err *keep_outcome_locked(struct cm_managed *m, const struct cm_outcome *o,
+                                          struct cm_err *why)
+{
+    struct cm_err *old = m->last;
+
+    if (!is_job(m->stage) && m->stage != CM_STAGE_LOAD)
+        return why;
+    m->last = why;
+    m->phase = (uint8_t)(o->rc == CM_OK ? CM_PHASE_STORED : CM_PHASE_FAILED);
+    return old;
+}
+
 /* The end of the work: note it, then give everyone who waits what there is. */
-static void finish(struct cm_managed *m, struct outcome *o)
+static void finish(struct cm_managed *m, struct cm_outcome *o)
 {
     struct cm_names *t = m->cfg->names;
     struct cm_config *cfg = m->cfg;
@@ -50,6 +77,8 @@ static void finish(struct cm_managed *m, struct outcome *o)
     struct cm_cancel *cancel;
     struct cm_err *old;
     struct cm_err *why = NULL;
+    bool silent = m->stage == CM_STAGE_TEND || m->stage == CM_STAGE_FETCH;
+    bool line_up;
 
     if (o->rc != CM_OK) {
         why = cm_calloc(1, sizeof *why);
@@ -58,24 +87,32 @@ static void finish(struct cm_managed *m, struct outcome *o)
             why->status = o->rc;
         }
     }
+    int64_t next_ms = cm_tend_next_ms(m, o);
     cm_mutex_lock(&t->lock);
-    old = m->last;
-    m->last = why;
+    old = keep_outcome_locked(m, o, why);
     m->busy = false;
-    m->background = false;
+    line_up = m->lined && m->passed_by;
+    m->passed_by = false;
+    if (!m->lined)
+        m->background = false;
     m->served = m->served || o->served;
-    m->phase = (uint8_t)(o->rc == CM_OK ? CM_PHASE_STORED : CM_PHASE_FAILED);
     cancel = m->cancel;
     m->cancel = NULL;
-    waiting = cm_waiters_take(cfg->hub, &m->waiters);
+    waiting = m->lined && !m->served ? NULL : cm_waiters_take(cfg->hub, &m->waiters);
     if (m->awaited)
         (void)pthread_cond_broadcast(&t->changed);
     cm_mutex_unlock(&t->lock);
-    /* From here on another job may begin: m is only read for what is fixed. */
+    /* From here on another stage may begin: m is only read for what is fixed. */
     cm_cancel_free(cancel);
     free(old);
     cm_waiters_answer(cfg->hub, waiting, answer, cfg);
-    tell(m, o->rc == CM_OK ? CM_PHASE_STORED : CM_PHASE_FAILED, o->rc == CM_OK ? NULL : &o->err);
+    if (!silent)
+        tell(m, o->rc == CM_OK ? CM_PHASE_STORED : CM_PHASE_FAILED,
+             o->rc == CM_OK ? NULL : &o->err);
+    if (line_up && !cm_pump_add(cfg->pump, m, 0))
+        cm_managed_drop(m);
+    if (next_ms < INT64_MAX)
+        cm_maint_at(maint_of(m), &m->task, next_ms);
 }
 
 /* Served now, although the work goes on. */
@@ -83,38 +120,65 @@ static void note_served(struct cm_managed *m)
 {
     struct cm_names *t = m->cfg->names;
     struct cm_pending *waiting;
+    bool news;
 
     cm_mutex_lock(&t->lock);
+    news = !m->served;
     m->served = true;
-    m->phase = CM_PHASE_STORED;
+    if (news)
+        m->phase = CM_PHASE_STORED;
     waiting = cm_waiters_take(m->cfg->hub, &m->waiters);
     if (m->awaited)
         (void)pthread_cond_broadcast(&t->changed);
     cm_mutex_unlock(&t->lock);
     cm_waiters_answer(m->cfg->hub, waiting, answer, m->cfg);
-    tell(m, CM_PHASE_STORED, NULL);
+    if (news)
+        tell(m, CM_PHASE_STORED, NULL);
 }
 
-static void job_progress(void *user, enum cm_phase phase)
-{
-    struct cm_managed *m = user;
+/* ---- loading ---- */
 
-    /* The job's own end is not the name's: that comes when the cache has it. */
-    if (phase == CM_PHASE_STORED || phase == CM_PHASE_FAILED)
-        return;
-    cm_mutex_lock(&m->cfg->names->lock);
-    m->phase = (uint8_t)phase;
-    cm_mutex_unlock(&m->cfg->names->lock);
-}
-
-static cm_status serve(struct cm_managed *m, struct cm_cert *cert, struct cm_err *err)
+cm_status cm_managed_serve(struct cm_managed *m, struct cm_cert *cert, struct cm_err *err)
 {
     return cm_cache_put(m->cfg->cache, cert, cm_env_wall_s(m->cfg->env), err);
 }
 
+static void serve_loaded(struct cm_managed *m, struct cm_cert *cert, struct cm_outcome *o)
+{
+    o->rc = cm_managed_serve(m, cert, &o->err);
+    o->served = o->rc == CM_OK;
+    if (!o->served)
+        return;
+    cm_recheck(m, cert);
+    cm_tend_begin(m, cert);
+}
+
+/* Nothing is valid now. What begins in the future means that the clock here is behind: what is had
+ * anew would begin later still. */
+static bool serve_future(struct cm_managed *m, const struct cm_subject *s, const struct cm_op *op,
+                         struct cm_outcome *o)
+{
+    int64_t now_s = cm_env_wall_s(m->cfg->env);
+    struct cm_cert *cert = NULL;
+    bool future;
+
+    if (cm_store_load(m->cfg, op, s, CM_LOAD_NEWEST, &cert, NULL) != CM_OK)
+        return false;
+    future = cert->not_before_s > now_s && cert->not_after_s > now_s;
+    if (future) {
+        cm_logf(&m->cfg->log, CM_LOG_WARN, "clock_behind", NULL, 0,
+                "the certificate for '%s' begins %lld s from now: is the clock right? It is served "
+                "as it is",
+                m->name, (long long)(cert->not_before_s - now_s));
+        serve_loaded(m, cert, o);
+    }
+    cm_cert_unref(cert);
+    return future;
+}
+
 /* Storage first: most names of most starts are there already. */
 static void load_stage(struct cm_managed *m, const struct cm_subject *s, const struct cm_op *op,
-                       struct outcome *o)
+                       struct cm_outcome *o)
 {
     struct cm_config *cfg = m->cfg;
     struct cm_cert *cert = NULL;
@@ -124,66 +188,19 @@ static void load_stage(struct cm_managed *m, const struct cm_subject *s, const s
         return;
     }
     o->rc = cm_store_load(cfg, op, s, CM_LOAD_VALID, &cert, &o->err);
-    if (o->rc == CM_E_NOTFOUND) {
-        o->next = CM_STAGE_OBTAIN;
-        o->go_on = true;
+    if (o->rc == CM_OK) {
+        serve_loaded(m, cert, o);
+        cm_cert_unref(cert);
+    } else if (o->rc == CM_E_NOTFOUND) {
         o->rc = CM_OK;
-        return;
-    }
-    if (o->rc != CM_OK)
-        return;
-    o->rc = serve(m, cert, &o->err);
-    o->served = o->rc == CM_OK;
-    if (o->served)
-        cm_recheck(m, cert);
-    if (o->served && cm_env_wall_s(cfg->env) >= cm_cert_renew_at_s(cert, cfg)) {
-        o->next = CM_STAGE_RENEW;
-        o->go_on = true;
-    }
-    cm_cert_unref(cert);
-}
-
-/* Better an expired certificate than none: the clock here may be what is wrong. */
-static void serve_old(struct cm_managed *m, const struct cm_subject *s, const struct cm_op *op,
-                      struct outcome *o)
-{
-    struct cm_cert *cert = NULL;
-
-    if (cm_store_load(m->cfg, op, s, CM_LOAD_NEWEST, &cert, NULL) == CM_OK)
-        o->served = serve(m, cert, NULL) == CM_OK;
-    cm_cert_unref(cert);
-}
-
-static void job_stage(struct cm_managed *m, const struct cm_subject *s, const struct cm_op *op,
-                      struct outcome *o)
-{
-    struct cm_job job = { .cfg = m->cfg,
-                          .op = op,
-                          .subject = s,
-                          .mode = m->stage == CM_STAGE_RENEW ? CM_JOB_RENEW : CM_JOB_OBTAIN,
-                          .progress = job_progress,
-                          .progress_user = m };
-
-    o->rc = cm_job_run(&job, &o->err);
-    if (job.cert != NULL) {
-        struct cm_err err = CM_ERR_INIT;
-        cm_status rc = serve(m, job.cert, &err);
-
-        o->served = rc == CM_OK;
-        if (o->rc == CM_OK && rc != CM_OK) {
-            o->rc = rc;
-            o->err = err;
+        if (!serve_future(m, s, op, o)) {
+            o->next = CM_STAGE_OBTAIN;
+            o->go_on = true;
         }
-        cm_cert_unref(job.cert);
     }
-    if (o->rc == CM_OK)
-        return;
-    cm_logf(&m->cfg->log, CM_LOG_ERROR, "certificate_failed", NULL, 0, "%s '%s': %s%s",
-            m->stage == CM_STAGE_RENEW ? "renew" : "obtain", m->name, o->err.msg,
-            o->served ? " (it is served from memory)" : "");
-    if (!o->served && m->stage == CM_STAGE_OBTAIN)
-        serve_old(m, s, op, o);
 }
+
+/* ---- from stage to stage ---- */
 
 /* False if nobody wants it any more. */
 static bool begin(struct cm_managed *m, struct cm_cancel *cancel)
@@ -198,45 +215,160 @@ static bool begin(struct cm_managed *m, struct cm_cancel *cancel)
     return wanted;
 }
 
-static void go_on(struct cm_managed *m, uint8_t stage)
-{
-    struct cm_cancel *cancel;
-
-    cm_mutex_lock(&m->cfg->names->lock);
-    cancel = m->cancel;
-    m->cancel = NULL;
-    m->stage = stage;
-    /* A renewal of what is served already is nobody's wait. */
-    if (stage == CM_STAGE_RENEW)
-        m->background = true;
-    cm_mutex_unlock(&m->cfg->names->lock);
-    cm_cancel_free(cancel);
-}
-
 static struct cm_runq *queue_of(const struct cm_managed *m)
 {
-    return m->stage == CM_STAGE_LOAD ? m->cfg->io : m->cfg->jobs;
+    if (m->stage == CM_STAGE_FETCH)
+        return m->cfg->fetch;
+    return is_job(m->stage) ? m->cfg->jobs : m->cfg->io;
 }
 
 static cm_status push(struct cm_managed *m, struct cm_err *err)
 {
     m->run.run = run_stage;
-    return cm_runq_push(queue_of(m), &m->run, err);
+    cm_maint_enter(maint_of(m), 1);
+    cm_status rc = cm_runq_push(queue_of(m), &m->run, err);
+    if (rc != CM_OK)
+        cm_maint_leave(maint_of(m));
+    return rc;
 }
 
-/* Between two queues it is in none, and this does nothing. */
 void cm_managed_hurry_locked(struct cm_managed *m)
 {
-    cm_runq_hurry(queue_of(m), &m->run);
+    if (m->lined)
+        cm_pump_hurry(m->cfg->pump, m);
+    else /* between two queues it is in none, and this does nothing */
+        cm_runq_hurry(queue_of(m), &m->run);
+}
+
+/* On to the next stage, or into the line for it: then it is idle until its turn comes, so that
+ * what it has is looked after meanwhile. */
+static void go_on(struct cm_managed *m, struct cm_outcome *o)
+{
+    struct cm_names *t = m->cfg->names;
+    bool line = is_job(o->next);
+    struct cm_cancel *cancel;
+    int64_t next_ms = INT64_MAX;
+
+    if (line && o->served)
+        next_ms = cm_tend_next_ms(m, o);
+    cm_mutex_lock(&t->lock);
+    cancel = m->cancel;
+    m->cancel = NULL;
+    if (line) {
+        m->lined = true;
+        m->passed_by = false;
+        m->wants = o->next;
+        m->busy = false;
+    } else {
+        m->stage = o->next;
+    }
+    /* A renewal of what is served already is nobody's wait. */
+    if (o->served)
+        m->background = true;
+    cm_mutex_unlock(&t->lock);
+    cm_cancel_free(cancel);
+    if (o->served)
+        note_served(m);
+    if (line && !cm_pump_add(m->cfg->pump, m, o->urgency_s))
+        cm_managed_drop(m);
+    else if (next_ms < INT64_MAX)
+        cm_maint_at(maint_of(m), &m->task, next_ms);
+}
+
+void cm_managed_drop(struct cm_managed *m)
+{
+    struct cm_outcome o = { .rc = CM_OK, .err = CM_ERR_INIT };
+
+    cm_mutex_lock(&m->cfg->names->lock);
+    m->lined = false;
+    bool idle = !m->busy;
+    if (idle) {
+        m->busy = true;
+        m->stage = m->wants;
+    }
+    cm_mutex_unlock(&m->cfg->names->lock);
+    if (!idle)
+        return; /* it comes to its end by itself */
+    o.rc = cm_fail(&o.err, CM_E_CANCELED, "'%s': maintenance has been stopped", m->name);
+    finish(m, &o);
+}
+
+void cm_managed_to_work(struct cm_managed *m)
+{
+    struct cm_outcome o = { .rc = CM_OK, .err = CM_ERR_INIT };
+    unsigned slot = m->slot;
+    bool free_now;
+
+    cm_mutex_lock(&m->cfg->names->lock);
+    free_now = !m->busy;
+    if (free_now) {
+        m->lined = false;
+        m->busy = true;
+        m->stage = m->wants;
+    } else {
+        m->passed_by = true; /* whatever it does now puts it back when that is over */
+    }
+    cm_mutex_unlock(&m->cfg->names->lock);
+    if (free_now)
+        o.rc = push(m, &o.err);
+    if (!free_now || o.rc != CM_OK)
+        cm_pump_done(m->cfg->pump, slot);
+    if (o.rc != CM_OK)
+        finish(m, &o);
+}
+
+static void do_stage(struct cm_managed *m, const struct cm_op *op, struct cm_outcome *o)
+{
+    const char *name = m->name;
+    struct cm_subject *s = NULL;
+
+    o->rc = cm_subject_new(&name, 1, &s, &o->err);
+    if (o->rc != CM_OK)
+        return;
+    if (m->stage == CM_STAGE_LOAD)
+        load_stage(m, s, op, o);
+    else if (is_job(m->stage))
+        cm_attempt_stage(m, s, op, o);
+    else
+        cm_tend_stage(m, s, op, m->stage == CM_STAGE_FETCH, o);
+    cm_subject_free(s);
+}
+
+static int64_t limit_of(const struct cm_managed *m)
+{
+    if (is_job(m->stage))
+        return JOB_LIMIT_NS;
+    return m->stage == CM_STAGE_FETCH ? FETCH_LIMIT_NS : LOAD_LIMIT_NS;
+}
+
+/* The CA wants to be left alone. Who waits for it in this process for long had better know. */
+static bool is_put_off(struct cm_managed *m, struct cm_outcome *o)
+{
+    bool stay;
+
+    if (!o->put_off)
+        return false;
+    cm_pump_pause(m->cfg->pump, o->wait_s);
+    cm_mutex_lock(&m->cfg->names->lock);
+    stay = m->interest == 0 || o->wait_s <= WORTH_WAITING_S;
+    cm_mutex_unlock(&m->cfg->names->lock);
+    if (!stay)
+        return false;
+    o->rc = CM_OK;
+    o->go_on = true;
+    o->next = m->stage;
+    return true;
 }
 
 static void run_stage(struct cm_run *self)
 {
     struct cm_managed *m = CM_CONTAINER_OF(self, struct cm_managed, run);
-    struct outcome o = { .rc = CM_OK, .err = CM_ERR_INIT };
+    struct cm_outcome o = { .rc = CM_OK, .err = CM_ERR_INIT };
+    struct cm_maint *mt = maint_of(m);
+    struct cm_pump *pump = m->cfg->pump;
+    bool job = is_job(m->stage);
+    unsigned slot = m->slot;
     struct cm_cancel *cancel = NULL;
-    struct cm_subject *s = NULL;
-    const char *name = m->name;
     struct cm_op op = { m->cfg->env, 0, NULL };
 
     /* Loading is short: it ends with the configuration, not with whoever waits for the name. */
@@ -249,32 +381,81 @@ static void run_stage(struct cm_run *self)
     } else if (o.rc == CM_OK) {
         if (cancel != NULL)
             op.cancel = cancel;
-        op = cm_op_within(&op, m->stage == CM_STAGE_LOAD ? LOAD_LIMIT_NS : JOB_LIMIT_NS);
-        o.rc = cm_subject_new(&name, 1, &s, &o.err);
-        if (o.rc == CM_OK && m->stage == CM_STAGE_LOAD)
-            load_stage(m, s, &op, &o);
-        else if (o.rc == CM_OK)
-            job_stage(m, s, &op, &o);
-        cm_subject_free(s);
+        op = cm_op_within(&op, limit_of(m));
+        do_stage(m, &op, &o);
     }
+    if (is_put_off(m, &o))
+        o.go_on = true;
     if (o.rc == CM_OK && o.go_on) {
-        go_on(m, o.next);
-        if (o.served)
-            note_served(m);
-        o.rc = push(m, &o.err);
-        if (o.rc == CM_OK)
+        bool line = is_job(o.next);
+
+        if (job)
+            cm_pump_done(pump, slot);
+        go_on(m, &o);
+        if (!line)
+            o.rc = push(m, &o.err);
+        if (line || o.rc == CM_OK) {
+            cm_maint_leave(mt);
             return;
+        }
+    } else if (job) {
+        cm_pump_done(pump, slot);
     }
     finish(m, &o);
+    cm_maint_leave(mt);
 }
+
+/* ---- beginnings ---- */
 
 void cm_managed_start(struct cm_managed *m)
 {
-    struct outcome o = { .rc = CM_OK, .err = CM_ERR_INIT };
+    struct cm_outcome o = { .rc = CM_OK, .err = CM_ERR_INIT };
 
     o.rc = push(m, &o.err);
     if (o.rc != CM_OK)
         finish(m, &o);
+}
+
+void cm_managed_obtain_anew(struct cm_managed *m)
+{
+    struct cm_names *t = m->cfg->names;
+    bool line;
+
+    cm_mutex_lock(&t->lock);
+    m->served = false;
+    line = !m->busy && !m->lined;
+    if (line) {
+        m->lined = true;
+        m->wants = CM_STAGE_OBTAIN;
+        m->background = true;
+        m->phase = CM_PHASE_WAITING;
+    }
+    cm_mutex_unlock(&t->lock);
+    if (line && !cm_pump_add(m->cfg->pump, m, 0))
+        cm_managed_drop(m);
+}
+
+void cm_managed_fire(struct cm_task *task)
+{
+    struct cm_managed *m = CM_CONTAINER_OF(task, struct cm_managed, task);
+    bool start;
+
+    cm_mutex_lock(&m->cfg->names->lock);
+    /* Busy: the end of what runs says when to look again. In line with nothing to look after: so
+     * does its turn. */
+    start = !m->busy && (m->served || !m->lined);
+    if (start) {
+        uint8_t phase = m->phase;
+
+        cm_managed_wake_locked(m, true);
+        if (m->served) {
+            m->stage = CM_STAGE_TEND;
+            m->phase = phase;
+        }
+    }
+    cm_mutex_unlock(&m->cfg->names->lock);
+    if (start)
+        cm_managed_start(m);
 }
 
 void cm_todo_add(struct cm_todo *todo, struct cm_managed *m)
@@ -283,19 +464,23 @@ void cm_todo_add(struct cm_todo *todo, struct cm_managed *m)
     m->run.next = NULL;
     *(todo->last != NULL ? &todo->last->next : &todo->first) = &m->run;
     todo->last = &m->run;
+    todo->n++;
 }
 
 void cm_managed_start_all(struct cm_config *cfg, struct cm_todo *todo)
 {
-    struct outcome o = { .rc = CM_OK, .err = CM_ERR_INIT };
+    struct cm_outcome o = { .rc = CM_OK, .err = CM_ERR_INIT };
+    struct cm_maint *mt = cm_cache_maint(cfg->cache);
 
     if (todo->first == NULL)
         return;
+    cm_maint_enter(mt, todo->n);
     o.rc = cm_runq_push_all(cfg->io, &todo->first, &o.err);
     while (todo->first != NULL) {
         struct cm_managed *m = CM_CONTAINER_OF(todo->first, struct cm_managed, run);
 
         todo->first = todo->first->next;
         finish(m, &o);
+        cm_maint_leave(mt);
     }
 }

@@ -2,11 +2,37 @@
 #ifndef CM_CORE_NAMES_H
 #define CM_CORE_NAMES_H
 
-/* The table of managed names, shared by manage.c (the calls) and managejob.c (the work). */
+/* The table of managed names, shared by manage.c (the calls), managejob.c (the stages) and what of
+ * lib/core/life works on them. */
 
-#include "core_private.h"
+#include "maintain.h"
 
-enum cm_stage { CM_STAGE_LOAD, CM_STAGE_OBTAIN, CM_STAGE_RENEW };
+/* Loading and tending read storage (the I/O queue), fetching asks others (the fetch queue), and
+ * what needs the CA goes through the pump to the job queue. */
+enum cm_stage {
+    CM_STAGE_LOAD, /* nothing is served: what has storage? */
+    CM_STAGE_OBTAIN,
+    CM_STAGE_TEND,  /* something is served: what is due? */
+    CM_STAGE_FETCH, /* the same, with the network */
+    CM_STAGE_RENEW,
+    CM_STAGE_REPLACE /* revoked */
+};
+
+/* What is known of a name that is served, beside its certificate. Belongs to the stage that runs.
+ */
+struct cm_life {
+    struct cm_ari ari; /* selected_s 0: none */
+    int64_t staple_s;  /* tend it again then; INT64_MAX: never */
+    int64_t ari_s;
+    int64_t crl_s;
+    int64_t next_try_s; /* after a failure; 0 = none */
+    int64_t told_s;     /* renewal that was told to the program */
+    unsigned attempts;  /* failures in a row, as storage knows them */
+    uint16_t stumbles;  /* failures that were nobody's but ours: storage, locks */
+    uint8_t tier;       /* told: 0, 20, 50, 1 */
+    char serial[49];    /* of the certificate that this is about */
+    struct cm_revocation revoked;
+};
 
 /* Guarded by the table's lock, save what is fixed. There may be very many, so what only a job or a
  * failure needs hangs on a pointer. */
@@ -15,15 +41,23 @@ struct cm_managed {
     struct cm_config *cfg;     /* fixed */
     struct cm_run run;         /* the queue's while busy */
     struct cm_waiters waiters; /* handshakes; guarded by the hub */
+    struct cm_task task;       /* when to look after it again */
+    struct cm_due_item line;   /* its place before the pump */
+    struct cm_life *life;      /* NULL: nothing served yet */
     struct cm_cancel *cancel;  /* of the job that is running */
     struct cm_err *last;       /* last failure, or NULL */
     unsigned interest;         /* callers that wait for it */
     uint8_t stage;             /* enum cm_stage; the job's while busy */
     uint8_t phase;             /* enum cm_phase */
-    bool busy;
-    bool background; /* goes on although no caller waits */
-    bool served;     /* has been put into the cache */
-    bool awaited;    /* somebody sleeps until it changes, now or once before */
+    uint16_t slot;             /* the pump's, while a job runs */
+    uint8_t wants;             /* enum cm_stage that it stands in line for */
+    bool busy;                 /* a stage runs or is queued */
+    bool lined;                /* stands in line before the pump, busy or not */
+    bool passed_by;            /* its turn came while it was busy */
+    bool background;           /* goes on although no caller waits */
+    bool served;               /* has been put into the cache */
+    bool awaited;              /* somebody sleeps until it changes, now or once before */
+    bool look;                 /* into storage, when tended next */
     char name[];
 };
 
@@ -45,6 +79,7 @@ void cm_managed_start(struct cm_managed *m);
 struct cm_todo {
     struct cm_run *first;
     struct cm_run *last;
+    size_t n;
 };
 void cm_todo_add(struct cm_todo *todo, struct cm_managed *m);
 void cm_managed_start_all(struct cm_config *cfg, struct cm_todo *todo);
@@ -52,6 +87,51 @@ void cm_managed_start_all(struct cm_config *cfg, struct cm_todo *todo);
 void cm_managed_hurry_locked(struct cm_managed *m);
 /* Does the cache hold a managed certificate for the normalized @name that is valid now? */
 bool cm_is_served_well(struct cm_config *cfg, const char *name);
+
+/* managejob.c: the clockwork's call. */
+void cm_managed_fire(struct cm_task *task);
+/* It has come through the pump. */
+void cm_managed_to_work(struct cm_managed *m);
+
+/* Have it obtained, if nothing is being done for it: what it has is of no use. */
+void cm_managed_obtain_anew(struct cm_managed *m);
+/* It stands in line no more, since that has been closed. */
+void cm_managed_drop(struct cm_managed *m);
+/* Its state, made when first needed; NULL without memory. For the stage that runs. */
+struct cm_life *cm_managed_life(struct cm_managed *m);
+
+/* What a stage came to. */
+struct cm_outcome {
+    cm_status rc;
+    struct cm_err err;
+    bool go_on;
+    uint8_t next; /* enum cm_stage to go on with */
+    bool served;
+    bool put_off; /* the CA takes nothing for wait_s: stand in line again */
+    int64_t wait_s;
+    int64_t urgency_s; /* for the pump: when the certificate ends, 0 without one */
+};
+
+/* life/tend.c: the two stages of what is served. */
+void cm_tend_stage(struct cm_managed *m, const struct cm_subject *s, const struct cm_op *op,
+                   bool may_fetch, struct cm_outcome *o);
+/* It is served now by @cert (new, or loaded): what is known begins anew. */
+void cm_tend_begin(struct cm_managed *m, const struct cm_cert *cert);
+/* When to look after it again, ms; INT64_MAX: not by itself. */
+int64_t cm_tend_next_ms(struct cm_managed *m, const struct cm_outcome *o);
+/* Newest managed certificate that the cache has for it; a reference or NULL. */
+struct cm_cert *cm_managed_cert(struct cm_managed *m);
+/* @cert goes into the cache in place of older ones. */
+CM_MUST_CHECK cm_status cm_managed_serve(struct cm_managed *m, struct cm_cert *cert,
+                                         struct cm_err *err);
+
+/* life/attempt.c: the stages that ask a CA. */
+void cm_attempt_stage(struct cm_managed *m, const struct cm_subject *s, const struct cm_op *op,
+                      struct cm_outcome *o);
+/* May one be made for it, as far as the fleet's memory of failures goes? If not, @err is what the
+ * last one came to, and when the next may be. */
+bool cm_attempt_allowed(struct cm_managed *m, const struct cm_subject *s, const struct cm_op *op,
+                        struct cm_retry *ret, struct cm_err *err);
 
 /* recheck.c: have @cert, loaded quickly and served by now, checked to the bottom in the background.
  * When it fails the name is obtained anew. */

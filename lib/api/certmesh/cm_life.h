@@ -87,12 +87,13 @@ typedef cm_status (*cm_event_fn)(void *user, const struct cm_event *ev, struct c
  */
 CM_API void cm_cache_stop(struct cm_cache *cache);
 /**
- * Do now what is due, without waiting for the maintenance thread to see it, and look at storage for
- * every managed name (a peer may have renewed it). Returns when that has been begun, or, for a
- * cache without a thread (cm_cache_options.no_thread), when it is done. Errors: CM_E_STATE after
- * cm_cache_stop().
+ * Do now what is due, without waiting for the maintenance thread to see it; with @all also look at
+ * storage for every managed name, due or not (a peer may have renewed it). Returns when that has
+ * been begun, or, for a cache without a thread (cm_cache_options.no_thread), when it is done.
+ * Errors: CM_E_STATE after cm_cache_stop().
  */
-CM_API CM_MUST_CHECK cm_status cm_cache_maintain_now(struct cm_cache *cache, struct cm_err *err);
+CM_API CM_MUST_CHECK cm_status cm_cache_maintain_now(struct cm_cache *cache, bool all,
+                                                     struct cm_err *err);
 /** When something is due next, in seconds since 1970; INT64_MAX when nothing is. */
 CM_API int64_t cm_cache_next_due_s(struct cm_cache *cache);
 

@@ -116,6 +116,22 @@ void cm_due_remove(struct cm_due *d, struct cm_due_item *item)
         sift_down(d, pos, last);
 }
 
+void cm_due_filter(struct cm_due *d, bool (*keep)(void *user, struct cm_due_item *item), void *user)
+{
+    size_t n = d->n;
+
+    d->n = 0;
+    for (size_t i = 0; i < n; i++) {
+        struct cm_due_item *item = d->at[i];
+
+        /* What is kept never gets ahead of what is read. */
+        if (keep(user, item))
+            sift_up(d, d->n++, item);
+        else
+            item->pos = CM_DUE_NOT_IN;
+    }
+}
+
 struct cm_due_item *cm_due_first(const struct cm_due *d)
 {
     return d->n > 0 ? d->at[0] : NULL;

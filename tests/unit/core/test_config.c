@@ -184,14 +184,15 @@ START_TEST(no_allocation_failure_wedges_a_name)
 {
     const char *const names[] = { "example.com" };
     cm_status rc = CM_E_NOMEM;
+    bool hit = true; /* some failures are nobody's but the clockwork's, and it bears them */
     unsigned n;
 
-    for (n = 1; rc != CM_OK && n < 3000; n += n < 40 ? 1 : 7) {
+    for (n = 1; hit && n < 3000; n += n < 40 ? 1 : 7) {
         kit_init(&k);
         kit_start(&k);
         (void)cm_alloc_fail_at(n);
         rc = cm_manage(k.cfg, NULL, names, 1, &err);
-        (void)cm_alloc_fail_at(0);
+        hit = cm_alloc_fail_at(0) >= n;
         if (rc != CM_OK)
             ck_ok(cm_manage(k.cfg, NULL, names, 1, &err));
         ck_assert_uint_le(atomic_load(&k.issuer->orders), 2);

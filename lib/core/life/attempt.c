@@ -1,0 +1,201 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "names.h"
+
+#include <stdio.h>
+#include <string.h>
+
+/* The stages of a name that ask a CA: to obtain, to renew, to replace what was revoked. An attempt
+ * that reached the CA and failed is remembered by the fleet (retry.c); one that failed at home, by
+ * this process alone. */
+
+#define STUMBLE_S     10
+#define STUMBLE_CAP_S 600
+#define STUMBLES_MAX  20u
+
+static void postpone(struct cm_managed *m, int64_t until_s)
+{
+    struct cm_life *life = cm_managed_life(m);
+
+    if (life != NULL)
+        life->next_try_s = until_s;
+}
+
+/* Storage that is down, a lock that was lost: 10 s, doubled up to 10 min, by chance up to a fifth
+ * more. */
+static void note_stumble(struct cm_managed *m)
+{
+    struct cm_life *life = cm_managed_life(m);
+    int64_t wait_s = STUMBLE_S;
+
+    if (life == NULL)
+        return;
+    for (unsigned i = 0; i < life->stumbles && wait_s < STUMBLE_CAP_S; i++)
+        wait_s *= 2;
+    if (wait_s > STUMBLE_CAP_S)
+        wait_s = STUMBLE_CAP_S;
+    if (life->stumbles < STUMBLES_MAX)
+        life->stumbles++;
+    wait_s += (int64_t)cm_random_below(m->cfg->env, (uint64_t)wait_s / 5 + 1);
+    life->next_try_s = cm_env_wall_s(m->cfg->env) + wait_s;
+}
+
+bool cm_attempt_allowed(struct cm_managed *m, const struct cm_subject *s, const struct cm_op *op,
+                        struct cm_retry *ret, struct cm_err *err)
+{
+    int64_t now_s = cm_env_wall_s(m->cfg->env);
+    struct cm_life *life = cm_managed_life(m);
+    char when[CM_TIME_TEXT];
+
+    memset(ret, 0, sizeof *ret);
+    if (cm_retry_load(m->cfg, op, s->dir, ret, NULL) != CM_OK) {
+        memset(ret, 0, sizeof *ret);
+        if (life != NULL)
+            life->attempts = 0;
+        return true;
+    }
+    if (life != NULL) {
+        life->attempts = ret->attempts;
+        life->next_try_s = ret->next_s;
+    }
+    if (now_s >= ret->next_s)
+        return true;
+    if (ret->next_s == INT64_MAX)
+        (void)snprintf(when, sizeof when, "once something was changed");
+    else
+        cm_time_format_rfc3339(ret->next_s * CM_NS_PER_S, false, when);
+    (void)cm_fail(err, ret->status,
+                  "not tried again before %s, since the last attempt (%u in a "
+                  "row) failed: %s",
+                  when, ret->attempts, ret->msg);
+    err->no_retry = ret->no_retry;
+    err->retry_after_s = ret->next_s == INT64_MAX ? 0 : ret->next_s - now_s;
+    memcpy(err->problem, ret->problem, sizeof err->problem);
+    return false;
+}
+
+static void note_failure(struct cm_managed *m, const struct cm_subject *s, const struct cm_op *op,
+                         const struct cm_job *job, struct cm_retry *retry, struct cm_outcome *o)
+{
+    struct cm_life *life = cm_managed_life(m);
+    struct cm_cert *cert;
+
+    cm_logf(&m->cfg->log, CM_LOG_ERROR, "certificate_failed", NULL, 0, "%s '%s': %s%s",
+            m->stage == CM_STAGE_OBTAIN ? "obtain" : "renew", m->name, o->err.msg,
+            o->served ? " (it is served from memory)" : "");
+    cm_count_failure(m->cfg, o->rc, &o->err);
+    if (!job->asked) {
+        note_stumble(m);
+        return;
+    }
+    cert = cm_managed_cert(m);
+    o->err.status = o->rc;
+    cm_retry_note(m->cfg, op, s, cert, job->issuer_key, &o->err, retry);
+    cm_cert_unref(cert);
+    if (life != NULL) {
+        life->attempts = retry->attempts;
+        life->next_try_s = retry->next_s;
+    }
+}
+
+/* Better an expired certificate than none: the clock here may be what is wrong. */
+static void serve_old(struct cm_managed *m, const struct cm_subject *s, const struct cm_op *op,
+                      struct cm_outcome *o)
+{
+    struct cm_cert *cert = NULL;
+
+    if (cm_store_load(m->cfg, op, s, CM_LOAD_NEWEST, &cert, NULL) != CM_OK)
+        return;
+    o->served = cm_managed_serve(m, cert, NULL) == CM_OK;
+    if (o->served) {
+        struct cm_life *life = cm_managed_life(m);
+        int64_t next_try_s = life != NULL ? life->next_try_s : 0;
+
+        cm_tend_begin(m, cert);
+        postpone(m, next_try_s);
+    }
+    cm_cert_unref(cert);
+}
+
+static void note_success(struct cm_managed *m, const struct cm_subject *s, const struct cm_op *op,
+                         const struct cm_job *job, const struct cm_cert *before)
+{
+    int64_t now_s = cm_env_wall_s(m->cfg->env);
+    struct cm_life *life = cm_managed_life(m);
+    bool same = before != NULL && cm_cert_same_leaf(before, job->cert);
+
+    if (life != NULL && life->attempts > 0)
+        cm_retry_clear(m->cfg, op, s->dir);
+    if (!same) {
+        cm_tend_begin(m, job->cert);
+        return;
+    }
+    /* It is due, and yet is not to be renewed now (cm_job_run has said why). */
+    int64_t wait_s = (before->not_after_s - before->not_before_s) / 50;
+    postpone(m, now_s + (wait_s < 1 ? 1 : wait_s > 3600 ? 3600 : wait_s));
+}
+
+static void job_progress(void *user, enum cm_phase phase)
+{
+    struct cm_managed *m = user;
+
+    /* The job's own end is not the name's: that comes when the cache has it. */
+    if (phase == CM_PHASE_STORED || phase == CM_PHASE_FAILED)
+        return;
+    cm_mutex_lock(&m->cfg->names->lock);
+    m->phase = (uint8_t)phase;
+    cm_mutex_unlock(&m->cfg->names->lock);
+}
+
+static void serve_new(struct cm_managed *m, struct cm_job *job, struct cm_outcome *o)
+{
+    struct cm_err err = CM_ERR_INIT;
+    cm_status rc = cm_managed_serve(m, job->cert, &err);
+
+    o->served = rc == CM_OK;
+    if (o->rc == CM_OK && rc != CM_OK) {
+        o->rc = rc;
+        o->err = err;
+    }
+}
+
+void cm_attempt_stage(struct cm_managed *m, const struct cm_subject *s, const struct cm_op *op,
+                      struct cm_outcome *o)
+{
+    struct cm_cert *before = cm_managed_cert(m);
+    struct cm_retry retry;
+    struct cm_job job = { .cfg = m->cfg,
+                          .op = op,
+                          .subject = s,
+                          .mode = m->stage == CM_STAGE_OBTAIN ? CM_JOB_OBTAIN : CM_JOB_RENEW,
+                          .progress = job_progress,
+                          .progress_user = m };
+
+    o->urgency_s = before != NULL ? before->not_after_s : 0;
+    if (!cm_attempt_allowed(m, s, op, &retry, &o->err)) {
+        o->rc = o->err.status;
+        o->served = before != NULL;
+        cm_cert_unref(before);
+        return;
+    }
+    job.attempt = retry.attempts;
+    o->rc = cm_job_run(&job, &o->err);
+    if (o->rc == CM_E_AGAIN) {
+        o->put_off = true;
+        o->wait_s = o->err.retry_after_s > 0 ? o->err.retry_after_s : 1;
+        o->rc = CM_E_RATELIMITED;
+        o->served = before != NULL;
+        postpone(m, cm_env_wall_s(m->cfg->env) + o->wait_s);
+        cm_count(m->cfg, CM_COUNT_POSTPONED);
+    } else {
+        if (job.cert != NULL)
+            serve_new(m, &job, o);
+        if (o->rc == CM_OK)
+            note_success(m, s, op, &job, before);
+        else if (o->rc != CM_E_CANCELED)
+            note_failure(m, s, op, &job, &retry, o);
+        if (o->rc != CM_OK && !o->served && m->stage == CM_STAGE_OBTAIN)
+            serve_old(m, s, op, o);
+    }
+    cm_cert_unref(job.cert);
+    cm_cert_unref(before);
+}

@@ -1,0 +1,268 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "names.h"
+
+#include <stdio.h>
+#include <string.h>
+
+/* Looking after what is served. Each time one of the things it waits for is due, a name is tended:
+ * first with what memory and storage hold, then, if that does not do, with the network. The end of
+ * it says when the next thing is due; so what is idle costs nothing. */
+
+#define FEW_NAMES          100u
+#define SPREAD_MS_PER_NAME 10
+#define SPREAD_MAX_MS      (600 * INT64_C(1000))
+#define JITTER_MAX_S       3600
+#define NOT_AT_ONCE_S      60 /* what was fetched just now is not fetched again before */
+#define IDLE_S             (24 * 3600)
+#define UNSERVED_S         60
+
+struct cm_cert *cm_managed_cert(struct cm_managed *m)
+{
+    struct cm_cert *certs[CM_CANDIDATES_MAX];
+    struct cm_cert *best = NULL;
+    size_t n = cm_cache_find(m->cfg->cache, m->name, strlen(m->name), certs);
+
+    for (size_t i = 0; i < n; i++) {
+        bool better = cm_cert_is_managed(certs[i]) &&
+                      (best == NULL || certs[i]->not_before_s > best->not_before_s);
+
+        if (better) {
+            cm_cert_unref(best);
+            best = certs[i];
+        } else {
+            cm_cert_unref(certs[i]);
+        }
+    }
+    return best;
+}
+
+static int64_t spread_ms(const struct cm_managed *m)
+{
+    struct cm_names *t = m->cfg->names;
+
+    cm_mutex_lock(&t->lock);
+    size_t n = t->n;
+    cm_mutex_unlock(&t->lock);
+    if (n <= FEW_NAMES)
+        return 0;
+    int64_t range =
+        n > SPREAD_MAX_MS / SPREAD_MS_PER_NAME ? SPREAD_MAX_MS : (int64_t)n * SPREAD_MS_PER_NAME;
+    return (int64_t)cm_random_below(m->cfg->env, (uint64_t)range + 1);
+}
+
+void cm_tend_begin(struct cm_managed *m, const struct cm_cert *cert)
+{
+    struct cm_life *life = cm_managed_life(m);
+
+    if (life == NULL)
+        return; /* then it is looked after as soon as there is memory */
+    memset(life, 0, sizeof *life);
+    (void)snprintf(life->serial, sizeof life->serial, "%s", cm_cert_serial(cert));
+}
+
+/* ---- one after the other ---- */
+
+/* A peer may have renewed it. */
+static void reload(struct cm_managed *m, const struct cm_subject *s, const struct cm_op *op,
+                   struct cm_cert **cert)
+{
+    struct cm_cert *stored = NULL;
+
+    m->look = false;
+    if (cm_store_load(m->cfg, op, s, CM_LOAD_VALID, &stored, NULL) != CM_OK)
+        return;
+    if (!cm_cert_same_leaf(stored, *cert) && stored->not_before_s >= (*cert)->not_before_s &&
+        cm_managed_serve(m, stored, NULL) == CM_OK) {
+        cm_recheck(m, stored);
+        cm_tend_begin(m, stored);
+        cm_count(m->cfg, CM_COUNT_RELOADED);
+        cm_logf(&m->cfg->log, CM_LOG_INFO, "certificate_reloaded", NULL, 0,
+                "'%s' was renewed by a peer; it is served now (serial %s)", m->name,
+                cm_cert_serial(stored));
+        cm_cert_unref(*cert);
+        *cert = stored;
+    } else {
+        cm_cert_unref(stored);
+    }
+}
+
+static void tell_tier(struct cm_managed *m, struct cm_cert *cert, int64_t now_s)
+{
+    unsigned tier = cm_when_tier(cert, now_s);
+    struct cm_event ev = { .type = CM_EVENT_CERT_EXPIRING,
+                           .identifier = m->name,
+                           .cert = cert,
+                           .tier = tier == 1 ? 0 : tier,
+                           .remaining_s = cert->not_after_s - now_s };
+
+    if (tier == 0 || tier == m->life->tier)
+        return;
+    m->life->tier = (uint8_t)tier;
+    (void)!cm_emit(m->cfg, &ev, NULL);
+}
+
+static void tell_schedule(struct cm_managed *m, struct cm_cert *cert, const struct cm_when *w)
+{
+    struct cm_event ev = { .type = CM_EVENT_CERT_RENEW_SCHEDULED,
+                           .identifier = m->name,
+                           .cert = cert,
+                           .at_s = w->renew_at_s,
+                           .source = cm_renew_rule_text(w->rule) };
+
+    if (m->life->told_s == w->renew_at_s)
+        return;
+    m->life->told_s = w->renew_at_s;
+    (void)!cm_emit(m->cfg, &ev, NULL);
+}
+
+/* The one or the other; true if it wants the network now. */
+static bool tend_revocation(struct cm_managed *m, struct cm_cert *cert, const struct cm_op *op,
+                            bool may_fetch, int64_t now_s)
+{
+    struct cm_life *life = m->life;
+
+    if (life->staple_s <= now_s)
+        (void)!cm_staple_tend(m->cfg, op, cert, may_fetch, &life->staple_s, &life->revoked, NULL);
+    if (life->crl_s <= now_s)
+        (void)!cm_crl_tend(m->cfg, op, cert, may_fetch, &life->crl_s, &life->revoked, NULL);
+    return life->staple_s <= now_s || life->crl_s <= now_s;
+}
+
+static bool stands_in_line(struct cm_managed *m)
+{
+    cm_mutex_lock(&m->cfg->names->lock);
+    bool lined = m->lined;
+    cm_mutex_unlock(&m->cfg->names->lock);
+    return lined;
+}
+
+static void decide(struct cm_managed *m, struct cm_cert *cert, bool wants_network, int64_t now_s,
+                   struct cm_outcome *o)
+{
+    struct cm_life *life = m->life;
+    struct cm_when w;
+
+    cm_when_for(m->cfg, cert, &life->ari, &w);
+    tell_schedule(m, cert, &w);
+    tell_tier(m, cert, now_s);
+    o->urgency_s = cert->not_after_s;
+    bool may_ask = now_s >= life->next_try_s && !stands_in_line(m);
+    if (life->revoked.revoked && may_ask) {
+        o->next = CM_STAGE_REPLACE;
+        o->urgency_s = 0;
+        o->go_on = true;
+    } else if (wants_network) {
+        o->next = CM_STAGE_FETCH;
+        o->go_on = true;
+    } else if (now_s >= w.renew_at_s && may_ask) {
+        o->next = CM_STAGE_RENEW;
+        o->go_on = true;
+    }
+}
+
+void cm_tend_stage(struct cm_managed *m, const struct cm_subject *s, const struct cm_op *op,
+                   bool may_fetch, struct cm_outcome *o)
+{
+    struct cm_config *cfg = m->cfg;
+    struct cm_cert *cert = cm_managed_cert(m);
+    int64_t now_s = cm_env_wall_s(cfg->env);
+    struct cm_life *life = cm_managed_life(m);
+    struct cm_when w;
+
+    if (cert == NULL && !may_fetch) { /* evicted, or taken out */
+        o->next = CM_STAGE_LOAD;
+        o->go_on = !stands_in_line(m);
+        return;
+    }
+    if (cert == NULL || life == NULL) {
+        cm_cert_unref(cert);
+        return;
+    }
+    o->served = true;
+    if (strcmp(life->serial, cm_cert_serial(cert)) != 0)
+        cm_tend_begin(m, cert);
+    cm_when_for(cfg, cert, &life->ari, &w);
+    if (!may_fetch && (m->look || now_s >= w.renew_at_s))
+        reload(m, s, op, &cert);
+    if (life->ari_s <= now_s)
+        (void)!cm_ari_tend(cfg, op, s, cert, may_fetch, &life->ari, &life->ari_s, NULL);
+    bool wants = life->ari_s <= now_s;
+    wants = tend_revocation(m, cert, op, may_fetch, now_s) || wants;
+    decide(m, cert, wants && !may_fetch, now_s, o);
+    cm_cert_unref(cert);
+}
+
+/* ---- when again ---- */
+
+static void earlier(int64_t *at, int64_t than)
+{
+    if (than < *at)
+        *at = than;
+}
+
+/* So that a fleet, and the names of one node, do not all come at the same second. A suggested time
+ * was chosen by chance already. */
+static int64_t jitter_s(const struct cm_managed *m, const struct cm_cert *cert,
+                        const struct cm_when *w)
+{
+    int64_t range = (cert->not_after_s - cert->not_before_s) / 200;
+
+    if (w->rule == CM_RULE_ARI)
+        return 0;
+    return (int64_t)cm_random_below(m->cfg->env,
+                                    (uint64_t)(range > JITTER_MAX_S ? JITTER_MAX_S : range) + 1);
+}
+
+/* @lined: its turn to be renewed comes without the clock. */
+static int64_t next_of_served(struct cm_managed *m, const struct cm_cert *cert, bool lined,
+                              int64_t now_s)
+{
+    struct cm_life *life = m->life;
+    int64_t *const tended[] = { &life->staple_s, &life->ari_s, &life->crl_s };
+    int64_t at = INT64_MAX;
+    struct cm_when w;
+
+    for (size_t i = 0; i < CM_ARRAY_LEN(tended); i++) {
+        if (m->stage == CM_STAGE_FETCH && *tended[i] <= now_s)
+            *tended[i] = now_s + NOT_AT_ONCE_S;
+        earlier(&at, *tended[i]);
+    }
+    cm_when_for(m->cfg, cert, &life->ari, &w);
+    const int64_t tiers[] = { w.urgent_at_s, w.emergency_at_s, cert->not_after_s + 1 };
+    for (size_t i = 0; i < CM_ARRAY_LEN(tiers); i++)
+        if (tiers[i] > now_s)
+            earlier(&at, tiers[i]);
+    if (lined)
+        return at <= now_s ? now_s + NOT_AT_ONCE_S : at;
+    if (life->revoked.revoked || w.renew_at_s <= now_s)
+        earlier(&at, life->next_try_s);
+    else
+        earlier(&at, w.renew_at_s + jitter_s(m, cert, &w));
+    return at;
+}
+
+int64_t cm_tend_next_ms(struct cm_managed *m, const struct cm_outcome *o)
+{
+    int64_t now_ms = cm_wall_ms(m->cfg->env), now_s = cm_env_wall_s(m->cfg->env);
+    struct cm_cert *cert = cm_managed_cert(m);
+    struct cm_life *life = m->life;
+    bool lined = stands_in_line(m) || (o->go_on && o->rc == CM_OK);
+    int64_t at;
+
+    if (o->rc == CM_E_CANCELED) {
+        at = INT64_MAX;
+    } else if (cert != NULL && life != NULL) {
+        at = next_of_served(m, cert, lined, now_s);
+    } else if (life != NULL && life->next_try_s > now_s) {
+        at = life->next_try_s;
+    } else {
+        at = now_s + (cert != NULL || o->rc == CM_OK ? IDLE_S : UNSERVED_S);
+    }
+    cm_cert_unref(cert);
+    if (at == INT64_MAX)
+        return INT64_MAX;
+    int64_t at_ms = cm_ms_of(at);
+    if (at_ms <= now_ms)
+        at_ms = now_ms + spread_ms(m);
+    return at_ms;
+}
