@@ -100,6 +100,7 @@ void cm_logf(const struct cm_log *log, enum cm_log_level level, const char *even
 /* ---- mutex and condition on CLOCK_MONOTONIC ---- */
 void cm_mutex_init(pthread_mutex_t *m);
 void cm_mutex_lock(pthread_mutex_t *m);
+bool cm_mutex_try_lock(pthread_mutex_t *m); /* false: somebody holds it */
 void cm_mutex_unlock(pthread_mutex_t *m);
 void cm_cond_init(pthread_cond_t *c);
 /* Wait at most @ns; false on time-out. Spurious wake-ups happen. */

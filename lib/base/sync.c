@@ -15,6 +15,14 @@ void cm_mutex_lock(pthread_mutex_t *m)
     CM_ASSERT(pthread_mutex_lock(m) == 0);
 }
 
+bool cm_mutex_try_lock(pthread_mutex_t *m)
+{
+    int rc = pthread_mutex_trylock(m);
+
+    CM_ASSERT(rc == 0 || rc == EBUSY);
+    return rc == 0;
+}
+
 void cm_mutex_unlock(pthread_mutex_t *m)
 {
     CM_ASSERT(pthread_mutex_unlock(m) == 0);

@@ -397,10 +397,12 @@ size_t cm_cache_count(struct cm_cache *c)
     return n;
 }
 
-/* Once in the life of a certificate that several want at the same time. */
+/* Once in the life of a certificate that several want at the same time. Not while a writer is at
+ * work: a handshake does not wait for one, and the next look-up may do it as well. */
 static void spread_out(struct cm_cache *c, struct cm_cert *cert)
 {
-    cm_mutex_lock(&c->writer);
+    if (!cm_mutex_try_lock(&c->writer))
+        return;
     atomic_store_explicit(&cert->crowded, 0, memory_order_relaxed);
     if (is_in_locked(c, cert))
         cm_cert_open_tallies(cert);

@@ -191,6 +191,9 @@ bool cm_cert_same_leaf(const struct cm_cert *a, const struct cm_cert *b);
 
 /* A small number that threads running side by side rarely share. */
 unsigned cm_thread_number(void);
+/* cm_cert_ref() for a look-up among what a cache holds: notes whether @c is crowded. Any other
+ * reference tells nothing of how many ask for it. */
+struct cm_cert *cm_cert_ref_found(struct cm_cert *c);
 /* For a cache that holds @c and has seen it crowded: from now on threads count apart. Without
  * memory nothing changes. */
 void cm_cert_open_tallies(struct cm_cert *c);

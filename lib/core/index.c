@@ -194,7 +194,7 @@ size_t cm_index_find(struct cm_index *x, const char *key, size_t len,
         struct cm_cert *const *certs = certs_of(slot, &n);
 
         for (; found < n && found < CM_CANDIDATES_MAX; found++)
-            out[found] = cm_cert_ref(certs[found]);
+            out[found] = cm_cert_ref_found(certs[found]);
     }
     cm_mutex_unlock(lock);
     return found;

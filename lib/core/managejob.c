@@ -149,7 +149,7 @@ static void serve_loaded(struct cm_managed *m, struct cm_cert *cert, struct cm_o
     o->served = o->rc == CM_OK;
     if (!o->served)
         return;
-    cm_recheck(m, cert);
+    cm_recheck(m);
     cm_tend_begin(m, cert);
 }
 

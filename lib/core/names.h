@@ -133,8 +133,8 @@ void cm_attempt_stage(struct cm_managed *m, const struct cm_subject *s, const st
 bool cm_attempt_allowed(struct cm_managed *m, const struct cm_subject *s, const struct cm_op *op,
                         struct cm_retry *ret, struct cm_err *err);
 
-/* recheck.c: have @cert, loaded quickly and served by now, checked to the bottom in the background.
- * When it fails the name is obtained anew. */
-void cm_recheck(struct cm_managed *m, struct cm_cert *cert);
+/* recheck.c: have what was loaded quickly for @m and is served by now checked to the bottom in the
+ * background. When it fails the name is obtained anew. */
+void cm_recheck(struct cm_managed *m);
 
 #endif

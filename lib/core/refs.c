@@ -61,7 +61,14 @@ static bool tally(struct cm_cert *c, int64_t by)
 
 struct cm_cert *cm_cert_ref(struct cm_cert *c)
 {
-    if (c == NULL || tally(c, 1))
+    if (c != NULL && !tally(c, 1))
+        (void)atomic_fetch_add_explicit(&c->refs, 1, memory_order_relaxed);
+    return c;
+}
+
+struct cm_cert *cm_cert_ref_found(struct cm_cert *c)
+{
+    if (tally(c, 1))
         return c;
     /* The cache has one; whoever else has one now may be another thread. */
     if (atomic_fetch_add_explicit(&c->refs, 1, memory_order_relaxed) > 1 &&

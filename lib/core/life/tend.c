@@ -73,7 +73,7 @@ static void reload(struct cm_managed *m, const struct cm_subject *s, const struc
         return;
     if (!cm_cert_same_leaf(stored, *cert) && stored->not_before_s >= (*cert)->not_before_s &&
         cm_managed_serve(m, stored, NULL) == CM_OK) {
-        cm_recheck(m, stored);
+        cm_recheck(m);
         cm_tend_begin(m, stored);
         cm_count(m->cfg, CM_COUNT_RELOADED);
         cm_logf(&m->cfg->log, CM_LOG_INFO, "certificate_reloaded", NULL, 0,

@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "kit.h"
 
+#include <unistd.h>
+
 #define SITE "certificates/ca.test-dir/example.com/example.com"
 
 static struct kit k;
@@ -158,6 +160,122 @@ START_TEST(unreadable_storage_is_no_reason_to_order)
     kit_start(&k);
     atomic_store(&k.storage.fail_loads, -1);
     ck_refused(cm_manage(k.cfg, NULL, example, 1, &err), CM_E_IO);
+    ck_assert_uint_eq(atomic_load(&k.issuer->orders), 0);
+    kit_stop(&k);
+}
+END_TEST
+
+/* ---- what was loaded is looked at once more ---- */
+
+/* Keeps the queue of those looks where it is. */
+struct stop_gap {
+    struct cm_run run;
+    atomic_bool go;
+};
+
+static void stand_in_the_way(struct cm_run *self)
+{
+    struct stop_gap *s = CM_CONTAINER_OF(self, struct stop_gap, run);
+
+    kit_until(atomic_load(&s->go));
+}
+
+static struct cm_cert *look_up(const char *name)
+{
+    struct cm_cert *certs[CM_CANDIDATES_MAX];
+
+    ck_assert_uint_eq(cm_cache_find(k.cfg->cache, name, strlen(name), certs), 1);
+    return certs[0];
+}
+
+START_TEST(first_look_up_of_what_was_loaded_is_no_crowd)
+{
+    static struct stop_gap gap = { .run = { .run = stand_in_the_way } };
+    static const char *const names[] = { "a.example", "b.example", "c.example" };
+
+    kit_init(&k);
+    kit_start(&k);
+    ck_ok(cm_runq_push(k.cfg->idle, &gap.run, &err));
+    for (size_t i = 0; i < CM_ARRAY_LEN(names); i++)
+        kit_store_pair(&k.storage.base, "ca.test-dir", names[i], START_S - 86400, 90 * 86400);
+    ck_ok(cm_manage(k.cfg, NULL, names, CM_ARRAY_LEN(names), &err));
+    for (size_t i = 0; i < CM_ARRAY_LEN(names); i++) {
+        struct cm_cert *c = look_up(names[i]);
+
+        ck_assert_int_eq(atomic_load(&c->refs), 2); /* the cache's and this one */
+        ck_assert(!atomic_load(&c->crowded));
+        ck_assert_ptr_null(atomic_load(&c->tallies));
+        cm_cert_unref(c);
+    }
+    struct cm_cert *a = look_up(names[0]);
+    struct cm_cert *b = look_up(names[0]); /* two at once are one */
+    ck_assert(sysconf(_SC_NPROCESSORS_ONLN) == 1 || atomic_load(&a->tallies) != NULL);
+    cm_cert_unref(a);
+    cm_cert_unref(b);
+    atomic_store(&gap.go, true);
+    kit_stop(&k);
+}
+END_TEST
+
+/* Only what the signature covers no more: quick looks find nothing wrong with it. */
+static void store_forged(const char *name)
+{
+    CM_AUTO_BUF struct cm_buf good = CM_BUF_INIT(CM_CHAIN_PEM_MAX);
+    CM_AUTO_BUF struct cm_buf bad = CM_BUF_INIT(CM_CHAIN_PEM_MAX);
+    CM_AUTO_BUF struct cm_buf leaf = CM_BUF_INIT(CM_CERT_DER_MAX);
+    CM_AUTO_BUF struct cm_buf key = CM_BUF_SECRET(CM_KEY_PEM_MAX);
+    struct cm_chain chain;
+
+    kit_make_pair(CM_PK_P256, &name, 1, START_S - 86400, 90 * 86400, &good, &key);
+    ck_ok(cm_chain_from_pem(cm_buf_span(&good), &chain, &err));
+    ck_ok(cm_buf_append(&leaf, chain.der[0].data, chain.der[0].len, &err));
+    leaf.data[leaf.len - 1] ^= 1;
+    ck_ok(cm_cert_der_to_pem(cm_buf_span(&leaf), &bad, &err));
+    for (size_t i = 1; i < chain.n; i++)
+        ck_ok(cm_cert_der_to_pem(chain.der[i], &bad, &err));
+    cm_chain_free(&chain);
+    kit_put(&k.storage.base, SITE ".key", cm_buf_str(&key));
+    kit_put(&k.storage.base, SITE ".crt", cm_buf_str(&bad));
+}
+
+START_TEST(damage_that_a_quick_look_misses_is_mended_behind_it)
+{
+    static struct stop_gap gap = { .run = { .run = stand_in_the_way } };
+
+    kit_init(&k);
+    kit_start(&k);
+    store_forged("example.com");
+    ck_ok(cm_runq_push(k.cfg->idle, &gap.run, &err));
+    ck_ok(cm_manage(k.cfg, NULL, example, 1, &err));
+    struct cm_cert *forged = look_up("example.com");
+    ck_assert_uint_eq(atomic_load(&k.issuer->orders), 0);
+    atomic_store(&gap.go, true);
+    kit_until(atomic_load(&k.issuer->issued) == 1 && !state_of("example.com").busy);
+    ck_assert_uint_eq(kit_logged("is damaged"), 1);
+    struct cm_cert *c = look_up("example.com");
+    ck_assert_ptr_ne(c, forged);
+    ck_ok(cm_store_check(c, &err));
+    cm_cert_unref(c);
+    cm_cert_unref(forged);
+    kit_stop(&k);
+}
+END_TEST
+
+START_TEST(what_has_gone_before_its_turn_is_no_matter)
+{
+    static struct stop_gap gap = { .run = { .run = stand_in_the_way } };
+
+    kit_init(&k);
+    kit_start(&k);
+    store_forged("example.com");
+    ck_ok(cm_runq_push(k.cfg->idle, &gap.run, &err));
+    ck_ok(cm_manage(k.cfg, NULL, example, 1, &err));
+    struct cm_cert *c = look_up("example.com");
+    ck_assert(cm_cache_remove(k.cfg->cache, c));
+    cm_cert_unref(c);
+    atomic_store(&gap.go, true);
+    cm_runq_stop(k.cfg->idle); /* runs what is in it */
+    ck_assert_uint_eq(kit_logged("is damaged"), 0);
     ck_assert_uint_eq(atomic_load(&k.issuer->orders), 0);
     kit_stop(&k);
 }
@@ -410,6 +528,9 @@ int main(void)
         certificate_that_cannot_be_stored_is_served_all_the_same,
         expired_certificate_is_better_than_none,
         unreadable_storage_is_no_reason_to_order,
+        first_look_up_of_what_was_loaded_is_no_crowd,
+        damage_that_a_quick_look_misses_is_mended_behind_it,
+        what_has_gone_before_its_turn_is_no_matter,
         names_in_the_background_get_there,
         stored_names_do_not_wait_behind_names_whose_ca_is_silent,
         progress_is_told,

@@ -118,7 +118,64 @@ START_TEST(certificate_may_come_back)
 }
 END_TEST
 
+START_TEST(reference_outside_of_a_look_up_makes_no_crowd)
+{
+    struct cm_cache *cache = NULL;
+    struct cm_cert *c = hollow("hot.example", 0);
+
+    ck_ok(cm_cache_new(NULL, &cache, &err));
+    ck_ok(cm_cache_put(cache, c, 1, &err));
+    struct cm_cert *more = cm_cert_ref(c); /* the maker's two and the cache's */
+    ck_assert(!atomic_load(&c->crowded));
+    cm_cert_unref(more);
+    cm_cert_unref(c);
+    cm_cert_unref(get(cache));
+    ck_assert_ptr_null(atomic_load(&c->tallies));
+    cm_cache_free(cache);
+}
+END_TEST
+
 /* ---- threads ---- */
+
+struct look {
+    struct cm_cache *cache;
+    atomic_bool done;
+};
+
+static void *look_up_twice(void *arg)
+{
+    struct look *l = arg;
+    struct cm_cert *a = get(l->cache);
+    struct cm_cert *b = get(l->cache);
+
+    cm_cert_unref(a);
+    cm_cert_unref(b);
+    atomic_store(&l->done, true);
+    return NULL;
+}
+
+START_TEST(look_up_does_not_wait_for_a_writer)
+{
+    struct look l = { .cache = NULL };
+    struct cm_cert *c = hollow("hot.example", 0);
+    pthread_t thread;
+
+    ck_ok(cm_cache_new(NULL, &l.cache, &err));
+    ck_ok(cm_cache_put(l.cache, c, 1, &err));
+    pthread_mutex_t *writer = (pthread_mutex_t *)(void *)l.cache; /* it stands first */
+    ck_assert(cm_mutex_try_lock(writer));
+    ck_assert_int_eq(pthread_create(&thread, NULL, look_up_twice, &l), 0);
+    kit_until(atomic_load(&l.done));
+    ck_assert_int_eq(pthread_join(thread, NULL), 0);
+    ck_assert(atomic_load(&c->crowded)); /* it was seen, and is for later */
+    ck_assert_ptr_null(atomic_load(&c->tallies));
+    cm_mutex_unlock(writer);
+    (void)look_up_twice(&l);
+    ck_assert(sysconf(_SC_NPROCESSORS_ONLN) == 1 || atomic_load(&c->tallies) != NULL);
+    cm_cert_unref(c);
+    cm_cache_free(l.cache);
+}
+END_TEST
 
 struct crowd {
     struct cm_cache *cache;
@@ -182,6 +239,8 @@ int main(void)
         tallies_are_added_up_when_the_cache_lets_go,
         nobody_holds_it_when_the_cache_lets_go,
         certificate_may_come_back,
+        reference_outside_of_a_look_up_makes_no_crowd,
+        look_up_does_not_wait_for_a_writer,
         references_wander_between_threads_under_swaps,
     };
 
