@@ -1,11 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "core_private.h"
+#include "pki_gnutls.h"
 
 #include <gnutls/x509.h>
-#include <string.h>
 
 /* Certificates that an embedding program already has as GnuTLS objects: the one place of lib/core
- * that calls GnuTLS, because cm.h does. They are copied out as DER at once. */
+ * that calls GnuTLS, because cm.h does. They are copied out as DER at once; the key by lib/pki. */
 
 static cm_status collect_chain(const gnutls_x509_crt_t *certs, size_t n, struct cm_buf *bytes,
                                struct cm_chain *ret, struct cm_err *err)
@@ -33,20 +33,6 @@ static cm_status collect_chain(const gnutls_x509_crt_t *certs, size_t n, struct 
     return CM_OK;
 }
 
-static cm_status copy_key(gnutls_x509_privkey_t from, struct cm_key **ret, struct cm_err *err)
-{
-    gnutls_datum_t der = { NULL, 0 };
-    int gr =
-        gnutls_x509_privkey_export2_pkcs8(from, GNUTLS_X509_FMT_DER, NULL, GNUTLS_PKCS_PLAIN, &der);
-
-    if (gr < 0)
-        return cm_fail(err, CM_E_KEY, "export the private key: %s", gnutls_strerror(gr));
-    cm_status rc = cm_key_from_der((struct cm_span){ der.data, der.size }, ret, err);
-    cm_wipe(der.data, der.size);
-    gnutls_free(der.data);
-    return rc;
-}
-
 cm_status cm_cache_add_gnutls(struct cm_cache *cache, const gnutls_x509_crt_t *chain, size_t n,
                               gnutls_x509_privkey_t key, const char *const *tags,
                               struct cm_cert **ret, struct cm_err *err)
@@ -61,7 +47,7 @@ cm_status cm_cache_add_gnutls(struct cm_cache *cache, const gnutls_x509_crt_t *c
                        CM_CHAIN_CERTS_MAX, n);
     cm_status rc = collect_chain(chain, n, &bytes, &copy, err);
     if (rc == CM_OK)
-        rc = copy_key(key, &own, err);
+        rc = cm_key_from_gnutls_x509(key, &own, err);
     if (rc == CM_OK)
         rc = cm_cache_add_parts(cache, &copy, own, tags, ret, err);
     cm_key_unref(own);

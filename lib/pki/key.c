@@ -178,7 +178,8 @@ static cm_status ed25519_from_x509(gnutls_x509_privkey_t x509, struct cm_buf *ou
 
 /* Not as PKCS#8 where it can be helped: GnuTLS puts that together from a copy of the key, which it
  * frees as it is. */
-static cm_status key_from_x509(gnutls_x509_privkey_t x509, struct cm_key **ret, struct cm_err *err)
+cm_status cm_key_from_gnutls_x509(gnutls_x509_privkey_t x509, struct cm_key **ret,
+                                  struct cm_err *err)
 {
     CM_AUTO_BUF struct cm_buf ed = CM_BUF_SECRET(64);
     gnutls_datum_t der = { NULL, 0 };
@@ -209,7 +210,7 @@ cm_status cm_key_from_gnutls(gnutls_privkey_t key, struct cm_key **ret, struct c
     if (rc < 0)
         return cm_fail_gnutls(err, CM_E_UNSUPPORTED, rc,
                               "private key cannot be copied (PKCS#11, TPM or external)");
-    cm_status st = key_from_x509(x509, ret, err);
+    cm_status st = cm_key_from_gnutls_x509(x509, ret, err);
     gnutls_x509_privkey_deinit(x509);
     return st;
 }
@@ -228,7 +229,7 @@ cm_status cm_key_generate(enum cm_pk type, struct cm_key **ret, struct cm_err *e
             return cm_fail_gnutls(err, CM_E_NOMEM, rc, "private key");
         rc = gnutls_x509_privkey_generate(x509, kinds[i].alg, kinds[i].bits, 0);
         cm_status st = rc < 0 ? cm_fail_gnutls(err, CM_E_KEY, rc, "generating a private key")
-                              : key_from_x509(x509, ret, err);
+                              : cm_key_from_gnutls_x509(x509, ret, err);
         gnutls_x509_privkey_deinit(x509);
         return st;
     }

@@ -1,15 +1,17 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include <certmesh/cm.h>
+#include <gnutls/x509.h>
 #include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
-/* secret_holder STORAGE CA CA-ROOT HTTP-PORT TLS-PORT KEY-TYPE: serves a.test, as a program of
- * somebody's would, until a line comes in; then gives everything back, says "closed", and stays
- * until its input ends. $EAB_MAC is the key of kid-1; "planted" in $PLANT leaves a copy of its
- * argument in freed memory, which has to be found. */
+/* secret_holder STORAGE CA CA-ROOT HTTP-PORT TLS-PORT KEY-TYPE OWN-CRT OWN-KEY: serves a.test, as a
+ * program of somebody's would, and a pair of its own (DER) that it has as GnuTLS objects, until a
+ * line comes in; then gives everything back, says "closed", and stays until its input ends.
+ * $EAB_MAC is the key of kid-1; "planted" in $PLANT leaves a copy of its argument in freed memory,
+ * which has to be found. */
 
 static struct cm_cancel *stop;
 
@@ -64,6 +66,39 @@ static struct cm_config *new_config(char **argv)
     return cfg;
 }
 
+static gnutls_datum_t read_all(const char *path, unsigned char *into, size_t size)
+{
+    FILE *f = fopen(path, "rb");
+    gnutls_datum_t d = { into, 0 };
+
+    if (f == NULL)
+        return d;
+    setvbuf(f, NULL, _IONBF, 0); /* no copy in a buffer */
+    d.size = (unsigned)fread(into, 1, size, f);
+    fclose(f);
+    return d;
+}
+
+static cm_status add_own(struct cm_cache *cache, char **files, struct cm_err *err)
+{
+    static unsigned char crt_der[4096];
+    static unsigned char key_der[4096];
+    gnutls_datum_t c = read_all(files[0], crt_der, sizeof crt_der);
+    gnutls_datum_t k = read_all(files[1], key_der, sizeof key_der);
+    gnutls_x509_crt_t crt = NULL;
+    gnutls_x509_privkey_t key = NULL;
+    cm_status rc = CM_E_KEY;
+
+    if (gnutls_x509_crt_init(&crt) == 0 && gnutls_x509_privkey_init(&key) == 0 &&
+        gnutls_x509_crt_import(crt, &c, GNUTLS_X509_FMT_DER) == 0 &&
+        gnutls_x509_privkey_import(key, &k, GNUTLS_X509_FMT_DER) == 0)
+        rc = cm_cache_add_gnutls(cache, &crt, 1, key, NULL, NULL, err);
+    cm_wipe(key_der, sizeof key_der);
+    gnutls_x509_crt_deinit(crt);
+    gnutls_x509_privkey_deinit(key);
+    return rc;
+}
+
 /* A key that somebody forgot to wipe. */
 static void plant(const char *hex)
 {
@@ -85,9 +120,13 @@ int main(int argc, char **argv)
     char line[256];
     pthread_t reader;
 
-    if (argc != 7 || cm_cancel_new(NULL, &stop, &err) != CM_OK)
+    if (argc != 9 || cm_cancel_new(NULL, &stop, &err) != CM_OK)
         return 2;
     o.cfg = new_config(argv);
+    if (add_own(cm_config_cache(o.cfg), argv + 7, &err) != CM_OK) {
+        fprintf(stderr, "secret_holder: %s, %s: %s\n", argv[7], argv[8], err.msg);
+        return 1;
+    }
     o.stop = stop;
     o.host = "127.0.0.1";
     if (pthread_create(&reader, NULL, await_line, NULL) != 0)

@@ -125,19 +125,29 @@ gcc -O1 -Wall -I"$root/lib/api" "$here/secret_holder.c" -o "$work/holder" -L"$li
     -lgnutls -lpthread -Wl,-rpath,"$lib" 2>"$work/cc"
 report $? "the program does not build: $(cat "$work/cc")"
 
+own_pair() { # KEY-TYPE: as DER, in $work/own.KEY-TYPE.{crt,der}; the key also as PEM
+    local as=(ec -pkeyopt ec_paramgen_curve:P-256) own=$work/own.$1
+    [ "$1" = p256 ] || as=("${1%%[0-9]*}:${1#rsa}")
+    openssl req -x509 -nodes -newkey "${as[@]}" -keyout "$own.key" -outform DER -out "$own.crt" \
+        -subj /CN=own.test -addext subjectAltName=DNS:own.test 2>"$work/openssl" &&
+        openssl pkey -in "$own.key" -traditional -outform DER -out "$own.der" 2>>"$work/openssl"
+    report $? "$1: openssl: $(cat "$work/openssl")"
+}
+
 holder() { # KEY-TYPE MAX-COPIES: bytes of the key there may be while serving
     local type=$1 max=$2 store=$work/holder.$1 pid found copies hex
     mkdir -m 700 "$store"
+    own_pair "$type"
     rm -f "$work/in"
     mkfifo "$work/in"
     EAB_MAC=$mac "$work/holder" "file://$store" "$ACME_DIR" "$LAB_CA" "$HTTP01_PORT" \
-        "$TLSALPN_PORT" "$type" <"$work/in" >"$work/held" 2>"$work/held.log" &
+        "$TLSALPN_PORT" "$type" "$work/own.$type.crt" "$work/own.$type.der" <"$work/in" >"$work/held" 2>"$work/held.log" &
     pid=$!
     at_exit end "$pid"
     exec 8>"$work/in"
     wait_for ask && ask && ask
     report $? "$type: the program does not serve: $(tail -n 3 "$work/held.log")"
-    secret=("eab=text:$mac")
+    secret=("eab=text:$mac" "own=$work/own.$type.key")
     secrets "$store"
     found=$(look "$pid")
     # Two halves of a number are two hits.
@@ -145,6 +155,8 @@ holder() { # KEY-TYPE MAX-COPIES: bytes of the key there may be while serving
         END { for (k in n) if (n[k] > m) m = n[k]; print int((m + 1) / 2) }' <<<"$found")
     [ "$copies" -ge 1 ] && [ "$copies" -le "$max" ]
     report $? "$type: $copies copies of the site key while serving, at most $max are known: $found"
+    grep -q '^own.*bytes' <<<"$found"
+    report $? "$type: the program's own key is not there while it serves: $found"
     ! grep -Eq 'hex|base64' <<<"$found"
     report $? "$type: text of a key while serving: $found"
     echo >&8
