@@ -77,7 +77,6 @@ static bool has_openat2(int root)
     return fd >= 0;
 }
 
-/* Tells this run of this kernel from all others; "-" when there is no telling. */
 /* Only those that are known to be; what is not known may be shared. */
 static bool is_local(int root)
 {
@@ -93,6 +92,7 @@ static bool is_local(int root)
     return false;
 }
 
+/* Tells this run of this kernel from all others; "-" when there is no telling. */
 static void read_boot_id(char *out)
 {
     CM_AUTO_CLOSE int fd = open("/proc/sys/kernel/random/boot_id", O_RDONLY | O_CLOEXEC);

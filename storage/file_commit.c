@@ -29,9 +29,8 @@
  * the lock as well: whoever finishes may be stopped too, and must not come back when the lock has
  * changed hands. How far it had come is written nowhere but in the directories: a new value that is
  * gone from certmesh/tmp has arrived. So finishing may itself be interrupted and repeated at will.
- * The record also tells what
- * each key was before (inode, size, time): if that is neither the old value nor the new one, a peer
- * has written since, and his word is newer.
+ * The record also tells what each key was before (inode, size, time): if that is neither the old
+ * value nor the new one, a peer has written since, and his word is newer.
  *
  * Readers may see the new key and the old certificate for the moment between two renames; they
  * check the pair and look again.
