@@ -68,16 +68,10 @@ static cm_status load_key(struct acme_issuer *ai, const struct cm_op *op, const 
     return CM_OK;
 }
 
-/* Is it the object's fault, and not the storage's? */
-static bool is_damage(cm_status rc)
-{
-    return rc == CM_E_PARSE || rc == CM_E_KEY || rc == CM_E_LIMIT;
-}
-
 /* What is damaged counts as missing, so that what is left can be used: see recover_by_key(). */
 static cm_status missing(struct acme_issuer *ai, cm_status rc, const char *then, struct cm_err *err)
 {
-    if (!is_damage(rc))
+    if (!cm_status_is_damage(rc))
         return rc;
     cm_logf(&ai->host.log, CM_LOG_WARN, "account_damaged", NULL, 0, "%s; %s",
             err != NULL ? err->msg : "account", then);
@@ -207,7 +201,7 @@ static cm_status registration_key(struct acme_issuer *ai, const struct cm_op *op
     if (ai->account_key_file != NULL)
         return key_from_file(ai, ret, err);
     cm_status rc = load_key(ai, op, paths->pending, ret, err);
-    if (rc == CM_OK || (rc != CM_E_NOTFOUND && !is_damage(rc)))
+    if (rc == CM_OK || (rc != CM_E_NOTFOUND && !cm_status_is_damage(rc)))
         return rc;
 
     CM_AUTO_BUF struct cm_buf pem = CM_BUF_SECRET(CM_KEY_PEM_MAX);
@@ -282,7 +276,7 @@ static cm_status recover_by_key(struct acme_issuer *ai, const struct cm_op *op,
     struct cm_key *key = NULL;
 
     cm_status rc = load_key(ai, op, paths->key, &key, err);
-    if (is_damage(rc))
+    if (cm_status_is_damage(rc))
         return cm_wrap(err, CM_E_NOTFOUND, "account key '%s'", paths->key);
     if (rc == CM_OK && has_ended(ai, op, paths)) {
         cm_key_unref(key);

@@ -155,8 +155,8 @@ static cm_status resume_order(struct run *r, const struct cm_op *op, struct cm_e
 
 static bool account_is_gone(cm_status rc, const struct cm_err *err)
 {
-    static const char type[] = "urn:ietf:params:acme:error:accountDoesNotExist";
-    return rc == CM_E_ACME && err != NULL && strcmp(err->problem, type) == 0;
+    return rc == CM_E_ACME && err != NULL &&
+           cm_acme_problem_is(err->problem, "accountDoesNotExist");
 }
 
 /* May the account be what the CA does not like: its URL, once stored wrong (a CA's slip, an address
@@ -250,18 +250,13 @@ static cm_status place_order(struct run *r, const struct cm_op *op, struct cm_er
 static bool try_other_type(cm_status rc, const struct cm_err *err)
 {
     static const char *const types[] = {
-        "urn:ietf:params:acme:error:connection",
-        "urn:ietf:params:acme:error:dns",
-        "urn:ietf:params:acme:error:serverInternal",
-        "urn:ietf:params:acme:error:unauthorized",
-        "urn:ietf:params:acme:error:tls",
-        "urn:ietf:params:acme:error:incorrectResponse",
+        "connection", "dns", "serverInternal", "unauthorized", "tls", "incorrectResponse",
     };
     /* Could not put the answer up here, or the CA does not offer the type. */
     if (rc == CM_E_UNSUPPORTED || rc == CM_E_NOTFOUND || rc == CM_E_PERM)
         return true;
     for (size_t i = 0; rc == CM_E_ACME && i < CM_ARRAY_LEN(types); i++)
-        if (strcmp(err->problem, types[i]) == 0)
+        if (cm_acme_problem_is(err->problem, types[i]))
             return true;
     return false;
 }

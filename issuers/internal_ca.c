@@ -51,11 +51,6 @@ cm_status local_ca_no_root(struct cm_err *err)
 }
 
 /* Is it the objects' fault, and not the storage's? */
-static bool is_damage(cm_status rc)
-{
-    return rc == CM_E_PARSE || rc == CM_E_KEY || rc == CM_E_CERT || rc == CM_E_LIMIT;
-}
-
 /* ------------------------------------------------------------------ reading */
 
 /* A CA certificate with its key, as stored. */
@@ -104,7 +99,7 @@ static cm_status one_ca_cert(struct cm_span pem, struct cm_buf *ret_der, int64_t
     return rc;
 }
 
-/* CM_E_NOTFOUND if a half is missing; one of is_damage() naming the object. */
+/* CM_E_NOTFOUND if a half is missing; one of cm_status_is_damage() naming the object. */
 static cm_status load_pair(struct cm_storage *st, const struct cm_op *op, const char *crt_path,
                            const char *key_path, struct ca_pair *p, struct cm_err *err)
 {
@@ -172,7 +167,7 @@ static cm_status load_root_crt(struct cm_storage *st, const struct cm_op *op,
         rc = cm_cert_check_own(cm_buf_span(&der), err);
     if (rc != CM_OK)
         cm_buf_reset(ret_pem);
-    return is_damage(rc) ? cm_wrap(err, rc, "'" ROOT_CRT "' above '" INTER_CRT "'") : rc;
+    return cm_status_is_damage(rc) ? cm_wrap(err, rc, "'" ROOT_CRT "' above '" INTER_CRT "'") : rc;
 }
 
 /* CM_OK with whatever can sign, without a root at worst (*@why says so); else as load_pair(). */
@@ -185,7 +180,7 @@ static cm_status load_ca(const struct cm_issuer_host *host, const struct cm_op *
     cm_status rc = load_pair(host->storage, op, INTER_CRT, INTER_KEY, &inter, why);
     if (rc == CM_OK) {
         rc = load_root_crt(host->storage, op, &inter, &root_pem, why);
-        if (rc == CM_OK || rc == CM_E_NOTFOUND || is_damage(rc))
+        if (rc == CM_OK || rc == CM_E_NOTFOUND || cm_status_is_damage(rc))
             rc = ca_new(&inter, cm_buf_span(&root_pem), ret, why);
     }
     ca_pair_free(&inter);
@@ -275,7 +270,7 @@ static cm_status renew_ca(const struct cm_issuer_host *host, const struct cm_op 
             rc = make_below(host, op, lease, &root, true, &made, err);
     } else if (rc == CM_OK) {
         rc = make_below(host, op, lease, &root, false, &made, err);
-    } else if (rc == CM_E_NOTFOUND || is_damage(rc)) {
+    } else if (rc == CM_E_NOTFOUND || cm_status_is_damage(rc)) {
         if (*ret != NULL) {
             cm_logf(&host->log, CM_LOG_WARN, "local_ca_damaged", NULL, 0,
                     "local CA: %s; its intermediate signs on until it ends: restore the root "
@@ -315,10 +310,10 @@ cm_status local_ca_fetch(const struct cm_issuer_host *host, const struct cm_op *
         if (rc == CM_OK && look == 0) {
             local_ca_unref(a);
             a = NULL;
-        } else if (is_damage(rc) && look == 1) {
+        } else if (cm_status_is_damage(rc) && look == 1) {
             cm_logf(&host->log, CM_LOG_WARN, "local_ca_damaged", NULL, 0,
                     "local CA: %s; an intermediate is made anew", why.msg);
-        } else if (rc != CM_OK && rc != CM_E_NOTFOUND && !is_damage(rc)) {
+        } else if (rc != CM_OK && rc != CM_E_NOTFOUND && !cm_status_is_damage(rc)) {
             cm_lease_release(lease);
             if (err != NULL)
                 *err = why;

@@ -98,14 +98,10 @@ static bool next_field(const char **at, const char *end, const char *name, const
     return true;
 }
 
-/* FNV-1a of all that stands before the line "sum". */
+/* Of all that stands before the line "sum". */
 static unsigned long long sum_of(const char *text, size_t len)
 {
-    uint64_t h = UINT64_C(0xCBF29CE484222325);
-
-    for (size_t i = 0; i < len; i++)
-        h = (h ^ (uint8_t)text[i]) * UINT64_C(0x100000001B3);
-    return (unsigned long long)h;
+    return cm_fnv1a64(CM_FNV1A64, text, len);
 }
 
 static bool sum_holds(const char *text, const char *at, const char *end)

@@ -25,7 +25,6 @@
 cm_status fst_lock_safe(const char *name, char *out, struct cm_err *err)
 {
     CM_AUTO_BUF struct cm_buf b = CM_BUF_INIT(CM_LOCK_NAME_MAX * 9);
-    uint64_t h = UINT64_C(0xCBF29CE484222325);
     cm_status rc = cm_safe_name(name, &b, err);
 
     if (rc != CM_OK)
@@ -34,10 +33,8 @@ cm_status fst_lock_safe(const char *name, char *out, struct cm_err *err)
         memcpy(out, b.data, b.len + 1);
         return CM_OK;
     }
-    for (size_t i = 0; i < b.len; i++)
-        h = (h ^ b.data[i]) * UINT64_C(0x100000001B3);
     (void)snprintf(out, FST_SAFE_MAX, "%.*s-%016llx", (int)SAFE_KEEP, cm_buf_str(&b),
-                   (unsigned long long)h);
+                   (unsigned long long)cm_fnv1a64(CM_FNV1A64, b.data, b.len));
     return CM_OK;
 }
 

@@ -133,31 +133,19 @@ void fst_seen_done(struct fst_seen *seen)
 
 /* ------------------------------------------------------------------- judge */
 
-static uint64_t mix(uint64_t h, uint64_t v)
+static uint64_t hash_name(const char *safe)
 {
-    for (int i = 0; i < 8; i++) {
-        h = (h ^ (v & 0xFF)) * UINT64_C(0x100000001B3);
-        v >>= 8;
-    }
-    return h;
-}
+    uint64_t h = cm_fnv1a64(CM_FNV1A64, safe, strlen(safe));
 
-static uint64_t hash_text(const char *s)
-{
-    uint64_t h = UINT64_C(0xCBF29CE484222325);
-
-    for (; *s != '\0'; s++)
-        h = (h ^ (uint8_t)*s) * UINT64_C(0x100000001B3);
-    return h != 0 ? h : 1;
+    return h != 0 ? h : 1; /* 0 is a free slot */
 }
 
 static uint64_t hash_look(const struct fst_seen *seen)
 {
-    uint64_t h = mix(UINT64_C(0xCBF29CE484222325), (uint64_t)seen->st.st_ino);
+    const uint64_t parts[] = { (uint64_t)seen->st.st_ino, (uint64_t)fst_ns(seen->st.st_mtim),
+                               (uint64_t)seen->st.st_size, (uint64_t)seen->updated_ns };
 
-    h = mix(h, (uint64_t)fst_ns(seen->st.st_mtim));
-    h = mix(h, (uint64_t)seen->st.st_size);
-    return mix(h, (uint64_t)seen->updated_ns);
+    return cm_fnv1a64(CM_FNV1A64, parts, sizeof parts);
 }
 
 /* For how long this process has seen the lock as it is now. A table of fixed size: who floods it
@@ -165,7 +153,7 @@ static uint64_t hash_look(const struct fst_seen *seen)
 static int64_t unchanged_for_ns(struct file_storage *fs, const char *safe,
                                 const struct fst_seen *seen, int64_t now_ns)
 {
-    uint64_t name = hash_text(safe);
+    uint64_t name = hash_name(safe);
     uint64_t look = hash_look(seen);
     struct fst_watch *w = NULL;
     int64_t since_ns;

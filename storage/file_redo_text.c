@@ -22,15 +22,6 @@
 #define STATE_AT (sizeof HEAD - 1)
 #define BODY_AT  (STATE_AT + 2)
 
-static uint64_t checksum(const uint8_t *p, size_t len)
-{
-    uint64_t h = UINT64_C(0xCBF29CE484222325);
-
-    for (size_t i = 0; i < len; i++)
-        h = (h ^ p[i]) * UINT64_C(0x100000001B3);
-    return h;
-}
-
 cm_status fst_redo_mark_undo(const struct fst_redo *r, struct cm_err *err)
 {
     ssize_t n;
@@ -59,8 +50,9 @@ cm_status fst_redo_text(const struct fst_redo *r, struct cm_buf *out, struct cm_
             (long long)item->before.modified_ns, item->key);
     }
     if (rc == CM_OK)
-        rc = cm_buf_printf(out, err, "end %016llx\n",
-                           (unsigned long long)checksum(out->data + BODY_AT, out->len - BODY_AT));
+        rc = cm_buf_printf(
+            out, err, "end %016llx\n",
+            (unsigned long long)cm_fnv1a64(CM_FNV1A64, out->data + BODY_AT, out->len - BODY_AT));
     return rc;
 }
 
@@ -157,7 +149,7 @@ static bool checksum_matches(struct cm_span text, const char *end_line)
     char want[20] = "";
     char hex[20];
     size_t body = (size_t)(end_line - (const char *)text.data) - BODY_AT;
-    uint64_t sum = checksum(text.data + BODY_AT, body);
+    uint64_t sum = cm_fnv1a64(CM_FNV1A64, text.data + BODY_AT, body);
 
     expect(&c, "end ");
     word(&c, '\n', want, sizeof want);

@@ -23,6 +23,10 @@ void cm__auto_close(int *fd);
 #define CM_AUTO_CLOSE __attribute__((cleanup(cm__auto_close)))
 #define CM_AUTO_BUF   __attribute__((cleanup(cm_buf_free)))
 
+/* Does @rc mean that the bytes which were read are of no use? Then it is the object that is
+ * damaged; the storage has done its part. */
+bool cm_status_is_damage(cm_status rc);
+
 /* Allocation goes through these (calloc semantics, overflow checked), so that tests can fail the
  * n-th one. Freed with free(). */
 void *cm_calloc(size_t n, size_t size);
@@ -91,6 +95,11 @@ CM_MUST_CHECK cm_status cm_safe_name(const char *in, struct cm_buf *out, struct 
 /* ---- text from outside: control bytes and non-ASCII become \xNN, at most @out_size
  * with the NUL; "..." ends what did not fit. Returns @out ---- */
 const char *cm_escape(const char *s, size_t len, char *out, size_t out_size);
+
+/* ---- FNV-1a, 64 bits: against accidents and for tables, not against anyone. What is hashed in
+ * several pieces starts with CM_FNV1A64 and goes on with the last result ---- */
+#define CM_FNV1A64 UINT64_C(0xCBF29CE484222325)
+uint64_t cm_fnv1a64(uint64_t from, const void *data, size_t len);
 
 /* ---- log ---- */
 /* Fields are (key, value) pairs of const char *, NULL key ends. Escapes values. */

@@ -29,6 +29,11 @@ const char *cm_status_name(cm_status rc)
     return "CM_E_UNKNOWN";
 }
 
+bool cm_status_is_damage(cm_status rc)
+{
+    return rc == CM_E_PARSE || rc == CM_E_KEY || rc == CM_E_CERT || rc == CM_E_LIMIT;
+}
+
 /* Text is made aside and copied then: arguments may point into the cm_err that is being filled. */
 static void put_message(struct cm_err *err, const char *text)
 {

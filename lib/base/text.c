@@ -37,6 +37,16 @@ const char *cm_escape(const char *s, size_t len, char *out, size_t out_size)
     return out;
 }
 
+uint64_t cm_fnv1a64(uint64_t from, const void *data, size_t len)
+{
+    const uint8_t *p = data;
+    uint64_t h = from;
+
+    for (size_t i = 0; i < len; i++)
+        h = (h ^ p[i]) * UINT64_C(0x100000001B3);
+    return h;
+}
+
 cm_status cm_random_hex(const struct cm_env *env, size_t bytes, char *out, struct cm_err *err)
 {
     uint8_t chunk[64];

@@ -47,10 +47,8 @@ void cm_names_free(struct cm_names *t)
 
 static size_t hash_name(const char *s)
 {
-    uint64_t h = UINT64_C(14695981039346656037);
+    uint64_t h = cm_fnv1a64(CM_FNV1A64, s, strlen(s));
 
-    for (; *s != '\0'; s++)
-        h = (h ^ (uint8_t)*s) * UINT64_C(1099511628211);
     return (size_t)(h ^ h >> 32);
 }
 

@@ -11,11 +11,6 @@
 #define RETRIES    3u
 #define SETTLED_NS (60 * CM_NS_PER_S)
 
-static bool is_damage(cm_status rc)
-{
-    return rc == CM_E_PARSE || rc == CM_E_KEY || rc == CM_E_CERT || rc == CM_E_LIMIT;
-}
-
 static cm_status load_text(struct cm_config *cfg, const struct cm_op *op, const char *base,
                            const char *dir, const char *suffix, struct cm_buf *ret,
                            struct cm_err *err)
@@ -117,7 +112,7 @@ cm_status cm_store_load_dir(struct cm_config *cfg, const struct cm_op *op, const
 
     for (unsigned attempt = 0;; attempt++, delay *= 3) {
         rc = load_once(cfg, op, base, dir, issuer_key, deep, &cert, err);
-        if (!is_damage(rc) || attempt == RETRIES || is_settled(cfg, op, base, dir))
+        if (!cm_status_is_damage(rc) || attempt == RETRIES || is_settled(cfg, op, base, dir))
             break;
         /* A writer may be between key and chain. */
         rc = cm_op_wait(op, delay, err);
@@ -171,7 +166,7 @@ static cm_status load_best(struct cm_config *cfg, const struct cm_op *op, const 
             best = cert;
         } else if (rc == CM_OK) {
             cm_cert_unref(cert);
-        } else if (is_damage(rc)) {
+        } else if (cm_status_is_damage(rc)) {
             cm_logf(&cfg->log, CM_LOG_WARN, "stored_certificate_unusable", NULL, 0,
                     "%s; it is treated as absent", why.msg);
             damage = why;

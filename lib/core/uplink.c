@@ -13,27 +13,18 @@
 static pthread_mutex_t table_lock = PTHREAD_MUTEX_INITIALIZER;
 static struct cm_uplink *table[BUCKETS];
 
-static uint64_t hash_bytes(uint64_t h, const void *data, size_t len)
-{
-    const uint8_t *p = data;
-
-    for (size_t i = 0; i < len; i++)
-        h = (h ^ p[i]) * UINT64_C(1099511628211);
-    return h;
-}
-
 static uint64_t hash_of(const struct cm_chain *chain, const char *key, const char *cn)
 {
-    uint64_t h = UINT64_C(14695981039346656037);
+    uint64_t h = CM_FNV1A64;
 
     for (size_t i = 1; i < chain->n; i++) {
         /* The end of a certificate is its signature: as good as the whole. */
         size_t take = chain->der[i].len < 64 ? chain->der[i].len : 64;
 
-        h = hash_bytes(h, chain->der[i].data + chain->der[i].len - take, take);
+        h = cm_fnv1a64(h, chain->der[i].data + chain->der[i].len - take, take);
     }
-    h = hash_bytes(h, key, strlen(key) + 1);
-    return hash_bytes(h, cn, strlen(cn) + 1);
+    h = cm_fnv1a64(h, key, strlen(key) + 1);
+    return cm_fnv1a64(h, cn, strlen(cn) + 1);
 }
 
 static bool equals(const struct cm_uplink *u, const struct cm_chain *chain, const char *key,

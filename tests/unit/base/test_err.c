@@ -23,6 +23,21 @@ START_TEST(unknown_status_still_has_a_name_and_a_text)
 }
 END_TEST
 
+/* What a storage could not do says nothing of what it keeps. */
+START_TEST(damage_is_the_objects_not_the_storages)
+{
+    static const cm_status damage[] = { CM_E_PARSE, CM_E_KEY, CM_E_CERT, CM_E_LIMIT };
+    size_t n = 0;
+
+#define DAMAGE_COUNT(name, value, text) n += cm_status_is_damage(CM_##name);
+    CM_STATUS_MAP(DAMAGE_COUNT)
+#undef DAMAGE_COUNT
+    ck_assert_uint_eq(n, CM_ARRAY_LEN(damage));
+    for (size_t i = 0; i < CM_ARRAY_LEN(damage); i++)
+        ck_assert(cm_status_is_damage(damage[i]));
+}
+END_TEST
+
 START_TEST(fail_fills_the_error_from_scratch)
 {
     struct cm_err err = CM_ERR_INIT;
@@ -155,6 +170,7 @@ int main(void)
     const TTest *const tests[] = {
         every_status_has_a_name_and_a_text,
         unknown_status_still_has_a_name_and_a_text,
+        damage_is_the_objects_not_the_storages,
         fail_fills_the_error_from_scratch,
         every_error_function_takes_no_error_at_all,
         reporting_an_error_keeps_errno,

@@ -147,6 +147,17 @@ START_TEST(escape_says_when_something_did_not_fit)
 }
 END_TEST
 
+/* The vectors of the authors (draft-eastlake-fnv, appendix C). */
+START_TEST(fnv_agrees_with_its_authors)
+{
+    ck_assert_uint_eq(cm_fnv1a64(CM_FNV1A64, "", 0), UINT64_C(0xCBF29CE484222325));
+    ck_assert_uint_eq(cm_fnv1a64(CM_FNV1A64, "a", 1), UINT64_C(0xAF63DC4C8601EC8C));
+    ck_assert_uint_eq(cm_fnv1a64(CM_FNV1A64, "foobar", 6), UINT64_C(0x85944171F73967E8));
+    ck_assert_uint_eq(cm_fnv1a64(cm_fnv1a64(CM_FNV1A64, "foo", 3), "bar", 3),
+                      UINT64_C(0x85944171F73967E8));
+}
+END_TEST
+
 START_TEST(random_hex_has_the_asked_length_and_differs)
 {
     char a[2 * 100 + 1];
@@ -245,6 +256,7 @@ int main(void)
         only_the_base64url_alphabet_is_recognised,
         escape_shows_control_and_foreign_bytes,
         escape_says_when_something_did_not_fit,
+        fnv_agrees_with_its_authors,
         random_hex_has_the_asked_length_and_differs,
         log_line_carries_escaped_message_and_fields,
         log_below_the_level_or_without_sink_is_silent,

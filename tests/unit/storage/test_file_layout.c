@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
+#include "file.h"
 #include "fixture.h"
 
 #include <fcntl.h>
@@ -234,6 +235,29 @@ START_TEST(a_damaged_guard_does_not_send_the_fence_back)
 }
 END_TEST
 
+/* Another version that finds them reckons with the same sums. */
+START_TEST(sums_on_disk_stay_what_they_are)
+{
+    const struct fst_guard_record guard = { 7, "-", "x", 1 };
+    struct fst_redo_item item = { .tmp = "new", .tmp_inode = 2, .old = "-", .key = "a/b" };
+    const struct fst_redo redo = { .boot_id = "b", .lock = "l", .n = 1, .items = &item };
+    CM_AUTO_BUF struct cm_buf text = CM_BUF_INIT(1000);
+    char record[FST_GUARD_BYTES + 1] = "";
+    char safe[FST_SAFE_MAX];
+    char name[251];
+
+    fst_guard_text(&guard, record);
+    ck_assert_ptr_nonnull(strstr(record, "\nsum f9b9e419c0868a6d\n"));
+    item.before.modified_ns = -3;
+    must(fst_redo_text(&redo, &text, &err));
+    ck_assert_ptr_nonnull(strstr(cm_buf_str(&text), " a/b\nend 9098aba3cd88cc78\n"));
+    memset(name, 'n', sizeof name - 1);
+    name[sizeof name - 1] = '\0';
+    must(fst_lock_safe(name, safe, &err));
+    ck_assert_str_eq(safe + strlen(safe) - 18, "n-0cc2566b9cafe80d");
+}
+END_TEST
+
 int main(void)
 {
     const TTest *const tests[] = {
@@ -245,6 +269,7 @@ int main(void)
         old_strays_are_swept_and_fresh_ones_are_not,
         guards_nobody_needs_go_after_a_month,
         a_damaged_guard_does_not_send_the_fence_back,
+        sums_on_disk_stay_what_they_are,
     };
 
     return run_with_root("file_layout", tests, CM_ARRAY_LEN(tests), 30);
