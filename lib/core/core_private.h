@@ -512,7 +512,7 @@ struct cm_config {
     struct cm_cancel *stop; /* parent of everything in the background */
     struct cm_runq *io;     /* short storage reads; never waits behind an issuance */
     struct cm_runq *jobs;   /* issuances */
-    struct cm_runq *idle;   /* what can wait for a processor that has nothing else to do */
+    struct cm_runq *idle;   /* what can wait: one worker, which rests after each (recheck.c) */
     struct cm_names *names;
     struct cm_flights *flights;
     struct cm_hub *hub;

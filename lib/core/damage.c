@@ -92,26 +92,14 @@ bool cm_store_remains(struct cm_config *cfg, const struct cm_op *op, const char 
 
 /* Is what lies beside the key the reason to let it go: a chain that is for another key, or for
  * other names? One that cannot be read says nothing. */
-static bool speaks_against(struct cm_span crt, const struct cm_key *key, const struct cm_subject *s)
+static bool speaks_against(struct cm_span crt, struct cm_span key, const struct cm_subject *s)
 {
-    struct cm_chain chain = { .n = 0 };
-    struct cm_leaf *leaf = NULL;
-    bool against = false;
-    bool fits = false;
+    struct cm_cert *pair = NULL;
 
-    if (cm_chain_from_pem(crt, &chain, NULL) == CM_OK &&
-        cm_leaf_parse(chain.der[0], &leaf, NULL) == CM_OK) {
-        against = cm_key_matches_cert(key, chain.der[0], &fits, NULL) != CM_OK || !fits;
-        for (size_t i = 0; i < s->n && !against; i++) {
-            bool covered = false;
-
-            for (size_t k = 0; k < leaf->n_names; k++)
-                covered = covered || cm_name_covers(leaf->names[k], s->names[i]);
-            against = !covered;
-        }
-    }
-    cm_leaf_free(leaf);
-    cm_chain_free(&chain);
+    cm_status rc = cm_cert_from_pem(crt, key, NULL, NULL, 0, &pair, NULL);
+    bool against = rc == CM_OK ? !cm_cert_covers_all(pair, s->names, s->n)
+                               : rc != CM_E_PARSE && rc != CM_E_LIMIT;
+    cm_cert_unref(pair);
     return against;
 }
 
@@ -128,7 +116,8 @@ bool cm_store_orphan_key(struct cm_config *cfg, const struct cm_op *op, const st
             cm_key_from_pem(cm_buf_span(&pem), &key, NULL) != CM_OK)
             continue;
         (void)!load_part(cfg, op, issuer_key, s->dir, ".crt", &crt);
-        if (cm_key_check(key, NULL) == CM_OK && !speaks_against(cm_buf_span(&crt), key, s)) {
+        if (cm_key_check(key, NULL) == CM_OK &&
+            !speaks_against(cm_buf_span(&crt), cm_buf_span(&pem), s)) {
             *ret = key;
             return true;
         }
