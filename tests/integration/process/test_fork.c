@@ -1,8 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-#include <certmesh/cm.h>
-#include <certmesh/cm_spi.h>
+#include "kit.h"
 
-#include <check.h>
+#include <certmesh/cm_spi.h>
 #include <dirent.h>
 #include <fcntl.h>
 #include <gnutls/crypto.h>
@@ -19,7 +18,6 @@
  * children find, and that whatever they do, the parent's issuance ends well. The issuance stands
  * still in on_progress while the children live. */
 
-static char dir[64];
 static struct cm_config *cfg;
 static sem_t reached, go_on;
 static pthread_t thread;
@@ -50,17 +48,10 @@ static void *obtain(void *arg)
 static struct cm_config *new_config(bool halting)
 {
     struct cm_config_options o = CM_CONFIG_OPTIONS_INIT;
-    struct cm_config *c = NULL;
-    struct cm_err err = CM_ERR_INIT;
-    char url[80];
 
-    (void)snprintf(url, sizeof url, "file://%s", dir);
-    o.storage = url;
-    o.internal = true;
     if (halting)
         o.on_progress = on_progress;
-    ck_assert_msg(cm_config_new(&o, &c, &err) == CM_OK, "%s", err.msg);
-    return c;
+    return kit_config(o);
 }
 
 static int before; /* what check and meson left open for us */
@@ -93,8 +84,7 @@ static int inheritable(void)
 static void set_up(void)
 {
     before = inheritable();
-    (void)snprintf(dir, sizeof dir, "/tmp/cm-fork.XXXXXX");
-    ck_assert_ptr_nonnull(mkdtemp(dir));
+    kit_dir_make();
     ck_assert_int_eq(sem_init(&reached, 0, 0), 0);
     ck_assert_int_eq(sem_init(&go_on, 0, 0), 0);
     cfg = new_config(true);
@@ -106,17 +96,9 @@ static void set_up(void)
 static bool locks_are_there(void)
 {
     char path[96];
-    struct dirent *e;
-    bool any = false;
-    DIR *d;
 
-    (void)snprintf(path, sizeof path, "%s/locks", dir);
-    d = opendir(path);
-    while (d != NULL && (e = readdir(d)) != NULL)
-        any = any || strstr(e->d_name, "issue_cert_a.test") != NULL;
-    if (d != NULL)
-        (void)closedir(d);
-    return any;
+    (void)snprintf(path, sizeof path, "%s/locks", kit_dir);
+    return kit_entries(path, "issue_cert_a.test") > 0;
 }
 
 /* The issuance goes on and ends well; its lock is gone; the next one has not to wait. */
@@ -139,14 +121,6 @@ static void finish(void)
     ck_assert_msg(cm_renew(other, &op, names[0], true, &r, &err) == CM_OK, "%s", err.msg);
     cm_config_free(other);
     cm_config_free(cfg);
-}
-
-static void tear_down(void)
-{
-    char command[128];
-
-    (void)snprintf(command, sizeof command, "exec rm -rf '%s'", dir);
-    ck_assert_int_eq(system(command), 0);
 }
 
 static int wait_for(pid_t pid)
@@ -305,17 +279,11 @@ int main(void)
     };
     Suite *s = suite_create("fork");
     TCase *tc = tcase_create("fork");
-    SRunner *runner;
-    int failed;
 
     tcase_set_timeout(tc, 60);
-    tcase_add_checked_fixture(tc, set_up, tear_down);
+    tcase_add_checked_fixture(tc, set_up, kit_dir_drop);
     for (size_t i = 0; i < sizeof tests / sizeof tests[0]; i++)
         tcase_add_test(tc, tests[i]);
     suite_add_tcase(s, tc);
-    runner = srunner_create(s);
-    srunner_run_all(runner, CK_ENV);
-    failed = srunner_ntests_failed(runner);
-    srunner_free(runner);
-    return failed == 0 ? EXIT_SUCCESS : EXIT_FAILURE;
+    return kit_run(s);
 }

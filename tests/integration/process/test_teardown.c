@@ -1,8 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-#include <certmesh/cm.h>
+#include "kit.h"
 
-#include <check.h>
-#include <dirent.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -18,7 +16,6 @@
 static const char *const names[NAMES] = {
     "a.test", "b.test", "c.test", "d.test", "e.test", "f.test"
 };
-static char dir[64];
 
 static int64_t now_ns(void)
 {
@@ -27,44 +24,16 @@ static int64_t now_ns(void)
 
 static int entries(const char *path)
 {
-    DIR *d = opendir(path);
-    int n = 0;
-
-    while (d != NULL && readdir(d) != NULL)
-        n++;
-    if (d != NULL)
-        (void)closedir(d);
-    return n;
+    return kit_entries(path, NULL);
 }
 
 static struct cm_config *new_config(struct cm_cache *cache)
 {
     struct cm_config_options o = CM_CONFIG_OPTIONS_INIT;
-    struct cm_config *c = NULL;
-    struct cm_err err = CM_ERR_INIT;
-    char url[80];
 
-    (void)snprintf(url, sizeof url, "file://%s", dir);
-    o.storage = url;
     o.cache = cache;
-    o.internal = true;
     o.key_type = CM_KEY_P256;
-    ck_assert_msg(cm_config_new(&o, &c, &err) == CM_OK, "%s", err.msg);
-    return c;
-}
-
-static void fresh_dir(void)
-{
-    (void)snprintf(dir, sizeof dir, "/tmp/cm-teardown.XXXXXX");
-    ck_assert_ptr_nonnull(mkdtemp(dir));
-}
-
-static void drop_dir(void)
-{
-    char command[128];
-
-    (void)snprintf(command, sizeof command, "exec rm -rf '%s'", dir);
-    ck_assert_int_eq(system(command), 0);
+    return kit_config(o);
 }
 
 /* ns from the first call to all names being served */
@@ -74,13 +43,13 @@ static int64_t whole_time(void)
     struct cm_config *c;
     int64_t began, took;
 
-    fresh_dir();
+    kit_dir_make();
     began = now_ns();
     c = new_config(NULL);
     ck_assert_msg(cm_manage(c, NULL, names, NAMES, &err) == CM_OK, "%s", err.msg);
     took = now_ns() - began;
     cm_config_free(c);
-    drop_dir();
+    kit_dir_drop();
     return took;
 }
 
@@ -104,7 +73,7 @@ START_TEST(config_goes_at_any_moment)
         struct cm_config *c;
         int64_t began, freed;
 
-        fresh_dir();
+        kit_dir_make();
         ck_assert_int_eq(cm_cache_new(NULL, &cache, &err), CM_OK);
         began = now_ns();
         c = new_config(cache);
@@ -120,9 +89,9 @@ START_TEST(config_goes_at_any_moment)
             (void)usleep(1000);
         ck_assert_int_le(entries("/proc/self/task"), threads);
         ck_assert_int_le(entries("/proc/self/fd"), fds);
-        (void)snprintf(locks, sizeof locks, "%s/locks", dir);
+        (void)snprintf(locks, sizeof locks, "%s/locks", kit_dir);
         ck_assert_int_le(entries(locks), 2); /* "." and ".." */
-        drop_dir();
+        kit_dir_drop();
     }
     /* else it was freed when there was nothing left to interrupt */
     ck_assert_int_ge(amid, POINTS / 3);
@@ -133,7 +102,7 @@ START_TEST(next_config_finds_everything_usable)
 {
     int64_t whole = whole_time();
 
-    fresh_dir();
+    kit_dir_make();
     for (int i = 0; i < POINTS / 4; i++) {
         struct cm_err err = CM_ERR_INIT;
         struct cm_config *c = new_config(NULL);
@@ -148,10 +117,10 @@ START_TEST(next_config_finds_everything_usable)
         ck_assert_msg(cm_manage(c, NULL, names, NAMES, &err) == CM_OK, "%s", err.msg);
         ck_assert_uint_eq(cm_cache_count(cm_config_cache(c)), NAMES);
         cm_config_free(c);
-        drop_dir();
-        fresh_dir();
+        kit_dir_drop();
+        kit_dir_make();
     }
-    drop_dir();
+    kit_dir_drop();
 }
 END_TEST
 
@@ -159,16 +128,10 @@ int main(void)
 {
     Suite *s = suite_create("teardown");
     TCase *tc = tcase_create("teardown");
-    SRunner *runner;
-    int failed;
 
     tcase_set_timeout(tc, 120);
     tcase_add_test(tc, config_goes_at_any_moment);
     tcase_add_test(tc, next_config_finds_everything_usable);
     suite_add_tcase(s, tc);
-    runner = srunner_create(s);
-    srunner_run_all(runner, CK_ENV);
-    failed = srunner_ntests_failed(runner);
-    srunner_free(runner);
-    return failed == 0 ? EXIT_SUCCESS : EXIT_FAILURE;
+    return kit_run(s);
 }

@@ -83,6 +83,9 @@ struct kit_issuer *kit_issuer_of(struct cm_issuer *is);
 /* PEM of a chain and key for @names, valid from @from_s for @lifetime_s. */
 void kit_make_pair(enum cm_pk type, const char *const *names, size_t n, int64_t from_s,
                    int64_t lifetime_s, struct cm_buf *chain_pem, struct cm_buf *key_pem);
+/* A certificate with these names and nothing in it: enough for an index. No two have the same
+ * leaf. */
+struct cm_cert *kit_hollow(const char *const *names, size_t n, int64_t from_s, unsigned flags);
 /* Put a pair (and metadata) where it belongs for @issuer_key. */
 void kit_store_pair(struct cm_storage *st, const char *issuer_key, const char *name, int64_t from_s,
                     int64_t lifetime_s);

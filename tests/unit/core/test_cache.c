@@ -7,31 +7,9 @@
 
 static struct cm_err err;
 
-/* A certificate with these names and nothing in it: enough for an index. */
-static struct cm_cert *hollow(const char *const *names, size_t n, int64_t not_before_s,
-                              unsigned flags)
-{
-    static uint8_t serial;
-    uint8_t der[2] = { serial++, (uint8_t)not_before_s };
-    struct cm_chain chain = { .n = 1 };
-    struct cm_leaf leaf = { .names = (char **)(uintptr_t)names, .n_names = n };
-    static struct cm_key *key;
-    struct cm_cert *c = NULL;
-
-    if (key == NULL)
-        ck_ok(cm_key_generate(CM_PK_P256, &key, &err));
-    chain.der[0] = (struct cm_span){ der, sizeof der };
-    leaf.not_before_s = not_before_s;
-    leaf.not_after_s = not_before_s + 86400;
-    leaf.key_type = CM_PK_P256;
-    const struct cm_cert_parts parts = { &chain, &leaf, key, "ca", NULL, flags };
-    ck_ok(cm_cert_new(&parts, &c, &err));
-    return c;
-}
-
 static struct cm_cert *hollow1(const char *name, int64_t not_before_s, unsigned flags)
 {
-    return hollow(&name, 1, not_before_s, flags);
+    return kit_hollow(&name, 1, not_before_s, flags);
 }
 
 static size_t find(struct cm_cache *cache, const char *name, struct cm_cert **ret)
@@ -71,7 +49,7 @@ START_TEST(index_agrees_with_a_plain_list)
     for (size_t i = 0; i < CERTS; i++) {
         const char *three[3] = { name[i * 5 % NAMES], name[i * 7 % NAMES], name[i % 40] };
 
-        certs[i] = hollow(three, 3, (int64_t)(i * 37 % 101), 0);
+        certs[i] = kit_hollow(three, 3, (int64_t)(i * 37 % 101), 0);
     }
     ck_ok(cm_index_new(&x, &err));
     for (unsigned step = 0; step < STEPS; step++) {
@@ -106,7 +84,7 @@ END_TEST
 START_TEST(name_given_twice_is_indexed_once)
 {
     const char *const twice[] = { "a.example", "a.example" };
-    struct cm_cert *c = hollow(twice, 2, 0, CM_CERT_MANAGED);
+    struct cm_cert *c = kit_hollow(twice, 2, 0, CM_CERT_MANAGED);
     struct cm_cache *cache = cache_of(0);
 
     ck_ok(cm_cache_put(cache, c, 1, &err));

@@ -16,23 +16,12 @@ static void count_destroyed(void *serving)
     (void)atomic_fetch_add(&destroyed, 1);
 }
 
-static struct cm_cert *hollow(const char *name, int64_t not_before_s)
+/* One whose end is counted. */
+static struct cm_cert *counted(const char *name, int64_t not_before_s)
 {
-    uint8_t der[4] = { (uint8_t)not_before_s, (uint8_t)(not_before_s >> 8), 1, 1 };
-    struct cm_chain chain = { .n = 1 };
-    struct cm_leaf leaf = { .names = (char **)(uintptr_t)&name, .n_names = 1 };
-    static struct cm_key *key;
+    struct cm_cert *c = kit_hollow(&name, 1, not_before_s, CM_CERT_MANAGED);
     static char serving;
-    struct cm_cert *c = NULL;
 
-    if (key == NULL)
-        ck_ok(cm_key_generate(CM_PK_P256, &key, &err));
-    chain.der[0] = (struct cm_span){ der, sizeof der };
-    leaf.not_before_s = not_before_s;
-    leaf.not_after_s = not_before_s + 86400;
-    leaf.key_type = CM_PK_P256;
-    const struct cm_cert_parts parts = { &chain, &leaf, key, "ca", NULL, CM_CERT_MANAGED };
-    ck_ok(cm_cert_new(&parts, &c, &err));
     ck_assert_ptr_eq(cm_cert_serving_set(c, &serving, count_destroyed), &serving);
     return c;
 }
@@ -51,7 +40,7 @@ static struct cm_cert *get(struct cm_cache *cache)
 static struct cm_cache *crowded_cache(void)
 {
     struct cm_cache *cache = NULL;
-    struct cm_cert *c = hollow("hot.example", 0);
+    struct cm_cert *c = counted("hot.example", 0);
 
     ck_ok(cm_cache_new(NULL, &cache, &err));
     ck_ok(cm_cache_put(cache, c, 1, &err));
@@ -121,7 +110,7 @@ END_TEST
 START_TEST(reference_outside_of_a_look_up_makes_no_crowd)
 {
     struct cm_cache *cache = NULL;
-    struct cm_cert *c = hollow("hot.example", 0);
+    struct cm_cert *c = counted("hot.example", 0);
 
     ck_ok(cm_cache_new(NULL, &cache, &err));
     ck_ok(cm_cache_put(cache, c, 1, &err));
@@ -157,7 +146,7 @@ static void *look_up_twice(void *arg)
 START_TEST(look_up_does_not_wait_for_a_writer)
 {
     struct look l = { .cache = NULL };
-    struct cm_cert *c = hollow("hot.example", 0);
+    struct cm_cert *c = counted("hot.example", 0);
     pthread_t thread;
 
     ck_ok(cm_cache_new(NULL, &l.cache, &err));
@@ -215,7 +204,7 @@ START_TEST(references_wander_between_threads_under_swaps)
         ck_assert_int_eq(pthread_create(&threads[i], NULL, pass_on, &w), 0);
     for (int i = 1; i <= SWAPS; i++) {
         unsigned seen = atomic_load(&w.rounds);
-        struct cm_cert *c = hollow("hot.example", i);
+        struct cm_cert *c = counted("hot.example", i);
 
         ck_ok(cm_cache_put(w.cache, c, i, &err));
         kit_until(atomic_load(&w.rounds) > seen + 20);

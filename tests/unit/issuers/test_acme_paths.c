@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "issuers.h"
+#include "kit.h"
 
-#include <check.h>
 #include <string.h>
 
 /* Where accounts lie and what they look like: CertMagic's vectors. */
@@ -192,9 +192,5 @@ int main(void)
     tcase_add_test(tc, options_that_cannot_work_are_refused_by_name);
     tcase_add_test(tc, names_that_the_ca_cannot_certify_are_refused_before_any_request);
     suite_add_tcase(s, tc);
-    SRunner *sr = srunner_create(s);
-    srunner_run_all(sr, CK_ENV);
-    int failed = srunner_ntests_failed(sr);
-    srunner_free(sr);
-    return failed == 0 ? 0 : 1;
+    return kit_run(s);
 }

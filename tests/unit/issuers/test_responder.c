@@ -1,12 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "core.h"
 #include "issuers.h"
+#include "kit.h"
 
-#include <arpa/inet.h>
-#include <check.h>
-#include <errno.h>
 #include <gnutls/gnutls.h>
-#include <netinet/in.h>
 #include <poll.h>
 #include <stdlib.h>
 #include <string.h>
@@ -24,17 +21,6 @@ static struct cm_issuer_host host;
 static struct cm_responder *responder;
 static int stalled[STALLED];
 
-static uint16_t free_port(void)
-{
-    struct sockaddr_in a = { .sin_family = AF_INET, .sin_addr = { htonl(INADDR_LOOPBACK) } };
-    socklen_t len = sizeof a;
-    int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
-    ck_assert_int_eq(bind(fd, (struct sockaddr *)&a, sizeof a), 0);
-    ck_assert_int_eq(getsockname(fd, (struct sockaddr *)&a, &len), 0);
-    (void)close(fd);
-    return ntohs(a.sin_port);
-}
-
 static int64_t now_ms(void)
 {
     return cm_env_system()->mono_ns(cm_env_system()) / CM_NS_PER_MS;
@@ -42,12 +28,9 @@ static int64_t now_ms(void)
 
 static int dial(uint16_t port)
 {
-    struct sockaddr_in a = { .sin_family = AF_INET,
-                             .sin_addr = { htonl(INADDR_LOOPBACK) },
-                             .sin_port = htons(port) };
-    int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    int fd = kit_dial(port);
+
     ck_assert_int_ge(fd, 0);
-    ck_assert_int_eq(connect(fd, (struct sockaddr *)&a, sizeof a), 0);
     return fd;
 }
 
@@ -61,8 +44,8 @@ static void set_up(enum cm_responder_kind kind)
                                     .env = cm_env_system(),
                                     .listen_host = "127.0.0.1",
                                     .storage = cm_config_storage(cfg),
-                                    .http_port = free_port(),
-                                    .tls_port = free_port(),
+                                    .http_port = kit_free_port(),
+                                    .tls_port = kit_free_port(),
                                     .config = cfg };
     ck_assert_int_eq(cm_responder_new(&host, kind, &responder, &err), CM_OK);
     ck_assert_msg(cm_responder_acquire(responder, "acme/ca.test", &err) == CM_OK, "%s", err.msg);
@@ -207,9 +190,7 @@ START_TEST(out_of_descriptors_the_oldest_goes)
     low = lim;
     low.rlim_cur = 3;
     ck_assert_int_eq(setrlimit(RLIMIT_NOFILE, &low), 0);
-    struct sockaddr_in a = { .sin_family = AF_INET,
-                             .sin_addr = { htonl(INADDR_LOOPBACK) },
-                             .sin_port = htons(host.http_port) };
+    struct sockaddr_in a = kit_loopback(host.http_port);
     ck_assert_int_eq(connect(spare, (struct sockaddr *)&a, sizeof a), 0);
     before = cpu_ms();
     /* All that stalled are given up for it, in vain: then it waits. */
@@ -258,9 +239,5 @@ int main(void)
     tcase_add_test(tls, port_closes_at_once_whoever_stalls);
     suite_add_tcase(s, http);
     suite_add_tcase(s, tls);
-    SRunner *sr = srunner_create(s);
-    srunner_run_all(sr, CK_ENV);
-    int failed = srunner_ntests_failed(sr);
-    srunner_free(sr);
-    return failed == 0 ? 0 : 1;
+    return kit_run(s);
 }

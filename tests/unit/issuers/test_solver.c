@@ -1,10 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "core.h"
 #include "issuers.h"
+#include "kit.h"
 
-#include <arpa/inet.h>
-#include <check.h>
-#include <netinet/in.h>
 #include <string.h>
 #include <sys/socket.h>
 #include <unistd.h>
@@ -17,27 +15,13 @@ static struct cm_solver *solver;
 
 #define PREFIX "acme/ca.test-dir"
 
-/* A port that nobody listens on (at this moment). */
-static uint16_t free_port(void)
-{
-    struct sockaddr_in a = { .sin_family = AF_INET, .sin_addr = { htonl(INADDR_LOOPBACK) } };
-    socklen_t len = sizeof a;
-    int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
-    ck_assert_int_eq(bind(fd, (struct sockaddr *)&a, sizeof a), 0);
-    ck_assert_int_eq(getsockname(fd, (struct sockaddr *)&a, &len), 0);
-    (void)close(fd);
-    return ntohs(a.sin_port);
-}
-
 static bool is_open(uint16_t port)
 {
-    struct sockaddr_in a = { .sin_family = AF_INET,
-                             .sin_addr = { htonl(INADDR_LOOPBACK) },
-                             .sin_port = htons(port) };
-    int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
-    bool open = connect(fd, (struct sockaddr *)&a, sizeof a) == 0;
-    (void)close(fd);
-    return open;
+    int fd = kit_dial(port);
+
+    if (fd >= 0)
+        (void)close(fd);
+    return fd >= 0;
 }
 
 static void set_up(void)
@@ -45,8 +29,8 @@ static void set_up(void)
     host = (struct cm_issuer_host){ .size = sizeof host,
                                     .env = cm_env_system(),
                                     .listen_host = "127.0.0.1",
-                                    .http_port = free_port(),
-                                    .tls_port = free_port() };
+                                    .http_port = kit_free_port(),
+                                    .tls_port = kit_free_port() };
     ck_assert_msg(cm_storage_open("memory:", NULL, &host.storage, &err) == CM_OK, "%s", err.msg);
     ck_assert_int_eq(cm_board_new(&host.board, &err), CM_OK);
     ck_assert_int_eq(cm_solver_shared_new(&host, &solver, &err), CM_OK);
@@ -165,9 +149,7 @@ END_TEST
 
 START_TEST(port_that_somebody_has_is_left_to_him)
 {
-    struct sockaddr_in a = { .sin_family = AF_INET,
-                             .sin_addr = { htonl(INADDR_LOOPBACK) },
-                             .sin_port = htons(host.http_port) };
+    struct sockaddr_in a = kit_loopback(host.http_port);
     const struct cm_challenge ch = { .type = "http-01",
                                      .url = "https://ca.test/chal/5",
                                      .token = "tok5",
@@ -200,9 +182,5 @@ int main(void)
     tcase_add_test(tc, port_lingers_while_another_process_has_a_challenge_open);
     tcase_add_test(tc, port_that_somebody_has_is_left_to_him);
     suite_add_tcase(s, tc);
-    SRunner *sr = srunner_create(s);
-    srunner_run_all(sr, CK_ENV);
-    int failed = srunner_ntests_failed(sr);
-    srunner_free(sr);
-    return failed == 0 ? 0 : 1;
+    return kit_run(s);
 }
