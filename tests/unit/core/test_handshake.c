@@ -120,6 +120,36 @@ START_TEST(what_is_no_host_name_is_refused)
 }
 END_TEST
 
+START_TEST(name_has_253_characters_at_most)
+{
+    char longest[257];
+    const char *const names[] = { longest };
+
+    memset(longest, 'a', sizeof longest);
+    longest[63] = longest[127] = longest[191] = '.';
+    longest[253] = '\0';
+    kit_init(&k);
+    k.opts.fallback_name = "www.example.com";
+    kit_start(&k);
+    struct cm_cert *c = add(CM_PK_P256, names, 1);
+    const char *const known[] = { "www.example.com" };
+    struct cm_cert *fallback = add(CM_PK_P256, known, 1);
+    gets(longest, c);
+    longest[252] = 'b';
+    gets(longest, fallback); /* unknown, but a name */
+    longest[252] = 'a';
+    memcpy(longest + 253, ".", 2);
+    gets(longest, c);
+    memcpy(longest + 253, "a", 2);
+    refused(longest);
+    memcpy(longest + 253, "a.", 3);
+    refused(longest);
+    memcpy(longest + 252, ".a", 3); /* 254 again, in a label more */
+    refused(longest);
+    kit_stop(&k);
+}
+END_TEST
+
 START_TEST(fallback_is_for_names_nobody_knows)
 {
     const char *const other[] = { "fallback.example" };
@@ -491,13 +521,21 @@ END_TEST
 int main(void)
 {
     const TTest *const tests[] = {
-        exact_name_before_wildcard,           what_is_no_host_name_is_refused,
-        fallback_is_for_names_nobody_knows,   no_name_means_address_then_default,
-        kind_of_key_follows_the_client,       program_may_choose_among_what_matches,
-        two_hundred_waiters_are_all_answered, failure_answers_the_waiters,
-        wait_is_bounded_on_either_clock,      who_does_not_want_to_wait_is_refused_at_once,
-        waiters_of_one_name_are_bounded,      evicted_certificate_is_loaded_again,
-        pending_outlives_its_config,          waiting_threads_come_and_go,
+        exact_name_before_wildcard,
+        what_is_no_host_name_is_refused,
+        name_has_253_characters_at_most,
+        fallback_is_for_names_nobody_knows,
+        no_name_means_address_then_default,
+        kind_of_key_follows_the_client,
+        program_may_choose_among_what_matches,
+        two_hundred_waiters_are_all_answered,
+        failure_answers_the_waiters,
+        wait_is_bounded_on_either_clock,
+        who_does_not_want_to_wait_is_refused_at_once,
+        waiters_of_one_name_are_bounded,
+        evicted_certificate_is_loaded_again,
+        pending_outlives_its_config,
+        waiting_threads_come_and_go,
     };
 
     return kit_run("handshake", tests, CM_ARRAY_LEN(tests));

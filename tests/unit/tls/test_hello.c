@@ -155,7 +155,7 @@ static void check_name(const char *sent, size_t len, const char *want)
 
 START_TEST(names_are_host_names_or_invalid)
 {
-    char label[64], longest[260];
+    char label[64], longest[260], with_dot[255] = "";
 
     check_name("a.test", 6, "a.test");
     check_name("A.Test.", 7, "a.test");
@@ -189,8 +189,11 @@ START_TEST(names_are_host_names_or_invalid)
         longest[i] = i % 50 == 49 ? '.' : 'x';
     check_name(longest, 254, NULL);
     check_name(longest, 260, NULL);
+    memcpy(with_dot, longest, 253);
+    with_dot[253] = '.';
     longest[253] = '\0';
     check_name(longest, 253, longest);
+    check_name(with_dot, 254, longest);
 }
 END_TEST
 
