@@ -222,9 +222,9 @@ static cm_status await(struct cm_managed *m, const struct cm_op *op, struct cm_e
     if (!is_awaitable(m))
         rc = CM_OK;
     if (rc == CM_OK && m->last != NULL) {
-        rc = m->last->status;
+        rc = m->last->err.status;
         if (err != NULL)
-            *err = *m->last;
+            *err = m->last->err;
     } else if (rc == CM_OK && m->phase == CM_PHASE_FAILED) {
         rc = cm_fail_nomem(err); /* not even the reason could be kept */
     } else if (rc != CM_OK) {
@@ -333,8 +333,11 @@ cm_status cm_name_state(struct cm_config *cfg, const char *name, struct cm_name_
         full.busy =
             m->lined || (m->busy && m->stage != CM_STAGE_TEND && m->stage != CM_STAGE_FETCH);
         full.phase = (enum cm_phase)m->phase;
-        if (m->last != NULL)
-            full.last = *m->last;
+        if (m->last != NULL) {
+            full.last = m->last->err;
+            full.attempts = m->last->attempts;
+            full.next_try_s = m->last->next_try_s;
+        }
     }
     cm_mutex_unlock(&cfg->names->lock);
     if (!full.managed)

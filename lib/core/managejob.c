@@ -56,10 +56,10 @@ struct cm_life *cm_managed_life(struct cm_managed *m)
 
 /* Keep the reason of a failure, and return what is kept no more. Looking after what is served says
  * nothing of an attempt. */
-static struct cm_err *keep_outcome_locked(struct cm_managed *m, const struct cm_outcome *o,
-                                          struct cm_err *why)
+static struct cm_failure *keep_outcome_locked(struct cm_managed *m, const struct cm_outcome *o,
+                                              struct cm_failure *why)
 {
-    struct cm_err *old = m->last;
+    struct cm_failure *old = m->last;
 
     if (!is_job(m->stage) && m->stage != CM_STAGE_LOAD)
         return why;
@@ -75,16 +75,18 @@ static void finish(struct cm_managed *m, struct cm_outcome *o)
     struct cm_config *cfg = m->cfg;
     struct cm_pending *waiting;
     struct cm_cancel *cancel;
-    struct cm_err *old;
-    struct cm_err *why = NULL;
+    struct cm_failure *old;
+    struct cm_failure *why = NULL;
     bool silent = m->stage == CM_STAGE_TEND || m->stage == CM_STAGE_FETCH;
     bool line_up;
 
     if (o->rc != CM_OK) {
         why = cm_calloc(1, sizeof *why);
         if (why != NULL) {
-            *why = o->err;
-            why->status = o->rc;
+            why->err = o->err;
+            why->err.status = o->rc;
+            why->attempts = m->life != NULL ? m->life->attempts : 0;
+            why->next_try_s = m->life != NULL ? m->life->next_try_s : 0;
         }
     }
     int64_t next_ms = cm_tend_next_ms(m, o);

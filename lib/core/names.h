@@ -34,6 +34,13 @@ struct cm_life {
     struct cm_revocation revoked;
 };
 
+/* How the last attempt failed. */
+struct cm_failure {
+    struct cm_err err;
+    unsigned attempts; /* in a row, as the fleet counts them */
+    int64_t next_try_s;
+};
+
 /* Guarded by the table's lock, save what is fixed. There may be very many, so what only a job or a
  * failure needs hangs on a pointer. */
 struct cm_managed {
@@ -45,7 +52,7 @@ struct cm_managed {
     struct cm_due_item line;   /* its place before the pump */
     struct cm_life *life;      /* NULL: nothing served yet */
     struct cm_cancel *cancel;  /* of the job that is running */
-    struct cm_err *last;       /* last failure, or NULL */
+    struct cm_failure *last;   /* the last one, or NULL */
     unsigned interest;         /* callers that wait for it */
     uint8_t stage;             /* enum cm_stage; the job's while busy */
     uint8_t phase;             /* enum cm_phase */

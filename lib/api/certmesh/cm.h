@@ -192,6 +192,9 @@ struct cm_name_state {
     bool busy;   /* a job is running or queued */
     enum cm_phase phase;
     struct cm_err last; /* last failure; status CM_OK if none */
+    unsigned attempts;  /* failures in a row that were the CA's, as the whole fleet counts them */
+    int64_t next_try_s; /* after a failure: seconds since 1970; INT64_MAX: only once something was
+                           changed; 0 = now */
 };
 /** CM_E_NOTFOUND for a name that is not managed. */
 CM_API CM_MUST_CHECK cm_status cm_name_state(struct cm_config *cfg, const char *name,

@@ -315,10 +315,12 @@ static struct cm_task *take_due_locked(struct cm_maint *mt, int64_t *ret_wait_ms
 static void fire_locked(struct cm_maint *mt, struct cm_task *t)
 {
     mt->firing = t;
+    mt->in_flight++;
     cm_mutex_unlock(&mt->lock);
     t->fire(t);
     cm_mutex_lock(&mt->lock);
     mt->firing = NULL;
+    mt->in_flight--;
     (void)pthread_cond_broadcast(&mt->changed);
 }
 

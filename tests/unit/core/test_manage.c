@@ -274,7 +274,8 @@ START_TEST(what_has_gone_before_its_turn_is_no_matter)
     ck_ok(cm_manage(k.cfg, NULL, example, 1, &err));
     struct cm_cert *c = look_up("example.com");
     /* Else maintenance finds it gone, and loads it again. */
-    kit_until(cm_maint_in_flight(cm_cache_maint(k.cfg->cache)) == 0);
+    kit_until(cm_maint_in_flight(cm_cache_maint(k.cfg->cache)) == 0 &&
+              cm_cache_next_due_s(k.cfg->cache) > cm_env_wall_s(k.cfg->env));
     ck_assert(cm_cache_remove(k.cfg->cache, c));
     cm_cert_unref(c);
     atomic_store(&gap.go, true);
