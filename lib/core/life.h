@@ -55,9 +55,9 @@ struct cm_retry {
     unsigned attempts; /* 0 = none */
     int64_t first_s;
     int64_t last_s;
-    int64_t next_s; /* not to be tried before; INT64_MAX = no_retry */
+    int64_t next_s; /* not to be tried before; INT64_MAX = not at all by this process */
     cm_status status;
-    bool no_retry;
+    bool no_retry; /* refused here, before any CA heard of it: the configuration has to change */
     char issuer_key[256]; /* of the last that was tried */
     char problem[128];
     char msg[512];
@@ -65,13 +65,17 @@ struct cm_retry {
 /* Seconds to wait after the @attempts-th failure in a row (1 = the first): 1, 2, 5, 10, 20, 40 min,
  * 1, 2, 4, 8, 16 h, then a day; +-20 % by @dice. Of 30 days it makes at most 45 attempts. */
 int64_t cm_retry_delay_s(unsigned attempts, uint64_t dice);
-/* CM_E_NOTFOUND if there is none. One that cannot be read, or lies too far in the future for the
- * clock to be right, is as if it were due now. */
+/* CM_E_NOTFOUND if there is none, or none that can be read. One that lies too far in the future for
+ * the clock to be right is due now; so is one with no_retry, since whoever reads it from storage
+ * may have another configuration than he who wrote it, and asking costs no order. */
 CM_MUST_CHECK cm_status cm_retry_load(struct cm_config *cfg, const struct cm_op *op,
                                       const char *dir, struct cm_retry *ret, struct cm_err *err);
 /* An attempt for @s failed with @why: count it, say when the next may be (the CA's Retry-After is
- * obeyed; entering a tier of emergency brings the next try forward to that moment), store it. When
- * storage takes nothing, *@io still says it for this process. *@io is what was known before. */
+ * obeyed, up to a day; entering a tier of emergency brings the next try forward to that moment;
+ * what the CA refuses for good is tried once a day, what is refused here never), store it. When
+ * storage takes nothing, *@io still says it for this process. *@io is what was known before.
+ * CM_E_AGAIN is no failure: nothing is counted or stored, next_s alone changes. Nor is
+ * CM_E_CANCELED, which changes nothing. */
 void cm_retry_note(struct cm_config *cfg, const struct cm_op *op, const struct cm_subject *s,
                    const struct cm_cert *old, const char *issuer_key, const struct cm_err *why,
                    struct cm_retry *io);

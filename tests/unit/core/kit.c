@@ -77,8 +77,11 @@ static cm_status fault(struct kit_storage *s, _Atomic int *left, const char *key
 static cm_status st_store(struct cm_storage *st, const struct cm_op *op, const char *key,
                           struct cm_span value, struct cm_err *err)
 {
-    (void)atomic_fetch_add(&of(st)->stores, 1);
-    return cm_storage_store(of(st)->inner, op, key, value, err);
+    struct kit_storage *s = of(st);
+
+    (void)atomic_fetch_add(&s->stores, 1);
+    cm_status rc = fault(s, &s->fail_stores, key, err);
+    return rc == CM_OK ? cm_storage_store(s->inner, op, key, value, err) : rc;
 }
 
 static cm_status st_load(struct cm_storage *st, const struct cm_op *op, const char *key,
@@ -96,6 +99,7 @@ static cm_status st_load(struct cm_storage *st, const struct cm_op *op, const ch
 static cm_status st_remove(struct cm_storage *st, const struct cm_op *op, const char *key,
                            struct cm_err *err)
 {
+    (void)atomic_fetch_add(&of(st)->removes, 1);
     return cm_storage_remove(of(st)->inner, op, key, err);
 }
 

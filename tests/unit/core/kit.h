@@ -31,9 +31,9 @@ void kit_pass(struct kit_env *e, int64_t ns);
 struct kit_storage {
     struct cm_storage base;
     struct cm_storage *inner;
-    _Atomic unsigned loads, stores, commits, locks, lists;
+    _Atomic unsigned loads, stores, commits, locks, lists, removes;
     /* Which op fails, how often (-1: for ever), with what; only keys that contain @fail_key. */
-    _Atomic int fail_loads, fail_commits, fail_locks;
+    _Atomic int fail_loads, fail_commits, fail_locks, fail_stores;
     _Atomic int fail_status;
     const char *fail_key;
     bool deaf; /* loads do not look at their operation */
