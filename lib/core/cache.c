@@ -27,6 +27,7 @@ struct cm_cache {
     size_t hand;     /* of the clock, over managed */
     struct cm_maint *maint;
     struct cm_owns *owns;
+    struct cm_audience audience;
 };
 
 cm_status cm_cache_new(const struct cm_cache_options *opts, struct cm_cache **ret,
@@ -37,6 +38,7 @@ cm_status cm_cache_new(const struct cm_cache_options *opts, struct cm_cache **re
 
     if (c == NULL)
         return cm_fail_nomem(err);
+    cm_audience_init(&c->audience);
     if (opts != NULL)
         memcpy(&o, opts, opts->size < sizeof o ? opts->size : sizeof o);
     cm_mutex_init(&c->writer);
@@ -76,8 +78,14 @@ void cm_cache_free(struct cm_cache *c)
     cm_index_free(c->index);
     list_free(&c->managed);
     list_free(&c->own);
+    cm_audience_end(&c->audience);
     (void)pthread_mutex_destroy(&c->writer);
     free(c);
+}
+
+struct cm_audience *cm_cache_audience(struct cm_cache *c)
+{
+    return &c->audience;
 }
 
 static struct list *list_for(struct cm_cache *c, const struct cm_cert *cert)
@@ -210,7 +218,7 @@ static cm_status check_cert(const struct cm_cert *cert, struct cm_err *err)
 
 /* @now: may it take the place of older ones? *@ret_gone is for the caller to drop. */
 static cm_status put_one_locked(struct cm_cache *c, struct cm_cert *cert, bool now,
-                                struct cm_cert **ret_gone, struct cm_err *err)
+                                struct cm_cert **ret_gone, bool *ret_added, struct cm_err *err)
 {
     struct cm_cert *old = now ? replaced_locked(c, cert) : NULL;
 
@@ -220,14 +228,17 @@ static cm_status put_one_locked(struct cm_cache *c, struct cm_cert *cert, bool n
         take_out_locked(c, old);
         *ret_gone = old;
     }
+    *ret_added = rc == CM_OK && old == NULL;
     return rc;
 }
 
-cm_status cm_cache_put(struct cm_cache *c, struct cm_cert *cert, int64_t now_s, struct cm_err *err)
+cm_status cm_cache_put_new(struct cm_cache *c, struct cm_cert *cert, int64_t now_s, bool *ret_added,
+                           struct cm_err *err)
 {
     /* One from the future takes nothing's place: the old one is served until its time has come. */
     bool now = now_s >= cert->not_before_s;
     struct cm_cert *gone = NULL;
+    bool added = false;
     bool known;
 
     cm_status rc = check_cert(cert, err);
@@ -237,7 +248,7 @@ cm_status cm_cache_put(struct cm_cache *c, struct cm_cert *cert, int64_t now_s, 
     known = holds_leaf_locked(c, cert, &gone);
     gone = NULL;
     if (!known)
-        rc = put_one_locked(c, cert, now, &gone, err);
+        rc = put_one_locked(c, cert, now, &gone, &added, err);
     cm_mutex_unlock(&c->writer);
     cm_cert_retire(gone);
     while (rc == CM_OK && now && gone != NULL) { /* usually there was only one */
@@ -248,7 +259,16 @@ cm_status cm_cache_put(struct cm_cache *c, struct cm_cert *cert, int64_t now_s, 
         cm_mutex_unlock(&c->writer);
         cm_cert_retire(gone);
     }
+    if (rc == CM_OK)
+        *ret_added = added;
     return rc;
+}
+
+cm_status cm_cache_put(struct cm_cache *c, struct cm_cert *cert, int64_t now_s, struct cm_err *err)
+{
+    bool added;
+
+    return cm_cache_put_new(c, cert, now_s, &added, err);
 }
 
 static cm_status add_own(struct cm_cache *c, struct cm_cert *cert, struct cm_cert **ret,
@@ -269,6 +289,8 @@ static cm_status add_own(struct cm_cache *c, struct cm_cert *cert, struct cm_cer
         if (rc != CM_OK)
             (void)cm_cache_remove(c, cert);
     }
+    if (rc == CM_OK)
+        cm_emit_unmanaged(c, cert, false);
     if (rc == CM_OK && ret != NULL)
         *ret = cm_cert_ref(cert);
     cm_cert_unref(cert);

@@ -119,6 +119,8 @@ static cm_status set_up_storage(struct cm_config *cfg, const struct cm_config_op
         rc = cm_cache_new(&co, &cfg->cache, err);
         cfg->owns_cache = rc == CM_OK;
     }
+    if (rc == CM_OK)
+        cm_audience_join(cm_cache_audience(cfg->cache), &cfg->listening, cfg);
     return rc;
 }
 
@@ -153,6 +155,12 @@ static cm_status set_up_workers(struct cm_config *cfg, unsigned max_parallel, st
         rc = cm_probes_new(cfg->env, PROBES, &cfg->probes, err);
     if (rc == CM_OK)
         rc = cm_board_new_env(cfg->env, &cfg->board, err);
+    if (rc == CM_OK)
+        rc = cm_health_new(&cfg->health, err);
+    if (rc == CM_OK) {
+        cfg->counters = cm_calloc(1, sizeof *cfg->counters);
+        rc = cfg->counters != NULL ? CM_OK : cm_fail_nomem(err);
+    }
     if (rc == CM_OK)
         rc = cm_env_random(cfg->env, cfg->ticket_key, sizeof cfg->ticket_key, err);
     if (rc == CM_OK && cfg->clean_storage)
@@ -249,6 +257,7 @@ void cm_config_free(struct cm_config *cfg)
     if (cfg->cache != NULL)
         cm_maint_detach(cm_cache_maint(cfg->cache), cfg);
     cm_pump_stop(cfg->pump, cm_managed_drop);
+        cm_audience_leave(cm_cache_audience(cfg->cache), &cfg->listening);
     cm_runq_stop(cfg->idle);
     cm_runq_stop(cfg->jobs);
     cm_runq_stop(cfg->fetch);
@@ -268,6 +277,8 @@ void cm_config_free(struct cm_config *cfg)
     cm_probes_free(cfg->probes);
     cm_board_free(cfg->board);
     cm_cancel_free(cfg->stop);
+    cm_health_free(cfg->health);
+    free(cfg->counters);
     if (cfg->owns_cache)
         cm_cache_free(cfg->cache);
     if (cfg->owns_storage)

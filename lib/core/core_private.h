@@ -208,6 +208,9 @@ void cm_cert_destroy(struct cm_cert *c);
  * are older go out, unless @cert is not valid yet at @now_s. */
 CM_MUST_CHECK cm_status cm_cache_put(struct cm_cache *cache, struct cm_cert *cert, int64_t now_s,
                                      struct cm_err *err);
+/* *@ret_added: it was not in yet, and took nobody's place. */
+CM_MUST_CHECK cm_status cm_cache_put_new(struct cm_cache *cache, struct cm_cert *cert,
+                                         int64_t now_s, bool *ret_added, struct cm_err *err);
 /* cm_cache_add_pem() for what is parsed already. */
 CM_MUST_CHECK cm_status cm_cache_add_parts(struct cm_cache *cache, const struct cm_chain *chain,
                                            const struct cm_key *key, const char *const *tags,
@@ -435,6 +438,17 @@ CM_MUST_CHECK cm_status cm_journal_store(struct cm_lease *lease, const struct cm
 
 enum cm_job_mode { CM_JOB_OBTAIN, CM_JOB_RENEW, CM_JOB_RENEW_FORCE };
 
+/* What is going to be told of a job (life/news.c). */
+struct cm_job_news {
+    bool issued;                           /* a new certificate is in storage */
+    bool followed;                         /* the outcome is another thread's, who tells it */
+    bool vetoed;                           /* by the program */
+    int64_t old_not_after_s;               /* of what is to be replaced; 0 = nothing */
+    const char *tried[CM_ISSUERS_MAX + 1]; /* issuer keys, NULL-terminated */
+    size_t n_tried;
+    char *csr_pem;
+};
+
 struct cm_job {
     struct cm_config *cfg;
     const struct cm_op *op; /* the caller's */
@@ -443,7 +457,8 @@ struct cm_job {
     /* Beside the config's; whoever sets it tells the end (stored, failed) himself. May be NULL. */
     void (*progress)(void *user, enum cm_phase phase);
     void *progress_user;
-    unsigned attempt; /* failures in a row before this one */
+    unsigned attempt; /* failures in a row so far */
+    struct cm_job_news news;
     /* results */
     struct cm_cert *cert; /* owned by the caller; also set when storing it failed */
     bool already_there;
@@ -497,6 +512,13 @@ cm_status cm_refuse(struct cm_err *err, cm_status rc, int alert, const char *fmt
     CM_PRINTF(4, 5);
 
 /* ----------------------------------------------------------------- config.c */
+
+/* A config's place among those that use one cache (life.h: cm_audience). */
+struct cm_listening {
+    struct cm_listening *next, *prev;
+    struct cm_config *cfg;
+    unsigned spoken_to; /* by so many threads just now */
+};
 
 struct cm_config {
     const struct cm_env *env;
@@ -558,6 +580,8 @@ struct cm_config {
     int64_t clean_grace_s;
     struct cm_ca_gates *gates;
     struct cm_counters *counters;
+    struct cm_health *health;
+    struct cm_listening listening; /* to what happens to the cache */
 };
 
 /* The issuer of cfg with this raw key; NULL if there is none. */

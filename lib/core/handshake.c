@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-#include "core_private.h"
+#include "life.h"
 
 #include <stdio.h>
 #include <string.h>
@@ -170,6 +170,12 @@ cm_status cm_get_certificate(struct cm_config *cfg, const struct cm_hello *hello
     if (cfg == NULL || hello == NULL || ret_cert == NULL || ret_pending == NULL)
         return cm_refuse(err, CM_E_INVAL, CM_ALERT_INTERNAL,
                          "no configuration, hello or place for the answer");
+    if (cfg->on_event != NULL) {
+        cm_status rc = cm_emit_hello(cfg, hello, err);
+
+        if (rc != CM_OK)
+            return rc;
+    }
     if (hello->server_name[0] == '\0' && !hello->sni_invalid && !hello->acme_tls)
         return get_without_sni(cfg, hello, ret_cert, ret_pending, err);
     /* Before anything is looked up anywhere: is it a name at all? */

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-#include "core_private.h"
+#include "life.h"
 
 #include <string.h>
 
@@ -203,6 +203,7 @@ static cm_status try_issuer(struct issuance *is, struct cm_issuer *issuer, struc
     if (is->replaces[0] != '\0' && strcmp(is->old_issuer_key, key) == 0)
         req.replaces = is->replaces;
     cm_job_progress(is->job, CM_PHASE_ORDERING, NULL);
+    cm_news_trying(is->job, key);
     cm_buf_reset(&issued->chain_pem);
     cm_buf_reset(&issued->issuer_data);
     is->job->asked = true;
@@ -280,7 +281,10 @@ cm_status cm_issue(struct cm_job *job, const struct cm_op *op, struct cm_lease *
         job->cert = cert; /* the job's from now on, even if it cannot be stored */
         rc = cm_store_commit(op, lease, job->subject, cm_issuer_key(issuer), is.journal.key,
                              &issued, err);
-        if (rc != CM_OK)
+        cm_health_note(job->cfg, rc, err);
+        if (rc == CM_OK)
+            cm_news_issued(job, cm_buf_span(&is.journal.csr_der));
+        else
             rc = cm_wrap(err, rc, "store the certificate of '%s'", job->subject->ident);
     }
     cm_journal_free(&is.journal);

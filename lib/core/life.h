@@ -157,11 +157,51 @@ CM_MUST_CHECK cm_status cm_crl_tend(struct cm_config *cfg, const struct cm_op *o
 
 /* ---------------------------------------------------------------- events.c */
 
-/* Fills in size and name, calls the program. CM_OK unless vetoed. */
+/* Fills in size, name and can_veto, calls the program. CM_OK unless vetoed. */
 cm_status cm_emit(const struct cm_config *cfg, struct cm_event *ev, struct cm_err *err);
+/* For a hello, where cfg->on_event is set: CM_OK, or the refusal with its alert. */
+cm_status cm_emit_hello(const struct cm_config *cfg, const struct cm_hello *hello,
+                        struct cm_err *err);
+/* Into cfg's cache, and told of unless it is there already or takes another's place. */
+CM_MUST_CHECK cm_status cm_serve_managed(struct cm_config *cfg, struct cm_cert *cert,
+                                         struct cm_err *err);
+/* A certificate of the program's own is served now: told to every config that uses @cache. */
+void cm_emit_unmanaged(struct cm_cache *cache, struct cm_cert *cert, bool replacement);
+
+/* The configs that use one cache, as far as they are to be told something. No lock is held while
+ * they are; leaving waits until nobody is being told any more. */
+struct cm_audience {
+    pthread_mutex_t lock;
+    pthread_cond_t silent;
+    struct cm_listening *first;
+};
+void cm_audience_init(struct cm_audience *a);
+void cm_audience_end(struct cm_audience *a); /* all have left */
+void cm_audience_join(struct cm_audience *a, struct cm_listening *l, struct cm_config *cfg);
+void cm_audience_leave(struct cm_audience *a, struct cm_listening *l); /* never joined is fine */
+void cm_audience_each(struct cm_audience *a, void (*tell)(void *user, struct cm_config *cfg),
+                      void *user);
+/* cache.c */
+struct cm_audience *cm_cache_audience(struct cm_cache *cache);
+
+/* ------------------------------------------------------------------ news.c */
+
+/* About to order, under the lease: CM_OK, or the program's veto. @old may be NULL. */
+CM_MUST_CHECK cm_status cm_news_begin(struct cm_job *job, const struct cm_cert *old,
+                                      struct cm_err *err);
+/* @issuer_key is asked; it lives as long as the config. */
+void cm_news_trying(struct cm_job *job, const char *issuer_key);
+/* It is in storage, and in job->cert. */
+void cm_news_issued(struct cm_job *job, struct cm_span csr_der);
+/* The end: counted and told, unless another's attempt was waited for. */
+void cm_news_end(struct cm_job *job, cm_status rc, const struct cm_err *why);
+void cm_news_lock_lost(const struct cm_job *job, const char *lock, const struct cm_err *why);
 
 /* ---------------------------------------------------------------- health.c */
 
+struct cm_health;
+CM_MUST_CHECK cm_status cm_health_new(struct cm_health **ret, struct cm_err *err);
+void cm_health_free(struct cm_health *h); /* NULL ok */
 /* How an operation on storage went: after 3 failures in a row that are the storage's (CM_E_IO,
  * CM_E_NET, CM_E_TIMEOUT, CM_E_PERM) "storage_down" is told once, and "storage_up" after the next
  * success. Any thread. */
@@ -192,6 +232,8 @@ enum cm_counter {
     CM_COUNTERS
 };
 #define CM_LOCK_WAIT_BUCKETS 8
+/* Upper ends of the buckets; the last bucket of the counters has none. */
+extern const int64_t cm_lock_wait_bounds_ns[CM_LOCK_WAIT_BUCKETS];
 struct cm_counters {
     _Atomic uint64_t n[CM_COUNTERS];
     _Atomic uint64_t lock_wait[CM_LOCK_WAIT_BUCKETS + 1];

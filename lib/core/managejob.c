@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
+#include "life.h"
 #include "names.h"
 
 #include <string.h>
@@ -142,7 +143,7 @@ static void note_served(struct cm_managed *m)
 
 cm_status cm_managed_serve(struct cm_managed *m, struct cm_cert *cert, struct cm_err *err)
 {
-    return cm_cache_put(m->cfg->cache, cert, cm_env_wall_s(m->cfg->env), err);
+    return cm_serve_managed(m->cfg, cert, err);
 }
 
 static void serve_loaded(struct cm_managed *m, struct cm_cert *cert, struct cm_outcome *o)

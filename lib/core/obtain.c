@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-#include "core_private.h"
+#include "life.h"
 
 #include <stdio.h>
 #include <string.h>
@@ -111,6 +111,8 @@ static cm_status run_leased(struct cm_job *job, struct cm_lease *lease,
     op.cancel = cm_lease_cancel(lease);
     cm_status rc = look(job, &op, before, &old, &done, err);
     if (rc == CM_OK && !done)
+        rc = cm_news_begin(job, old, err);
+    if (rc == CM_OK && !done)
         rc = cm_issue(job, &op, lease, old, err);
     cm_cert_unref(old);
     if (rc != CM_OK && cm_op_check(job->op, NULL) == CM_OK) {
@@ -135,11 +137,17 @@ static cm_status run_locked(struct cm_job *job, const struct cm_cert *before, st
         return rc;
     lo.log = job->cfg->log;
     cm_job_progress(job, CM_PHASE_WAITING, NULL);
+    int64_t from_ns = job->cfg->env->mono_ns(job->cfg->env);
     rc = cm_lease_acquire(job->cfg->storage, job->op, name, &lo, &lease, err);
+    if (rc != CM_E_TIMEOUT) /* which somebody else may have caused, by holding it */
+        cm_health_note(job->cfg, rc, err);
     if (rc != CM_OK)
         return cm_wrap(err, rc, "lock for '%s'", job->subject->ident);
+    cm_count_lock_wait(job->cfg, job->cfg->env->mono_ns(job->cfg->env) - from_ns);
     rc = run_leased(job, lease, before, err);
     cm_lease_release(lease);
+    if (rc == CM_E_LOCK_LOST)
+        cm_news_lock_lost(job, name, err);
     return rc;
 }
 
@@ -190,6 +198,7 @@ static cm_status fly(struct cm_job *job, const struct cm_cert *before, struct cm
             if (rc != CM_OK || done)
                 return rc;
         } else if (is_lead || !is_leaders_own(rc) || cm_op_check(job->op, NULL) != CM_OK) {
+            job->news.followed = !is_lead;
             return rc;
         }
     }
@@ -224,6 +233,7 @@ cm_status cm_job_run(struct cm_job *job, struct cm_err *err)
     job->op = &op;
     cm_status rc = run(job, e);
     job->op = given;
+    cm_news_end(job, rc, e);
     if (job->progress == NULL) /* else it is told once the certificate is served, too */
         cm_job_progress(job, rc == CM_OK ? CM_PHASE_STORED : CM_PHASE_FAILED,
                         rc == CM_OK ? NULL : e);

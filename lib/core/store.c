@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-#include "core_private.h"
+#include "life.h"
 
 #include <string.h>
 
@@ -19,7 +19,9 @@ static cm_status load_text(struct cm_config *cfg, const struct cm_op *op, const 
 
     if (key == NULL)
         return cm_fail_nomem(err);
-    return cm_storage_load(cfg->storage, op, key, ret, err);
+    cm_status rc = cm_storage_load(cfg->storage, op, key, ret, err);
+    cm_health_note(cfg, rc, err);
+    return rc;
 }
 
 /* The error of a pair that cannot be used names the object at fault, for whoever has to mend it. */

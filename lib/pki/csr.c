@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "key.h"
+#include "pem.h"
 
 enum { CSR_NAMES_MAX = 256 };
 
@@ -38,6 +39,11 @@ cm_status cm_csr_make(const struct cm_key *key, const char *const *names, size_t
     if (w.rc != CM_OK)
         return w.rc;
     return cm_x509_frame(cm_buf_span(&info), key, ret_der, err);
+}
+
+cm_status cm_csr_to_pem(struct cm_span csr_der, struct cm_buf *out, struct cm_err *err)
+{
+    return cm_pem_encode("CERTIFICATE REQUEST", csr_der, out, err);
 }
 
 cm_status cm_csr_check(struct cm_span csr_der, const struct cm_key *key, struct cm_err *err)

@@ -124,6 +124,9 @@ CM_MUST_CHECK cm_status cm_key_thumbprint(const struct cm_key *key, char ret[CM_
 CM_MUST_CHECK cm_status cm_csr_make(const struct cm_key *key, const char *const *names, size_t n,
                                     bool must_staple, struct cm_buf *ret_der, struct cm_err *err);
 
+/* Append as PEM. */
+CM_MUST_CHECK cm_status cm_csr_to_pem(struct cm_span csr_der, struct cm_buf *out,
+                                      struct cm_err *err);
 /* Is the request @key's, and signed? Errors: CM_E_PARSE, CM_E_KEY, CM_E_CERT. */
 CM_MUST_CHECK cm_status cm_csr_check(struct cm_span csr_der, const struct cm_key *key,
                                      struct cm_err *err);

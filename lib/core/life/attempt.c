@@ -82,7 +82,6 @@ static void note_failure(struct cm_managed *m, const struct cm_subject *s, const
     cm_logf(&m->cfg->log, CM_LOG_ERROR, "certificate_failed", NULL, 0, "%s '%s': %s%s",
             m->stage == CM_STAGE_OBTAIN ? "obtain" : "renew", m->name, o->err.msg,
             o->served ? " (it is served from memory)" : "");
-    cm_count_failure(m->cfg, o->rc, &o->err);
     if (!job->asked) {
         note_stumble(m);
         return;
@@ -185,7 +184,6 @@ void cm_attempt_stage(struct cm_managed *m, const struct cm_subject *s, const st
         o->rc = CM_E_RATELIMITED;
         o->served = before != NULL;
         postpone(m, cm_env_wall_s(m->cfg->env) + o->wait_s);
-        cm_count(m->cfg, CM_COUNT_POSTPONED);
     } else {
         if (job.cert != NULL)
             serve_new(m, &job, o);
