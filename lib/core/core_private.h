@@ -66,6 +66,14 @@ CM_MUST_CHECK cm_status cm_lock_issue(const char *ident, char ret[CM_LOCK_NAME_M
 /* The flags of cm_name_normalize() that core uses for every name. */
 #define CM_NAME_FLAGS (CM_NAME_ALLOW_WILDCARD | CM_NAME_ALLOW_IP | CM_NAME_ALLOW_UNDERSCORE)
 
+/* -------------------------------------------------------------- spi_keys.c */
+
+/* cm_key_source_new_key(), as a key. CM_E_KEY if what the source gave is none, damaged or of
+ * another type. */
+CM_MUST_CHECK cm_status cm_key_source_key(struct cm_key_source *ks, const struct cm_op *op,
+                                          enum cm_pk type, const char *const *names, size_t n,
+                                          struct cm_key **ret, struct cm_err *err);
+
 /* ------------------------------------------------------------------ meta.c */
 
 /* The metadata file <N>.json. Times are ns since 1970, CM_TIME_UNSET for year 1 or absent. */

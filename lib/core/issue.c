@@ -116,6 +116,9 @@ static cm_status prepare(struct issuance *is, const struct cm_cert *old, struct 
     else if (cfg->reuse_key && cm_store_orphan_key(is->job->cfg, is->op, s, &is->journal.key))
         cm_logf(&cfg->log, CM_LOG_WARN, "key_kept", NULL, 0,
                 "the chain of '%s' is damaged or gone, its key is not: the key is kept", s->ident);
+    else if (cfg->key_source != NULL)
+        rc = cm_key_source_key(cfg->key_source, is->op, cfg->key_type, s->names, s->n,
+                               &is->journal.key, err);
     else
         rc = cm_key_generate(cfg->key_type, &is->journal.key, err);
     if (rc == CM_OK)

@@ -501,6 +501,8 @@ struct cm_key_source {
     const struct cm_key_source_ops *ops;
 };
 
+/** What it gives is looked at: one that is no key, damaged, or of another type than asked for is
+ *  CM_E_KEY. @ret_pem must be a secret buffer. */
 CM_API CM_MUST_CHECK cm_status cm_key_source_new_key(struct cm_key_source *ks,
                                                      const struct cm_op *op, int type,
                                                      const char *const *names, size_t n,
