@@ -463,6 +463,28 @@ static size_t copy_refs(struct cm_cert **to, struct cm_cert *const *from, size_t
     return n;
 }
 
+static size_t copy_some(struct cm_cert **to, const struct list *l, size_t *from, size_t max)
+{
+    size_t left = *from < l->n ? l->n - *from : 0;
+    size_t n = left < max ? left : max;
+
+    if (n > 0)
+        (void)copy_refs(to, l->at + *from, n);
+    *from += n;
+    return n;
+}
+
+size_t cm_cache_some(struct cm_cache *c, struct cm_cache_walk *io, struct cm_cert **out, size_t max)
+{
+    size_t n;
+
+    cm_mutex_lock(&c->writer);
+    n = copy_some(out, &c->managed, &io->managed, max);
+    n += copy_some(out + n, &c->own, &io->own, max - n);
+    cm_mutex_unlock(&c->writer);
+    return n;
+}
+
 /* References to all that match; NULL and 0 when there are none or no memory. */
 static struct cm_cert **snapshot_locked(struct cm_cache *c, const char *name, size_t *ret_n)
 {

@@ -226,6 +226,13 @@ CM_MUST_CHECK cm_status cm_cache_add_parts(struct cm_cache *cache, const struct 
 /* Candidates for exactly @key ("*.b.c" is just another key), with a reference each. */
 size_t cm_cache_find(struct cm_cache *cache, const char *key, size_t len,
                      struct cm_cert *out[CM_CANDIDATES_MAX]);
+/* Up to @max certificates, with a reference each, from where *@io stands; 0 = that was all. Begin
+ * with zeros. What comes or goes meanwhile may be missed, or be there twice. */
+struct cm_cache_walk {
+    size_t managed, own; /* places seen so far */
+};
+size_t cm_cache_some(struct cm_cache *cache, struct cm_cache_walk *io, struct cm_cert **out,
+                     size_t max);
 /* Remove whatever has the same leaf as @cert. */
 void cm_cache_drop_leaf(struct cm_cache *cache, const struct cm_cert *cert);
 
@@ -256,6 +263,8 @@ CM_MUST_CHECK cm_status cm_runq_push_all(struct cm_runq *q, struct cm_run **chai
 CM_MUST_CHECK cm_status cm_runq_push_first(struct cm_runq *q, struct cm_run *r, struct cm_err *err);
 /* If @r is still in @q, it comes before all others now. @r must be one that stays. */
 void cm_runq_hurry(struct cm_runq *q, struct cm_run *r);
+/* Jobs that no worker has taken yet. */
+size_t cm_runq_length(struct cm_runq *q);
 /* Runs what is queued (tasks see their config's cancel token), joins; from then on nothing is
  * taken. Queues that push to one another are all stopped before the first is freed. */
 void cm_runq_stop(struct cm_runq *q);

@@ -243,6 +243,19 @@ void cm_count(struct cm_config *cfg, enum cm_counter c);
 void cm_count_failure(struct cm_config *cfg, cm_status rc, const struct cm_err *why);
 void cm_count_lock_wait(struct cm_config *cfg, int64_t ns);
 
+/* ------------------------------------------------------------------ walk.c */
+
+/* Managed names for metrics, a piece at a time. Begin with a walk of zeros. */
+enum cm_names_state { CM_NAME_SERVED, CM_NAME_WAITING, CM_NAME_FAILING, CM_NAME_STATES };
+struct cm_names_walk {
+    uint64_t at;                    /* see walk.c */
+    uint64_t count[CM_NAME_STATES]; /* complete once done */
+    bool done;
+};
+/* Up to @max names whose last attempt failed; they last as long as the table. Few or none of a
+ * piece does not mean that it is done. */
+size_t cm_names_failing(struct cm_names *t, struct cm_names_walk *w, const char **ret, size_t max);
+
 /* ------------------------------------------------------------------- due.c */
 
 /* Things to do, ordered by time: a heap that knows where each is, so that moving and removing cost

@@ -8,6 +8,7 @@ struct cm_runq {
     pthread_mutex_t lock;
     struct cm_run *first;
     struct cm_run *last;
+    size_t n;        /* jobs in the list */
     unsigned active; /* drainers submitted to the pool */
     unsigned workers;
     bool stopped;
@@ -38,6 +39,7 @@ static void put_last_locked(struct cm_runq *q, struct cm_run *r)
     *(q->last != NULL ? &q->last->next : &q->first) = r;
     q->last = r;
     r->queued = true;
+    q->n++;
 }
 
 static void put_first_locked(struct cm_runq *q, struct cm_run *r)
@@ -47,6 +49,7 @@ static void put_first_locked(struct cm_runq *q, struct cm_run *r)
     *(q->first != NULL ? &q->first->prev : &q->last) = r;
     q->first = r;
     r->queued = true;
+    q->n++;
 }
 
 static void take_out_locked(struct cm_runq *q, struct cm_run *r)
@@ -54,6 +57,17 @@ static void take_out_locked(struct cm_runq *q, struct cm_run *r)
     *(r->prev != NULL ? &r->prev->next : &q->first) = r->next;
     *(r->next != NULL ? &r->next->prev : &q->last) = r->prev;
     r->queued = false;
+    q->n--;
+}
+
+size_t cm_runq_length(struct cm_runq *q)
+{
+    size_t n;
+
+    cm_mutex_lock(&q->lock);
+    n = q->n;
+    cm_mutex_unlock(&q->lock);
+    return n;
 }
 
 static void drain(void *arg)
