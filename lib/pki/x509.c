@@ -3,6 +3,7 @@
 
 #include <arpa/inet.h>
 #include <string.h>
+#include <strings.h>
 
 const uint8_t cm_oid_rsa[9] = { 0x2a, 0x86, 0x48, 0x86, 0xf7, 0x0d, 0x01, 0x01, 0x01 };
 const uint8_t cm_oid_ec[7] = { 0x2a, 0x86, 0x48, 0xce, 0x3d, 0x02, 0x01 };
@@ -17,6 +18,8 @@ static const uint8_t oid_ext_aia[] = { 0x2b, 0x06, 0x01, 0x05, 0x05, 0x07, 0x01,
 static const uint8_t oid_ext_features[] = { 0x2b, 0x06, 0x01, 0x05, 0x05, 0x07, 0x01, 0x18 };
 static const uint8_t oid_ad_ocsp[] = { 0x2b, 0x06, 0x01, 0x05, 0x05, 0x07, 0x30, 0x01 };
 static const uint8_t oid_server_auth[] = { 0x2b, 0x06, 0x01, 0x05, 0x05, 0x07, 0x03, 0x01 };
+static const uint8_t oid_ad_ca_issuers[] = { 0x2b, 0x06, 0x01, 0x05, 0x05, 0x07, 0x30, 0x02 };
+static const uint8_t oid_ocsp_signing[] = { 0x2b, 0x06, 0x01, 0x05, 0x05, 0x07, 0x03, 0x09 };
 static const uint8_t oid_any_eku[] = { 0x55, 0x1d, 0x25, 0x00 };
 static const uint8_t oid_cn[] = { 0x55, 0x04, 0x03 };
 static const uint8_t oid_org[] = { 0x55, 0x04, 0x0a };
@@ -167,6 +170,8 @@ static bool ext_eku(struct cm_span v, struct cm_x509_exts *x)
             return false;
         if (CM_SPAN_IS(oid, oid_server_auth) || CM_SPAN_IS(oid, oid_any_eku))
             x->eku_server = true;
+        else if (CM_SPAN_IS(oid, oid_ocsp_signing))
+            x->eku_ocsp = true;
     }
     return true;
 }
@@ -178,6 +183,13 @@ static bool ext_aki(struct cm_span v, struct cm_x509_exts *x)
     if (!once(&x->has_aki) || !cm_der_take(&v, CM_DER_SEQUENCE, &seq) || v.len != 0)
         return false;
     return !cm_der_is(&seq, CM_DER_CTX(0)) || cm_der_take(&seq, CM_DER_CTX(0), &x->aki_keyid);
+}
+
+/* A directory's address (ldap) may stand before the one that can be fetched. */
+static bool is_http(struct cm_span uri)
+{
+    return (uri.len > 7 && strncasecmp((const char *)uri.data, "http://", 7) == 0) ||
+           (uri.len > 8 && strncasecmp((const char *)uri.data, "https://", 8) == 0);
 }
 
 static bool ext_aia(struct cm_span v, struct cm_x509_exts *x)
@@ -194,6 +206,9 @@ static bool ext_aia(struct cm_span v, struct cm_x509_exts *x)
             return false;
         if (x->ocsp_uri.data == NULL && tag == CM_DER_CTX(6) && CM_SPAN_IS(method, oid_ad_ocsp))
             x->ocsp_uri = place;
+        else if (x->ca_issuers_uri.data == NULL && tag == CM_DER_CTX(6) &&
+                 CM_SPAN_IS(method, oid_ad_ca_issuers) && is_http(place))
+            x->ca_issuers_uri = place;
     }
     return true;
 }

@@ -22,13 +22,15 @@ struct cm_x509_exts {
     struct cm_span san;       /* contents of the GeneralNames SEQUENCE */
     struct cm_span aki_keyid; /* authorityKeyIdentifier's keyIdentifier */
     struct cm_span ski;
-    struct cm_span ocsp_uri; /* first id-ad-ocsp URI */
+    struct cm_span ocsp_uri;       /* first id-ad-ocsp URI */
+    struct cm_span ca_issuers_uri; /* first id-ad-caIssuers URI with http or https */
     bool has_san, has_aki, has_ski, has_basic, has_usage, has_eku, has_aia, has_features;
     bool is_ca;
     bool has_pathlen;
     unsigned pathlen;
     bool may_sign_certs; /* keyUsage; true without the extension */
     bool eku_server;     /* serverAuth or anyExtendedKeyUsage listed */
+    bool eku_ocsp;       /* OCSPSigning listed; anyExtendedKeyUsage is not enough */
     bool must_staple;
 };
 
