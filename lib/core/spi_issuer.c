@@ -139,6 +139,13 @@ const char *cm_issuer_challenge_prefix(struct cm_issuer *is, unsigned index)
     return is->ops->challenge_prefix(is, index);
 }
 
+void cm_issuer_get_limits(struct cm_issuer *is, struct cm_issuer_limits *ret)
+{
+    *ret = (struct cm_issuer_limits){ .size = (uint32_t)sizeof *ret };
+    if (check_issuer(is, NULL) == CM_OK && ISSUER_HAS(is, limits))
+        is->ops->limits(is, ret);
+}
+
 void cm_issuer_destroy(struct cm_issuer *is)
 {
     if (check_issuer(is, NULL) == CM_OK && ISSUER_HAS(is, destroy))

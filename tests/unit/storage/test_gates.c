@@ -245,6 +245,120 @@ START_TEST(issuer_gates_check_what_they_are_given)
 }
 END_TEST
 
+static void fake_limits(struct cm_issuer *is, struct cm_issuer_limits *ret)
+{
+    (void)is;
+    ret->events = 300;
+    ret->refuses_must_staple = true;
+}
+
+START_TEST(issuer_without_limits_has_none)
+{
+    struct cm_issuer_ops table = { .abi = CM_SPI_ABI, .size = sizeof table, .name = "bare" };
+    struct cm_issuer is = { &table };
+    struct cm_issuer_limits limits = { .events = 7 };
+
+    cm_issuer_get_limits(&is, &limits);
+    ck_assert_uint_eq(limits.events, 0);
+    ck_assert(!limits.refuses_must_staple);
+    table.limits = fake_limits;
+    cm_issuer_get_limits(&is, &limits);
+    ck_assert_uint_eq(limits.events, 300);
+    ck_assert(limits.refuses_must_staple);
+    /* Made before there were limits: what stands behind its end is not looked at. */
+    table.size = offsetof(struct cm_issuer_ops, limits);
+    cm_issuer_get_limits(&is, &limits);
+    ck_assert_uint_eq(limits.events, 0);
+    cm_issuer_get_limits(NULL, &limits);
+    ck_assert_uint_eq(limits.events, 0);
+}
+END_TEST
+
+/* ------------------------------------------------------------------ fetchers */
+
+static size_t answer_len;
+static int64_t fetch_deadline_ns;
+
+static cm_status fake_fetch(struct cm_fetcher *f, const struct cm_op *op,
+                            const struct cm_fetch *req, int *ret_http_status,
+                            struct cm_buf *ret_body, struct cm_err *e)
+{
+    (void)f;
+    (void)req;
+    calls++;
+    fetch_deadline_ns = op->deadline_ns;
+    *ret_http_status = 200;
+    for (size_t i = 0; i < answer_len; i++)
+        if (cm_buf_append(ret_body, "x", 1, e) != CM_OK)
+            return CM_E_LIMIT;
+    return answer;
+}
+
+static void fake_fetcher_destroy(struct cm_fetcher *f)
+{
+    (void)f;
+    calls += 100;
+}
+
+START_TEST(fetcher_gates_check_what_they_are_given)
+{
+    struct cm_fetcher_ops table = {
+        .abi = CM_SPI_ABI, .size = sizeof table, .name = "fake", .fetch = fake_fetch
+    };
+    struct cm_fetcher f = { &table };
+    const struct cm_fetch good = { .size = sizeof good,
+                                   .method = "GET",
+                                   .url = "http://a.example/",
+                                   .max_body = 10,
+                                   .timeout_ns = CM_NS_PER_S };
+    struct cm_buf body = CM_BUF_INIT(64);
+    struct cm_cancel *cancel = NULL;
+    struct cm_op op = { NULL, 0, NULL };
+    struct cm_fetch bad[6];
+    int status = 0;
+
+    calls = 0;
+    answer = CM_OK;
+    answer_len = 10;
+    must(cm_fetcher_fetch(&f, NULL, &good, &status, &body, &err));
+    ck_assert_int_eq(status, 200);
+    ck_assert_uint_eq(body.len, 10);
+    ck_assert_int_gt(fetch_deadline_ns, 0); /* its time limit, though the caller has none */
+    /* More than was asked for is refused, and what was there before stays. */
+    answer_len = 11;
+    must_fail(cm_fetcher_fetch(&f, NULL, &good, &status, &body, &err), CM_E_LIMIT);
+    ck_assert_uint_eq(body.len, 10);
+    ck_assert_uint_eq(calls, 2);
+
+    for (size_t i = 0; i < CM_ARRAY_LEN(bad); i++)
+        bad[i] = good;
+    bad[0].method = "PUT";
+    bad[1].url = "ftp://a.example/";
+    bad[2].url = NULL;
+    bad[3].max_body = 0;
+    bad[4].timeout_ns = 0;
+    bad[5].size = 0;
+    for (size_t i = 0; i < CM_ARRAY_LEN(bad); i++)
+        must_fail(cm_fetcher_fetch(&f, NULL, &bad[i], &status, &body, &err), CM_E_INVAL);
+    must_fail(cm_fetcher_fetch(&f, NULL, &good, NULL, &body, &err), CM_E_INVAL);
+    must_fail(cm_fetcher_fetch(NULL, NULL, &good, &status, &body, &err), CM_E_INVAL);
+    must(cm_cancel_new(NULL, &cancel, &err));
+    cm_cancel_fire(cancel);
+    op.cancel = cancel;
+    must_fail(cm_fetcher_fetch(&f, &op, &good, &status, &body, &err), CM_E_CANCELED);
+    cm_cancel_free(cancel);
+    cm_fetcher_destroy(&f); /* it has none */
+    cm_fetcher_destroy(NULL);
+    ck_assert_uint_eq(calls, 2);
+    table.destroy = fake_fetcher_destroy;
+    cm_fetcher_destroy(&f);
+    ck_assert_uint_eq(calls, 102);
+    table.abi = CM_SPI_ABI + 1;
+    must_fail(cm_fetcher_fetch(&f, NULL, &good, &status, &body, &err), CM_E_UNSUPPORTED);
+    cm_buf_free(&body);
+}
+END_TEST
+
 static cm_status fake_present(struct cm_solver *sv, const struct cm_op *op,
                               const struct cm_challenge *ch, void **ret_state, struct cm_err *e)
 {
@@ -315,7 +429,8 @@ int main(void)
     const TTest *const tests[] = {
         a_table_of_another_interface_is_not_entered, what_a_table_lacks_is_unsupported,
         outputs_are_written_on_success_only,         unlock_and_drop_go_through_even_if_canceled,
-        issuer_gates_check_what_they_are_given,      solver_gates_let_no_bad_token_pass,
+        issuer_gates_check_what_they_are_given,      issuer_without_limits_has_none,
+        fetcher_gates_check_what_they_are_given,     solver_gates_let_no_bad_token_pass,
     };
 
     return run_with_root("gates", tests, CM_ARRAY_LEN(tests), 20);
