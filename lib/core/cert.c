@@ -128,6 +128,7 @@ void cm_cert_destroy(struct cm_cert *c)
         c->serving_destroy(serving);
     cm_wipe(key_bytes(c), c->key_len);
     cm_uplink_put(c->uplink);
+    cm_stapling_free(atomic_load(&c->stapling));
     free(atomic_load(&c->tallies));
     free(c);
 }

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "names.h"
+#include "staple.h"
 
 #include <string.h>
 
@@ -89,7 +90,7 @@ static cm_status take_options(struct cm_config *cfg, const struct cm_config_opti
     cfg->clean_storage = o->clean_storage;
     cfg->clean_interval_s = o->clean_interval_s;
     cfg->clean_grace_s = o->clean_grace_s;
-    return CM_OK;
+    return cm_ocsp_overrides_take(cfg, o->ocsp_overrides, o->n_ocsp_overrides, err);
 }
 
 /* ---- putting it together ---- */
@@ -162,6 +163,8 @@ static cm_status set_up_workers(struct cm_config *cfg, unsigned max_parallel, st
         rc = cfg->counters != NULL ? CM_OK : cm_fail_nomem(err);
     }
     if (rc == CM_OK)
+        rc = cm_responders_new(cfg->env, &cfg->responders, err);
+    if (rc == CM_OK)
         rc = cm_env_random(cfg->env, cfg->ticket_key, sizeof cfg->ticket_key, err);
     if (rc == CM_OK && cfg->clean_storage)
         rc = cm_cleaner_new(cfg, &cfg->cleaner, err);
@@ -216,6 +219,22 @@ static cm_status set_up_issuers(struct cm_config *cfg, const struct cm_config_op
     return rc;
 }
 
+/* Each order would fail, and again at each renewal: better said at the start. */
+static void warn_of_must_staple(struct cm_config *cfg)
+{
+    struct cm_issuer_limits limits;
+
+    for (size_t i = 0; cfg->must_staple && i < cfg->n_issuers; i++) {
+        cm_issuer_get_limits(cfg->issuers[i], &limits);
+        if (limits.refuses_must_staple)
+            cm_logf(
+                &cfg->log, CM_LOG_WARN, "must_staple_refused", NULL, 0,
+                "the CA '%s' is known to refuse certificates with must-staple: leave the option "
+                "must_staple out for it",
+                cm_issuer_key(cfg->issuers[i]));
+    }
+}
+
 cm_status cm_config_new(const struct cm_config_options *opts, struct cm_config **ret,
                         struct cm_err *err)
 {
@@ -245,6 +264,7 @@ cm_status cm_config_new(const struct cm_config_options *opts, struct cm_config *
         cm_config_free(cfg);
         return rc;
     }
+    warn_of_must_staple(cfg);
     *ret = cfg;
     return CM_OK;
 }
@@ -276,6 +296,8 @@ void cm_config_free(struct cm_config *cfg)
     cm_lookups_free(cfg->lookups);
     cm_probes_free(cfg->probes);
     cm_board_free(cfg->board);
+    cm_responders_free(cfg->responders);
+    cm_ocsp_overrides_free(cfg);
     cm_cancel_free(cfg->stop);
     cm_health_free(cfg->health);
     free(cfg->counters);

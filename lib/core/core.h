@@ -26,6 +26,15 @@ bool cm_cert_is_challenge(const struct cm_cert *c);
 void *cm_cert_serving_get(const struct cm_cert *c);
 void *cm_cert_serving_set(struct cm_cert *c, void *serving, void (*destroy)(void *serving));
 
+/* What proves that the certificate is not revoked (an OCSP response), as it is now: a reference, or
+ * NULL. Immutable; a newer one may take its place any time. One atomic read where there is none. */
+struct cm_staple;
+struct cm_staple *cm_cert_staple(const struct cm_cert *c);
+struct cm_span cm_staple_der(const struct cm_staple *s);
+/* Seconds since 1970 from which on it must not be sent any more. */
+int64_t cm_staple_end_s(const struct cm_staple *s);
+void cm_staple_unref(struct cm_staple *s); /* NULL ok */
+
 /* ---- what the adapter asks of a config ---- */
 
 const char *cm_config_priority(const struct cm_config *cfg);

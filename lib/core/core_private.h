@@ -13,8 +13,9 @@
  *   4. run queue     runq.c     jobs not yet taken by a worker
  *   5. cache writer  cache.c    the list of certificates, capacity
  *   6. index stripes index.c    all of them, in ascending order, to write; one's own to read
- *   7. leaves        uplink.c, cert.c (serving slot), board.c, probe.c: nothing is taken
- *                               while one of these is held
+ *   7. leaves        uplink.c, cert.c (serving slot), board.c, probe.c,
+ *                    life/staple_slot.c, life/responders.c: nothing is taken while one of these
+ *                               is held
  */
 
 #include "core.h"
@@ -165,10 +166,11 @@ struct cm_cert {
     uint16_t key_len;
     uint16_t n_names;
     uint16_t n_tags;
-    uint8_t key_type;        /* enum cm_pk */
-    uint8_t flags;           /* enum cm_cert_flags */
-    _Atomic uint8_t used;    /* looked up since the last search for room */
-    _Atomic uint8_t crowded; /* was looked up while somebody else had it */
+    uint8_t key_type;                       /* enum cm_pk */
+    uint8_t flags;                          /* enum cm_cert_flags */
+    _Atomic uint8_t used;                   /* looked up since the last search for room */
+    _Atomic uint8_t crowded;                /* was looked up while somebody else had it */
+    _Atomic(struct cm_stapling *) stapling; /* life/staple_slot.c; NULL = there is no responder */
     uint8_t bytes[];
 };
 
@@ -209,6 +211,12 @@ void cm_cert_open_tallies(struct cm_cert *c);
 void cm_cert_retire(struct cm_cert *c);
 /* cert.c: nobody has it any more. */
 void cm_cert_destroy(struct cm_cert *c);
+
+/* ------------------------------------------------------ life/staple_slot.c */
+
+/* The staple of a certificate and what looking after it has to remember; see staple.h. */
+struct cm_stapling;
+void cm_stapling_free(struct cm_stapling *s); /* NULL ok */
 
 /* --------------------------------------------------------- cache.c, select.c */
 
@@ -599,6 +607,7 @@ struct cm_config {
     struct cm_counters *counters;
     struct cm_health *health;
     struct cm_listening listening; /* to what happens to the cache */
+    struct cm_responders *responders; /* life/responders.c */
 };
 
 /* The issuer of cfg with this raw key; NULL if there is none. */

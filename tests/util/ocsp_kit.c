@@ -114,7 +114,7 @@ void ok_cert_make(const struct ok_ca *ca, const struct ok_cert *want, const stru
     uint8_t serial[8];
 
     must(cm_x509_parse(cm_buf_span(&ca->der), &issuer, &err), &err);
-    cm_dn_put(&dn, want->san_only ? NULL : name);
+    cm_dn_put(&dn, want->san_only ? NULL : want->cn != NULL ? want->cn : name);
     must(dn.rc, &err);
     must(cm__key_spki(key, &spki, &err), &err);
     put_exts(&w, want, name);

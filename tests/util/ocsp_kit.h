@@ -18,7 +18,8 @@ void ok_ca_free(struct ok_ca *ca);
 
 /* What is wanted of a certificate; zero is a plain one for a server. */
 struct ok_cert {
-    const char *name;   /* SAN and common name; NULL = "ocsp.test" */
+    const char *name;   /* SAN; NULL = "ocsp.test" */
+    const char *cn;     /* NULL = name */
     const char *url;    /* of the responder */
     const char *issuer; /* URL of the issuer's certificate */
     uint64_t serial;    /* 0 = 0x1234 */
