@@ -141,6 +141,7 @@ static void decide_by(struct cm_tls_session *st, struct cm_hello *hello)
 
     memcpy(st->server_name, hello->server_name, sizeof st->server_name);
     st->challenge = hello->acme_tls;
+    st->wants_staple = hello->has_status_request;
     if (hello->sni_invalid) {
         rc = cm_fail(&err, CM_E_INVAL, "the server name in the ClientHello is no host name");
         cm_tls_refuse(st, rc, CM_ALERT_UNRECOGNIZED_NAME, &err);

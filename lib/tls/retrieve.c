@@ -84,6 +84,23 @@ struct cm_tls_ticket_keys *cm_tls_ticket_keys_of(const struct cm_cert *cert)
     return sv != NULL ? &sv->ticket_keys : NULL;
 }
 
+/* The staple as it is now, once per session: the callback may come again, and what it handed out
+ * must stay. GnuTLS leaves it out by itself once it has ended. */
+static void put_staple(struct cm_tls_session *st, gnutls_ocsp_data_st **ocsp, unsigned int *n_ocsp)
+{
+    *ocsp = NULL;
+    *n_ocsp = 0;
+    if (st->wants_staple && st->staple == NULL)
+        st->staple = cm_cert_staple(st->cert);
+    if (st->staple == NULL)
+        return;
+    struct cm_span der = cm_staple_der(st->staple);
+    st->ocsp.response = (gnutls_datum_t){ (unsigned char *)(uintptr_t)der.data, (unsigned)der.len };
+    st->ocsp.exptime = (time_t)cm_staple_end_s(st->staple);
+    *ocsp = &st->ocsp;
+    *n_ocsp = 1;
+}
+
 int cm_tls_retrieve(gnutls_session_t session, const struct gnutls_cert_retr_st *info,
                     gnutls_pcert_st **certs, unsigned int *n_certs, gnutls_ocsp_data_st **ocsp,
                     unsigned int *n_ocsp, gnutls_privkey_t *key, unsigned int *flags)
@@ -100,9 +117,7 @@ int cm_tls_retrieve(gnutls_session_t session, const struct gnutls_cert_retr_st *
         return GNUTLS_E_INTERNAL_ERROR;
     *certs = sv->pcert;
     *n_certs = (unsigned)sv->n;
-    /* A staple goes here, with its exptime: GnuTLS then leaves it out once it is past. */
-    *ocsp = NULL;
-    *n_ocsp = 0;
+    put_staple(st, ocsp, n_ocsp);
     *key = sv->key;
     *flags = 0;
     return 0;

@@ -99,14 +99,15 @@ static void session_free(struct cm_tls_session *st)
         return;
     cm_pending_free(st->pending);
     cm_cert_unref(st->cert);
+    cm_staple_unref(st->staple);
     cm_record_scan_free(&st->scan);
     cm_buf_free(&st->raw);
     free(st->refusal);
     free(st);
 }
 
-/* Called by GnuTLS in gnutls_deinit(): the certificate's reference lives exactly as long as
- * GnuTLS may look at what was made from it. */
+/* Called by GnuTLS in gnutls_deinit(): the references to certificate and staple live exactly as
+ * long as GnuTLS may look at what was made from them. */
 static void ext_destroy(gnutls_ext_priv_data_t data)
 {
     struct cm_tls_session *st = data;

@@ -49,6 +49,9 @@ struct cm_tls_session {
     bool hooked;    /* the ClientHello hook has seen the first hello */
     bool keyed;     /* tickets are switched on */
     struct cm_cert *cert;
+    bool wants_staple; /* the client asked for one */
+    struct cm_staple *staple;
+    gnutls_ocsp_data_st ocsp; /* GnuTLS keeps a pointer to it */
     struct cm_pending *pending;
     int64_t pending_until_ns;
     cm_status refusal_rc;

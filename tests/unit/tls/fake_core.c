@@ -15,6 +15,14 @@ struct cm_cert {
     bool challenge;
     _Atomic(void *) serving;
     void (*serving_destroy)(void *serving);
+    struct cm_staple *_Atomic staple;
+};
+
+struct cm_staple {
+    atomic_int refs;
+    int64_t end_s;
+    size_t len;
+    uint8_t der[];
 };
 
 struct cm_pending {
@@ -50,6 +58,7 @@ void cm_cert_unref(struct cm_cert *c)
     serving = atomic_load(&c->serving);
     if (serving != NULL)
         c->serving_destroy(serving);
+    cm_staple_unref(atomic_load(&c->staple));
     cm_key_unref(c->key);
     cm_buf_free(&c->bytes[0]);
     cm_buf_free(&c->bytes[1]);
@@ -95,6 +104,51 @@ void *cm_cert_serving_set(struct cm_cert *c, void *serving, void (*destroy)(void
 
     c->serving_destroy = destroy;
     return atomic_compare_exchange_strong(&c->serving, &expected, serving) ? serving : expected;
+}
+
+/* -------------------------------------------------------------------- staples */
+
+void fake_staple(struct fake_name *e, struct cm_span der, int64_t end_s)
+{
+    struct cm_staple *s = cm_calloc(1, sizeof *s + der.len);
+
+    if (s == NULL)
+        abort();
+    atomic_init(&s->refs, 1);
+    s->end_s = end_s;
+    s->len = der.len;
+    memcpy(s->der, der.data, der.len);
+    cm_staple_unref(atomic_exchange(&e->cert->staple, s));
+}
+
+int fake_staple_refs(const struct fake_name *e)
+{
+    return atomic_load(&atomic_load(&e->cert->staple)->refs);
+}
+
+struct cm_staple *cm_cert_staple(const struct cm_cert *c)
+{
+    struct cm_staple *s = atomic_load(&c->staple);
+
+    if (s != NULL)
+        atomic_fetch_add(&s->refs, 1);
+    return s;
+}
+
+struct cm_span cm_staple_der(const struct cm_staple *s)
+{
+    return (struct cm_span){ s->der, s->len };
+}
+
+int64_t cm_staple_end_s(const struct cm_staple *s)
+{
+    return s->end_s;
+}
+
+void cm_staple_unref(struct cm_staple *s)
+{
+    if (s != NULL && atomic_fetch_sub(&s->refs, 1) == 1)
+        free(s);
 }
 
 static struct cm_cert *cert_new(void)

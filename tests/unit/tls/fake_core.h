@@ -49,6 +49,9 @@ struct fake_name *fake_add(struct cm_config *cfg, const char *name, enum cm_pk t
 struct fake_name *fake_add_refusal(struct cm_config *cfg, const char *name, cm_status rc,
                                    int alert);
 struct fake_name *fake_add_challenge(struct cm_config *cfg, const char *name);
+/* Bytes to staple, until @end_s; references to them, that of the certificate included. */
+void fake_staple(struct fake_name *e, struct cm_span der, int64_t end_s);
+int fake_staple_refs(const struct fake_name *e);
 /* Certificates alive. */
 unsigned fake_certs_alive(void);
 /* The CA's root as PEM into @path. */

@@ -10,6 +10,8 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
+unsigned pair_client_flags;
+
 static void must_tls(int rc, const char *what)
 {
     if (rc >= 0)
@@ -63,7 +65,8 @@ void pair_start(struct pair *p, struct cm_config *cfg, enum pair_door door, cons
     if (door == PAIR_HOOK)
         gnutls_transport_set_int(p->server, p->fd[0]);
 
-    must_tls(gnutls_init(&p->client, GNUTLS_CLIENT | GNUTLS_NONBLOCK), "client");
+    must_tls(gnutls_init(&p->client, GNUTLS_CLIENT | GNUTLS_NONBLOCK | pair_client_flags),
+             "client");
     must_tls(gnutls_certificate_allocate_credentials(&p->cred), "credentials");
     must_tls(gnutls_credentials_set(p->client, GNUTLS_CRD_CERTIFICATE, p->cred), "credentials");
     must_tls(gnutls_priority_set_direct(p->client, priority, NULL), "priority");

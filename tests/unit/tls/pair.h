@@ -20,6 +20,8 @@ struct pair {
 
 enum pair_door { PAIR_GATE, PAIR_HOOK };
 
+/* More flags for gnutls_init() of clients. */
+extern unsigned pair_client_flags;
 /* @priority of the client, @name NULL = no SNI, @alpn NULL = none. */
 void pair_start(struct pair *p, struct cm_config *cfg, enum pair_door door, const char *priority,
                 const char *name, const char *alpn);
