@@ -32,8 +32,9 @@ static cm_status answer(struct responder *r, const struct cm_fetch *req, int *re
         make_response(r->w, &r->want, &r->last);
         return CM_OK;
     case ANSWER_GARBAGE:
-    case ANSWER_CERT:
         return cm_buf_append(&r->last, garbage, sizeof garbage, e);
+    case ANSWER_CANNED:
+        return cm_buf_append(&r->last, r->canned.data, r->canned.len, e);
     case ANSWER_EMPTY:
         return CM_OK;
     case ANSWER_LATER:

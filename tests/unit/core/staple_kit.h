@@ -17,7 +17,7 @@ enum answer {
     ANSWER_500,
     ANSWER_NET,
     ANSWER_TOO_LONG,
-    ANSWER_CERT /* the bytes of cert */
+    ANSWER_CANNED /* the bytes of canned */
 };
 
 struct world;
@@ -27,6 +27,7 @@ struct responder {
     enum answer mode;
     struct ok_response want; /* leaf, CA and time are filled in */
     struct cm_span cert;     /* for requests with GET */
+    struct cm_span canned;
     _Atomic unsigned calls, gets;
     struct cm_buf last; /* what was answered */
     char last_url[256];
