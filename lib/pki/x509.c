@@ -29,6 +29,7 @@ enum {
     CE_KEY_USAGE = 0x0f,
     CE_SAN = 0x11,
     CE_BASIC = 0x13,
+    CE_CRL_DP = 0x1f,
     CE_AKI = 0x23,
     CE_EKU = 0x25
 };
@@ -156,6 +157,7 @@ static bool ext_key_usage(struct cm_span v, struct cm_x509_exts *x)
         bits.len < 1 || bits.len > 3 || bits.data[0] > 7)
         return false;
     x->may_sign_certs = bits.len > 1 && (bits.data[1] & CM_KU_KEY_CERT_SIGN) != 0;
+    x->may_sign_crls = bits.len > 1 && (bits.data[1] & CM_KU_CRL_SIGN) != 0;
     return true;
 }
 
@@ -246,6 +248,9 @@ static bool ext_one(struct cm_span oid, struct cm_span v, struct cm_x509_exts *x
         return once(&x->has_san) && cm_der_take(&v, CM_DER_SEQUENCE, &x->san) && v.len == 0;
     case CE_BASIC:
         return ext_basic(v, x);
+    case CE_CRL_DP:
+        x->crl_dp = v;
+        return once(&x->has_crl_dp);
     case CE_AKI:
         return ext_aki(v, x);
     case CE_EKU:
@@ -288,6 +293,7 @@ static cm_status parse_frame(struct cm_span der, const char *object, struct cm_x
 
     memset(x, 0, sizeof *x);
     x->ext.may_sign_certs = true;
+    x->ext.may_sign_crls = true;
     if (der.len > CM_CERT_DER_MAX)
         return cm_fail(err, CM_E_LIMIT, "%s: %zu bytes, at most %u are accepted", object, der.len,
                        CM_CERT_DER_MAX);
