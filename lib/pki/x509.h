@@ -24,8 +24,7 @@ struct cm_x509_exts {
     struct cm_span ski;
     struct cm_span ocsp_uri;       /* first id-ad-ocsp URI */
     struct cm_span ca_issuers_uri; /* first id-ad-caIssuers URI with http or https */
-    struct cm_span ocsp_uri; /* first id-ad-ocsp URI */
-    struct cm_span crl_dp;   /* value of cRLDistributionPoints, not looked into */
+    struct cm_span crl_dp;         /* value of cRLDistributionPoints, not looked into */
     bool has_san, has_aki, has_ski, has_basic, has_usage, has_eku, has_aia, has_features;
     bool has_crl_dp;
     bool is_ca;
