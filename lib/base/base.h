@@ -57,6 +57,10 @@ void cm_time_format_rfc3339(int64_t ns, bool fixed, char *out);
  * a CA that asks for a year by mistake must not outlast the certificate that it is asked for. */
 CM_MUST_CHECK cm_status cm_time_parse_retry_after(const char *s, int64_t now_wall_s, int64_t *ret,
                                                   struct cm_err *err);
+/* RFC 9110 5.6.7, all three forms; seconds since 1970. @now_wall_s tells the century of a year with
+ * two digits. */
+CM_MUST_CHECK cm_status cm_time_parse_http_date(struct cm_span text, int64_t now_wall_s,
+                                                int64_t *ret, struct cm_err *err);
 
 /* ---- base64url without padding (RFC 7515 2), strict decoding ---- */
 CM_MUST_CHECK cm_status cm_b64url_encode(struct cm_span in, struct cm_buf *out, struct cm_err *err);

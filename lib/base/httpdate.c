@@ -122,12 +122,32 @@ static bool is_blank(char c)
     return c == ' ' || c == '\t';
 }
 
+static bool parse_date(const char *p, const char *end, int64_t now_s, int64_t *ret)
+{
+    struct cm__civil c = { 0, 0, 0, 0, 0, 0 };
+
+    return (parse_imf(p, end, &c) || parse_rfc850(p, end, now_s, &c) ||
+            parse_asctime(p, end, &c)) &&
+           cm__civil_to_unix(&c, 0, ret);
+}
+
+cm_status cm_time_parse_http_date(struct cm_span text, int64_t now_wall_s, int64_t *ret,
+                                  struct cm_err *err)
+{
+    const char *p = (const char *)text.data;
+    char shown[64];
+
+    if (text.len == 0 || !parse_date(p, p + text.len, now_wall_s, ret))
+        return cm_fail(err, CM_E_PARSE, "'%s' is no HTTP date",
+                       cm_escape(p, text.len, shown, sizeof shown));
+    return CM_OK;
+}
+
 cm_status cm_time_parse_retry_after(const char *s, int64_t now_wall_s, int64_t *ret,
                                     struct cm_err *err)
 {
     const char *p = s != NULL ? s : "";
     const char *end = p + strlen(p);
-    struct cm__civil c = { 0, 0, 0, 0, 0, 0 };
     char shown[64];
     int64_t at;
     int64_t wait;
@@ -140,9 +160,7 @@ cm_status cm_time_parse_retry_after(const char *s, int64_t now_wall_s, int64_t *
         *ret = wait;
         return CM_OK;
     }
-    if ((!parse_imf(p, end, &c) && !parse_rfc850(p, end, now_wall_s, &c) &&
-         !parse_asctime(p, end, &c)) ||
-        !cm__civil_to_unix(&c, 0, &at))
+    if (!parse_date(p, end, now_wall_s, &at))
         return cm_fail(err, CM_E_PARSE, "Retry-After '%s' is neither seconds nor an HTTP date",
                        cm_escape(p, (size_t)(end - p), shown, sizeof shown));
     if (at <= now_wall_s)

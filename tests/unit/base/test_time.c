@@ -218,6 +218,32 @@ START_TEST(http_date_takes_the_leap_second_as_the_next_one)
 }
 END_TEST
 
+START_TEST(http_date_is_read_in_its_three_forms_and_no_other)
+{
+    static const char *const forms[] = { "Sun, 06 Nov 1994 08:49:37 GMT",
+                                         "Sunday, 06-Nov-94 08:49:37 GMT",
+                                         "Sun Nov  6 08:49:37 1994" };
+    static const char *const bad[] = { "", "784111777", "Sun, 06 Nov 1994 08:49:37 UTC",
+                                       "Sun, 06 Nov 1994 08:49:37 GMT ",
+                                       "Sun, 31 Feb 2026 00:00:00 GMT" };
+    int64_t at;
+
+    for (size_t i = 0; i < CM_ARRAY_LEN(forms); i++) {
+        at = 0;
+        ck_assert_int_eq(cm_time_parse_http_date(cm_span_str(forms[i]), 784111777, &at, &err),
+                         CM_OK);
+        ck_assert_int_eq(at, 784111777);
+    }
+    for (size_t i = 0; i < CM_ARRAY_LEN(bad); i++) {
+        at = 7;
+        ck_assert_msg(cm_time_parse_http_date(cm_span_str(bad[i]), 784111777, &at, &err) ==
+                          CM_E_PARSE,
+                      "taken: '%s'", bad[i]);
+        ck_assert_int_eq(at, 7);
+    }
+}
+END_TEST
+
 START_TEST(what_is_no_retry_after_is_refused)
 {
     static const char *const bad[] = { "",
@@ -264,6 +290,7 @@ int main(void)
         retry_after_takes_the_three_forms_of_http_date,
         two_digit_year_is_at_most_fifty_years_ahead,
         http_date_takes_the_leap_second_as_the_next_one,
+        http_date_is_read_in_its_three_forms_and_no_other,
         what_is_no_retry_after_is_refused,
     };
 
