@@ -7,6 +7,8 @@
  * challenge types are ignored or reported, never fatal. Objects of several threads run side by
  * side on one client. */
 
+#include <certmesh/cm_spi.h>
+
 #include "net.h"
 #include "pki.h"
 
@@ -48,6 +50,14 @@ struct cm_acme_directory {
 };
 CM_MUST_CHECK cm_status cm_acme_directory(struct cm_acme *a, const struct cm_op *op,
                                           const struct cm_acme_directory **ret, struct cm_err *err);
+
+/* How far the clock of @op's environment is ahead of the CA's, in seconds (negative: behind), by
+ * the Date of the CA's latest answer. Makes a request when there was no answer yet, or when the
+ * latest is old and what it says is more than @alarm_s: the clock may have been set right since.
+ * CM_E_NOTFOUND when the CA tells no date. */
+CM_MUST_CHECK cm_status cm_acme_clock_skew(struct cm_acme *a, const struct cm_op *op,
+                                           int64_t alarm_s, int64_t *ret_skew_s,
+                                           struct cm_err *err);
 
 /* How many HTTP requests this client has made; for tests and reports. */
 uint64_t cm_acme_request_count(const struct cm_acme *a);
@@ -116,6 +126,7 @@ struct cm_acme_problem { /* RFC 7807 / 8555 6.7; texts escaped */
     char type[128];
     char detail[512];
     int status;
+    bool names_identifiers; /* a subproblem says which identifier it is about */
 };
 
 /* err->problem and cm_acme_problem.type are as the CA sent them, usually
@@ -207,6 +218,15 @@ void cm_acme_strv_free(char **v);
 CM_MUST_CHECK cm_status cm_acme_revoke(struct cm_acme *a, const struct cm_op *op,
                                        const struct cm_acme_signer *who, struct cm_span leaf_der,
                                        int reason, struct cm_err *err);
+
+/* ---- renewal information ---- */
+
+/* RFC 9773 4: ask when the certificate @cert_id (cm_leaf.ari_id) had best be renewed. Unsigned.
+ * CM_E_UNSUPPORTED when the CA's directory has no such endpoint, CM_E_NOTFOUND when it does not
+ * know the certificate, CM_E_PARSE for what is no usable window. */
+CM_MUST_CHECK cm_status cm_acme_renewal_info(struct cm_acme *a, const struct cm_op *op,
+                                             const char *cert_id, struct cm_renewal_info *ret,
+                                             struct cm_err *err);
 
 /* ---- challenge values ---- */
 

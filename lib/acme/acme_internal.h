@@ -101,6 +101,9 @@ struct cm_acme {
     struct acme_flight nonce_flight;
     struct acme_nonce nonces[CM_ACME_NONCES_MAX]; /* a stack: the freshest is used first */
     size_t n_nonces;
+    bool clock_known;
+    int64_t clock_ca_s;    /* what the CA's clock showed ... */
+    int64_t clock_mono_ns; /* ... when ours, the one that measures, showed this */
 };
 
 /* Wait with the lock held until @f's current flight has ended: CM_OK = look again, else what is
@@ -146,6 +149,18 @@ cm_status cm__acme_fail_problem(const char *what, const struct cm_acme_problem *
                                 struct cm_err *err);
 /* Seconds of the answer's Retry-After, 0 = none or nonsense. */
 int64_t cm__acme_retry_after(const struct cm_http_response *resp, int64_t now_s);
+
+/* ---- scope.c ---- */
+
+/* Is this refusal of @what about the CA as a whole, or our account there, and not about the names
+ * that were asked for? @p is the answer's problem, type "" if it had none. */
+bool cm__acme_is_whole_ca(const char *what, int http_status, const struct cm_acme_problem *p);
+
+/* ---- clock.c ---- */
+
+/* Note the Date of an answer. */
+void cm__acme_clock_note(struct cm_acme *a, const struct cm_op *op,
+                         const struct cm_http_response *resp);
 
 /* ---- request.c ---- */
 
@@ -203,5 +218,9 @@ CM_MUST_CHECK cm_status cm__acme_parse_order(struct cm_span json, const char *co
                                              struct cm_err *err);
 CM_MUST_CHECK cm_status cm__acme_parse_authz(struct cm_span json, struct cm_acme_authz *ret,
                                              struct cm_err *err);
+/* Window and explanation; retry_after_s is left alone. */
+CM_MUST_CHECK cm_status cm__acme_parse_renewal_info(struct cm_span json,
+                                                    struct cm_renewal_info *ret,
+                                                    struct cm_err *err);
 
 #endif

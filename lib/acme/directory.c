@@ -142,6 +142,9 @@ static cm_status fetch(struct cm_acme *a, const struct cm_op *op, struct acme_di
     if (rc != CM_OK) {
         cm__acme_directory_clear(&node->d);
         free(node);
+        /* What is not a directory serves nobody. */
+        if (err != NULL && (rc == CM_E_ACME || rc == CM_E_PARSE || rc == CM_E_LIMIT))
+            err->whole_ca = true;
         return cm_wrap(err, rc, "ACME directory %s", a->directory_url);
     }
     *ret = node;

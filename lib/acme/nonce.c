@@ -76,8 +76,11 @@ static cm_status fetch_once(struct cm_acme *a, const struct cm_op *op, char *out
         rc = cm__acme_get(a, op, &req, "newNonce", &resp, err);
     if (rc == CM_OK) {
         cm__acme_nonce_of(&resp, out);
-        if (out[0] == '\0')
+        if (out[0] == '\0') {
             rc = cm_fail(err, CM_E_ACME, "the CA's newNonce brings no usable nonce");
+            if (err != NULL)
+                err->whole_ca = true;
+        }
     }
     cm_http_response_free(&resp);
     return rc;

@@ -107,6 +107,16 @@ static void add_subproblems(struct text *t, struct json_object *list)
         add(t, ")");
 }
 
+static bool has_identifier(struct json_object *list)
+{
+    size_t n = list != NULL ? json_object_array_length(list) : 0;
+
+    for (size_t i = 0; i < n; i++)
+        if (cm__json_object(json_object_array_get_idx(list, i), "identifier") != NULL)
+            return true;
+    return false;
+}
+
 void cm__acme_problem_from(struct json_object *o, struct cm_acme_problem *ret)
 {
     const char *type = cm__json_str(o, "type", CM_ACME_PROBLEM_MAX);
@@ -125,6 +135,7 @@ void cm__acme_problem_from(struct json_object *o, struct cm_acme_problem *ret)
     if (detail != NULL)
         add_escaped(&t, detail);
     add_subproblems(&t, cm__json_array(o, "subproblems"));
+    ret->names_identifiers = has_identifier(cm__json_array(o, "subproblems"));
     if (json_object_object_get_ex(o, "status", &status) &&
         json_object_is_type(status, json_type_int)) {
         int64_t v = json_object_get_int64(status);
@@ -180,7 +191,7 @@ cm_status cm__acme_fail_answer(const char *what, const struct cm_http_response *
                                struct cm_err *err)
 {
     int64_t after = cm__acme_retry_after(resp, now_s);
-    struct cm_acme_problem p;
+    struct cm_acme_problem p = { .type = "" };
     cm_status rc;
 
     /* Whatever the Content-Type says: proxies before a CA are careless with it. */
@@ -199,6 +210,7 @@ cm_status cm__acme_fail_answer(const char *what, const struct cm_http_response *
     if (err != NULL) {
         err->status = rc;
         err->retry_after_s = after;
+        err->whole_ca = cm__acme_is_whole_ca(what, resp->status, &p);
         err->no_retry = err->no_retry && rc != CM_E_RATELIMITED && resp->status < 500;
     }
     return rc;

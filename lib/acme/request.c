@@ -45,6 +45,12 @@ static cm_status exchange(struct cm_acme *a, const struct cm_op *op,
 
     atomic_fetch_add(&a->requests, 1);
     rc = cm_http_do(a->http, op, req, resp, err);
+    if (rc == CM_OK)
+        cm__acme_clock_note(a, op, resp);
+    /* That our own deadline came first says nothing of the CA. */
+    if (err != NULL && (rc == CM_E_NET || rc == CM_E_TLS ||
+                        (rc == CM_E_TIMEOUT && cm_op_check(op, NULL) == CM_OK)))
+        err->whole_ca = true;
     if (rc != CM_E_POLICY)
         return rc;
     if (err != NULL)
