@@ -132,6 +132,43 @@ cm_status cm_issuer_revoke(struct cm_issuer *is, const struct cm_op *op, struct 
     return is->ops->revoke(is, op, leaf_der, reason, err);
 }
 
+static cm_status check_renewal_info(const struct cm_issuer *is, const struct cm_renewal_info *info,
+                                    struct cm_err *err)
+{
+    if (info->start_s < info->end_s && info->retry_after_s > 0 &&
+        memchr(info->explanation_url, '\0', sizeof info->explanation_url) != NULL)
+        return CM_OK;
+    return cm_fail(err, CM_E_PARSE, "issuer '%s' suggests what is no window",
+                   name_of(is->ops->name));
+}
+
+cm_status cm_issuer_renewal_info(struct cm_issuer *is, const struct cm_op *op,
+                                 struct cm_span leaf_der, struct cm_renewal_info *ret,
+                                 struct cm_err *err)
+{
+    struct cm_renewal_info info = { .size = (uint32_t)sizeof info };
+    cm_status rc = check_issuer(is, err);
+
+    if (rc != CM_OK)
+        return rc;
+    if (leaf_der.data == NULL || leaf_der.len == 0 || ret == NULL)
+        return cm_fail(err, CM_E_INVAL, "no certificate given to ask about");
+    if (!ISSUER_HAS(is, renewal_info))
+        return cm_fail(err, CM_E_UNSUPPORTED, "issuer '%s' makes no suggestions when to renew",
+                       name_of(is->ops->name));
+    rc = cm_op_check(op, err);
+    if (rc != CM_OK)
+        return cm_wrap(err, rc, "renewal information");
+    rc = is->ops->renewal_info(is, op, leaf_der, &info, err);
+    if (rc == CM_OK)
+        rc = check_renewal_info(is, &info, err);
+    if (rc != CM_OK)
+        return rc;
+    info.size = ret->size > 0 && ret->size < sizeof info ? ret->size : (uint32_t)sizeof info;
+    memcpy(ret, &info, info.size);
+    return CM_OK;
+}
+
 const char *cm_issuer_challenge_prefix(struct cm_issuer *is, unsigned index)
 {
     if (check_issuer(is, NULL) != CM_OK || !ISSUER_HAS(is, challenge_prefix))

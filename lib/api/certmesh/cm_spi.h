@@ -337,7 +337,9 @@ struct cm_issue_request {
     void *user;
     const char
         *replaces_account; /* URL of the account that ordered the predecessor; NULL unknown */
-    bool renewal;
+    bool renewal;          /* there is a predecessor, whose time (by this clock) has come */
+    bool forced;           /* it is asked for whatever the time */
+    int64_t replaces_not_after_s; /* when the predecessor expires; 0 = unknown */
 };
 
 /** What an issuer gives back. Caller frees both buffers. */
