@@ -6,15 +6,6 @@
 
 /* The ACME issuer: options checked and copied, and the table that core calls. */
 
-/* Public CAs whose rules are known, found by substring of the directory URL. */
-static const struct {
-    const char *host;
-    bool ip;
-} public_cas[] = {
-    { "api.letsencrypt.org", true }, { "api.pki.goog", true },  { "acme.zerossl.com", false },
-    { "api.buypass.com", false },    { "acme.ssl.com", false },
-};
-
 static struct acme_issuer *self(struct cm_issuer *is)
 {
     return CM_CONTAINER_OF(is, struct acme_issuer, base);
@@ -27,58 +18,38 @@ static const char *acme_key(struct cm_issuer *is)
 
 static const char *acme_challenge_prefix(struct cm_issuer *is, unsigned index)
 {
-    return index == 0 ? self(is)->prefix : NULL;
-}
+    const struct acme_issuer *ai = self(is);
 
-/* Asking again without a change is of no use. */
-static cm_status final(struct cm_err *err, cm_status rc)
-{
-    if (err != NULL)
-        err->no_retry = true;
-    return rc;
-}
-
-static cm_status precheck_public(const struct acme_issuer *ai, const char *name, struct cm_err *err)
-{
-    for (size_t c = 0; c < CM_ARRAY_LEN(public_cas); c++) {
-        if (strstr(ai->directory_url, public_cas[c].host) == NULL)
-            continue;
-        if (cm_name_is_internal(name))
-            return final(err, cm_fail(err, CM_E_POLICY,
-                                      "%s: not a public name, %s cannot certify it (use "
-                                      "--internal for a local certificate)",
-                                      name, public_cas[c].host));
-        if (cm_name_is_ip(name) && !public_cas[c].ip)
-            return final(err, cm_fail(err, CM_E_POLICY, "%s: %s does not certify IP addresses",
-                                      name, public_cas[c].host));
-    }
-    return CM_OK;
+    if (index == 0)
+        return ai->prefix;
+    return index == 1 && ai->test != NULL ? ai->test->prefix : NULL;
 }
 
 static cm_status acme_precheck(struct cm_issuer *is, const char *const *names, size_t n,
                                struct cm_err *err)
 {
     for (size_t i = 0; i < n; i++) {
+        cm_status rc;
+
         if (cm_name_is_wildcard(names[i]))
-            return final(err, cm_fail(err, CM_E_POLICY,
-                                      "%s: a wildcard needs a DNS challenge, which this version "
-                                      "does not have; name the hosts one by one",
-                                      names[i]));
-        cm_status rc = precheck_public(self(is), names[i], err);
-        if (rc != CM_OK)
-            return rc;
+            rc = cm_fail(err, CM_E_POLICY,
+                         "%s: a wildcard needs a DNS challenge, which this version does not have; "
+                         "name the hosts one by one",
+                         names[i]);
+        else
+            rc = acme_ca_precheck(self(is)->directory_url, names[i], err);
+        if (rc == CM_OK)
+            continue;
+        if (err != NULL)
+            err->no_retry = true; /* asking again without a change is of no use */
+        return rc;
     }
     return CM_OK;
 }
 
-static cm_status acme_attach(struct cm_issuer *is, const struct cm_issuer_host *host,
-                             struct cm_err *err)
+static cm_status attach(struct acme_issuer *ai, const struct cm_issuer_host *host, const char *also,
+                        struct cm_err *err)
 {
-    struct acme_issuer *ai = self(is);
-
-    if (ai->client != NULL)
-        return cm_fail(err, CM_E_STATE, "issuer for %s already belongs to a config",
-                       ai->directory_url);
     ai->host = *host;
     ai->listen_host = cm_strdup(host->listen_host);
     if (host->listen_host != NULL && ai->listen_host == NULL)
@@ -94,8 +65,50 @@ static cm_status acme_attach(struct cm_issuer *is, const struct cm_issuer_host *
     };
     cm_status rc = cm_acme_new(&co, &ai->client, err);
     if (rc == CM_OK)
-        rc = cm_solver_shared_new(&ai->host, &ai->solver, err);
+        rc = cm_solver_shared_new(&ai->host, also, &ai->solver, err);
     return rc;
+}
+
+/* The tokens of the test CA are put under both prefixes: peers of another make, or configured
+ * without it, look under that of the CA alone. */
+static cm_status acme_attach(struct cm_issuer *is, const struct cm_issuer_host *host,
+                             struct cm_err *err)
+{
+    struct acme_issuer *ai = self(is);
+
+    if (ai->client != NULL)
+        return cm_fail(err, CM_E_STATE, "issuer for %s already belongs to a config",
+                       ai->directory_url);
+    cm_status rc = attach(ai, host, NULL, err);
+    if (rc == CM_OK && ai->test != NULL)
+        rc = attach(ai->test, host, ai->prefix, err);
+    return rc;
+}
+
+static cm_status acme_renewal_info(struct cm_issuer *is, const struct cm_op *op,
+                                   struct cm_span leaf_der, struct cm_renewal_info *ret,
+                                   struct cm_err *err)
+{
+    struct acme_issuer *ai = self(is);
+    struct cm_leaf *leaf = NULL;
+
+    if (ai->disable_ari)
+        return cm_fail(err, CM_E_UNSUPPORTED, "%s is not to be asked for renewal information",
+                       ai->directory_url);
+    cm_status rc = cm_leaf_parse(leaf_der, &leaf, err);
+    if (rc != CM_OK)
+        return rc;
+    if (leaf->ari_id[0] == '\0')
+        rc = cm_fail(err, CM_E_UNSUPPORTED, "the certificate does not say which key signed it");
+    else
+        rc = cm_acme_renewal_info(ai->client, op, leaf->ari_id, ret, err);
+    cm_leaf_free(leaf);
+    return rc == CM_OK ? rc : cm_wrap(err, rc, "renewal information from %s", ai->directory_url);
+}
+
+static void acme_limits(struct cm_issuer *is, struct cm_issuer_limits *ret)
+{
+    *ret = self(is)->limits;
 }
 
 static cm_status acme_revoke(struct cm_issuer *is, const struct cm_op *op, struct cm_span leaf_der,
@@ -117,6 +130,8 @@ static cm_status acme_revoke(struct cm_issuer *is, const struct cm_op *op, struc
 static void acme_destroy(struct cm_issuer *is)
 {
     struct acme_issuer *ai = self(is);
+    if (ai->test != NULL)
+        acme_destroy(&ai->test->base);
     if (ai->solver != NULL)
         cm_solver_destroy(ai->solver);
     cm_acme_free(ai->client);
@@ -148,6 +163,8 @@ const struct cm_issuer_ops acme_issuer_ops = {
     .revoke = acme_revoke,
     .challenge_prefix = acme_challenge_prefix,
     .destroy = acme_destroy,
+    .renewal_info = acme_renewal_info,
+    .limits = acme_limits,
 };
 
 /* ------------------------------------------------------------------ options */
@@ -283,16 +300,15 @@ static cm_status take_options(struct acme_issuer *ai, const struct cm_acme_optio
     ai->obtain_timeout_ns = (o->obtain_timeout_s == 0 ? 300 : o->obtain_timeout_s) * CM_NS_PER_S;
     ai->agreed = o->agreed;
     ai->allow_plain_http = o->allow_plain_http;
+    ai->disable_ari = o->disable_ari;
     ai->account_key_type = (enum cm_pk)o->account_key_type;
-    return CM_OK;
+    return acme_ca_limits(ai->directory_url, o->rate_events, o->rate_window_ms, &ai->limits, err);
 }
 
-cm_status cm_acme_issuer_new(const struct cm_acme_options *opts, struct cm_issuer **ret,
-                             struct cm_err *err)
+static cm_status issuer_new(const struct cm_acme_options *opts, struct acme_issuer **ret,
+                            struct cm_err *err)
 {
     static const struct cm_buf secret = CM_BUF_SECRET(1024);
-    if (opts == NULL || ret == NULL)
-        return cm_fail(err, CM_E_INVAL, "cm_acme_issuer_new: no options");
     struct acme_issuer *ai = cm_calloc(1, sizeof *ai);
     if (ai == NULL)
         return cm_fail_nomem(err);
@@ -303,6 +319,45 @@ cm_status cm_acme_issuer_new(const struct cm_acme_options *opts, struct cm_issue
     cm_status rc = take_options(ai, opts, err);
     if (rc != CM_OK) {
         acme_destroy(&ai->base);
+        return rc;
+    }
+    *ret = ai;
+    return CM_OK;
+}
+
+/* An issuer of its own, with its own account in its own place in storage. What belongs to the CA
+ * alone (its external account, its profiles and roots) would only be refused there. */
+static cm_status add_test_ca(struct acme_issuer *ai, const struct cm_acme_options *opts,
+                             struct cm_err *err)
+{
+    struct cm_acme_options o = *opts;
+
+    if (opts->test_directory_url == NULL || opts->test_directory_url[0] == '\0')
+        return CM_OK;
+    o.directory_url = opts->test_directory_url;
+    o.eab_kid = o.eab_mac_key = o.eab_alg = NULL;
+    o.account_key_file = o.profile = o.preferred_chain = NULL;
+    cm_status rc = issuer_new(&o, &ai->test, err);
+    if (rc != CM_OK)
+        return cm_wrap(err, rc, "test CA");
+    if (strcmp(ai->test->prefix, ai->prefix) == 0)
+        return cm_fail(err, CM_E_INVAL, "test CA: '%s' is the CA itself", o.directory_url);
+    return CM_OK;
+}
+
+cm_status cm_acme_issuer_new(const struct cm_acme_options *opts, struct cm_issuer **ret,
+                             struct cm_err *err)
+{
+    struct acme_issuer *ai = NULL;
+
+    if (opts == NULL || ret == NULL)
+        return cm_fail(err, CM_E_INVAL, "cm_acme_issuer_new: no options");
+    cm_status rc = issuer_new(opts, &ai, err);
+    if (rc == CM_OK)
+        rc = add_test_ca(ai, opts, err);
+    if (rc != CM_OK) {
+        if (ai != NULL)
+            acme_destroy(&ai->base);
         return rc;
     }
     *ret = &ai->base;

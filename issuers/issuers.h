@@ -17,8 +17,9 @@
 
 /* Solves http-01 and tls-alpn-01 by putting the token where every process on the storage finds it
  * (and this one in memory), and by answering on the challenge port itself while nobody else does.
- * @host must outlive the solver. */
-CM_MUST_CHECK cm_status cm_solver_shared_new(const struct cm_issuer_host *host,
+ * @host must outlive the solver. @also (NULL ok): tokens are put under this prefix, too, where
+ * peers look that do not know the CA's own. */
+CM_MUST_CHECK cm_status cm_solver_shared_new(const struct cm_issuer_host *host, const char *also,
                                              struct cm_solver **ret, struct cm_err *err);
 
 /* ---- responder: the ports that are open only while challenges are ---- */
@@ -96,9 +97,13 @@ struct acme_issuer {
     unsigned challenges;
     bool agreed;
     bool allow_plain_http;
+    bool disable_ari;
     int64_t obtain_timeout_ns;
+    struct cm_issuer_limits limits;
     struct cm_acme *client;
     struct cm_solver *solver;
+    struct acme_issuer *test; /* the CA where orders are tried first after a failure; NULL = none */
+    atomic_int clock_told;    /* what was logged of the clock, see acme_clock.c */
 
     /* Single flight for the account: guarded by lock, never held over I/O. */
     pthread_mutex_t lock;
@@ -157,6 +162,23 @@ CM_MUST_CHECK cm_status acme_account_to_json(const struct cm_acme_account *acc, 
 /* Fills status, url, contact, orders. Unknown members are ignored. */
 CM_MUST_CHECK cm_status acme_account_from_json(struct cm_span json, struct cm_acme_account *ret,
                                                struct cm_err *err);
+
+/* ---- acme_cas.c: what is known of public CAs ---- */
+
+/* CM_E_POLICY for a name that the CA of @directory_url does not certify. */
+CM_MUST_CHECK cm_status acme_ca_precheck(const char *directory_url, const char *name,
+                                         struct cm_err *err);
+/* What that CA allows, unless @events and @window_ms say otherwise: see cm_acme_options.
+ * CM_E_INVAL for what makes no sense of them. */
+CM_MUST_CHECK cm_status acme_ca_limits(const char *directory_url, size_t events, int64_t window_ms,
+                                       struct cm_issuer_limits *ret, struct cm_err *err);
+
+/* ---- acme_clock.c ---- */
+
+/* May an order be placed although our clock and the CA's differ? CM_E_STATE for a renewal that only
+ * the clock asks for, when they are more than an hour apart. */
+CM_MUST_CHECK cm_status acme_clock_check(struct acme_issuer *ai, const struct cm_op *op,
+                                         const struct cm_issue_request *req, struct cm_err *err);
 
 /* ---- acme_issue.c ---- */
 cm_status acme_issue(struct cm_issuer *is, const struct cm_op *op,

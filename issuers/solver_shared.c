@@ -12,6 +12,7 @@
 struct shared {
     struct cm_solver base;
     const struct cm_issuer_host *host;
+    char *also; /* a second prefix for tokens; NULL = none */
     struct cm_responder *http;
     struct cm_responder *tls;
 };
@@ -20,6 +21,7 @@ struct shared {
 struct presented {
     struct cm_challenge ch;
     char *token, *ident, *prefix, *key;
+    char *also_key; /* NULL = none */
     struct cm_responder *responder;
 };
 
@@ -43,7 +45,8 @@ static bool shared_can(struct cm_solver *sv, const char *type, enum cm_ident_typ
 
 /* "<prefix>/challenge_tokens/<Safe(id)>.json"; for tls-alpn-01 on an address the id is its reverse
  * name, because that is the SNI the CA will send (RFC 8738 6). */
-static cm_status token_key(const struct cm_challenge *ch, char **ret, struct cm_err *err)
+static cm_status token_key(const struct cm_challenge *ch, const char *prefix, char **ret,
+                           struct cm_err *err)
 {
     char arpa[CM_NAME_BUF];
     const char *id = ch->ident;
@@ -58,7 +61,7 @@ static cm_status token_key(const struct cm_challenge *ch, char **ret, struct cm_
     cm_status rc = cm_safe_name(id, &safe, err);
     if (rc != CM_OK)
         return rc;
-    *ret = cm_asprintf("%s/challenge_tokens/%s.json", ch->prefix, cm_buf_str(&safe));
+    *ret = cm_asprintf("%s/challenge_tokens/%s.json", prefix, cm_buf_str(&safe));
     return *ret == NULL ? cm_fail_nomem(err) : CM_OK;
 }
 
@@ -104,11 +107,12 @@ static void presented_free(struct presented *p)
     free(p->ident);
     free(p->prefix);
     free(p->key);
+    free(p->also_key);
     free(p);
 }
 
-static cm_status presented_new(const struct cm_challenge *ch, struct presented **ret,
-                               struct cm_err *err)
+static cm_status presented_new(const struct shared *s, const struct cm_challenge *ch,
+                               struct presented **ret, struct cm_err *err)
 {
     struct presented *p = cm_calloc(1, sizeof *p);
     if (p == NULL)
@@ -118,7 +122,9 @@ static cm_status presented_new(const struct cm_challenge *ch, struct presented *
     p->prefix = cm_strdup(ch->prefix);
     cm_status rc = p->token == NULL || p->ident == NULL || p->prefix == NULL
                        ? cm_fail_nomem(err)
-                       : token_key(ch, &p->key, err);
+                       : token_key(ch, ch->prefix, &p->key, err);
+    if (rc == CM_OK && s->also != NULL)
+        rc = token_key(ch, s->also, &p->also_key, err);
     if (rc != CM_OK) {
         presented_free(p);
         return rc;
@@ -134,6 +140,27 @@ static cm_status presented_new(const struct cm_challenge *ch, struct presented *
     return CM_OK;
 }
 
+static cm_status put_tokens(const struct shared *s, const struct cm_op *op,
+                            const struct presented *p, struct cm_span json, struct cm_err *err)
+{
+    cm_status rc = cm_storage_store(s->host->storage, op, p->key, json, err);
+
+    if (rc == CM_OK && p->also_key != NULL)
+        rc = cm_storage_store(s->host->storage, op, p->also_key, json, err);
+    return rc;
+}
+
+static cm_status remove_tokens(const struct shared *s, const struct cm_op *op,
+                               const struct presented *p, struct cm_err *err)
+{
+    cm_status also = CM_OK;
+
+    if (p->also_key != NULL)
+        also = cm_storage_remove(s->host->storage, op, p->also_key, err);
+    cm_status rc = cm_storage_remove(s->host->storage, op, p->key, err);
+    return rc == CM_OK ? also : rc;
+}
+
 static cm_status shared_present(struct cm_solver *sv, const struct cm_op *op,
                                 const struct cm_challenge *ch, void **ret_state, struct cm_err *err)
 {
@@ -143,26 +170,23 @@ static cm_status shared_present(struct cm_solver *sv, const struct cm_op *op,
 
     cm_status rc = token_json(ch, &json, err);
     if (rc == CM_OK)
-        rc = presented_new(ch, &p, err);
+        rc = presented_new(s, ch, &p, err);
     if (rc != CM_OK)
         return rc;
-    rc = cm_storage_store(s->host->storage, op, p->key, cm_buf_span(&json), err);
-    if (rc == CM_OK) {
+    rc = put_tokens(s, op, p, cm_buf_span(&json), err);
+    if (rc == CM_OK)
         rc = cm_board_put(s->host->board, ch, err);
-        if (rc == CM_OK) {
-            struct cm_responder *r = is_http01(ch->type) ? s->http : s->tls;
-            rc = cm_responder_acquire(r, ch->prefix, err);
-            if (rc == CM_OK)
-                p->responder = r;
-            else
-                cm_board_remove(s->host->board, &p->ch);
-        }
-        if (rc != CM_OK) {
-            const struct cm_op undo = issuer_cleanup_op(op);
-            (void)!cm_storage_remove(s->host->storage, &undo, p->key, NULL);
-        }
+    if (rc == CM_OK) {
+        struct cm_responder *r = is_http01(ch->type) ? s->http : s->tls;
+        rc = cm_responder_acquire(r, ch->prefix, err);
+        if (rc == CM_OK)
+            p->responder = r;
+        else
+            cm_board_remove(s->host->board, &p->ch);
     }
     if (rc != CM_OK) {
+        const struct cm_op undo = issuer_cleanup_op(op);
+        (void)!remove_tokens(s, &undo, p, NULL);
         presented_free(p);
         return rc;
     }
@@ -177,7 +201,7 @@ static void shared_cleanup(struct cm_solver *sv, const struct cm_op *op, void *s
     struct cm_err err = CM_ERR_INIT;
 
     cm_board_remove(s->host->board, &p->ch);
-    if (cm_storage_remove(s->host->storage, op, p->key, &err) != CM_OK) {
+    if (remove_tokens(s, op, p, &err) != CM_OK) {
         const struct cm_log_field f[] = { { "key", p->key }, { "error", err.msg } };
         cm_logf(&s->host->log, CM_LOG_WARN, "token_left", f, CM_ARRAY_LEN(f),
                 "could not remove challenge token %s (%s); `certmesh clean` will", p->key, err.msg);
@@ -191,6 +215,7 @@ static void shared_destroy(struct cm_solver *sv)
     struct shared *s = self(sv);
     cm_responder_free(s->http);
     cm_responder_free(s->tls);
+    free(s->also);
     free(s);
 }
 
@@ -204,15 +229,18 @@ static const struct cm_solver_ops shared_ops = {
     .destroy = shared_destroy,
 };
 
-cm_status cm_solver_shared_new(const struct cm_issuer_host *host, struct cm_solver **ret,
-                               struct cm_err *err)
+cm_status cm_solver_shared_new(const struct cm_issuer_host *host, const char *also,
+                               struct cm_solver **ret, struct cm_err *err)
 {
     struct shared *s = cm_calloc(1, sizeof *s);
     if (s == NULL)
         return cm_fail_nomem(err);
     s->base.ops = &shared_ops;
     s->host = host;
-    cm_status rc = cm_responder_new(host, CM_RESPONDER_HTTP, &s->http, err);
+    s->also = cm_strdup(also);
+    cm_status rc = also != NULL && s->also == NULL ? cm_fail_nomem(err) : CM_OK;
+    if (rc == CM_OK)
+        rc = cm_responder_new(host, CM_RESPONDER_HTTP, &s->http, err);
     if (rc == CM_OK)
         rc = cm_responder_new(host, CM_RESPONDER_TLS, &s->tls, err);
     if (rc != CM_OK) {

@@ -108,7 +108,7 @@ int main(int argc, char **argv)
     o.http_port = (uint16_t)strtoul(argv[1], NULL, 10);
     o.tls_port = (uint16_t)strtoul(argv[2], NULL, 10);
     must(cm_config_new(&o, &cfg, &err), &err);
-    must(cm_solver_shared_new(holder.host, &solver, &err), &err);
+    must(cm_solver_shared_new(holder.host, NULL, &solver, &err), &err);
     http = present(solver, "http-01");
     tls = present(solver, "tls-alpn-01");
     puts("open");

@@ -33,7 +33,7 @@ static void set_up(void)
                                     .tls_port = kit_free_port() };
     ck_assert_msg(cm_storage_open("memory:", NULL, &host.storage, &err) == CM_OK, "%s", err.msg);
     ck_assert_int_eq(cm_board_new(&host.board, &err), CM_OK);
-    ck_assert_int_eq(cm_solver_shared_new(&host, &solver, &err), CM_OK);
+    ck_assert_int_eq(cm_solver_shared_new(&host, NULL, &solver, &err), CM_OK);
 }
 
 static void tear_down(void)
@@ -147,6 +147,32 @@ START_TEST(port_lingers_while_another_process_has_a_challenge_open)
 }
 END_TEST
 
+START_TEST(token_lies_under_both_prefixes_if_wanted_and_leaves_both)
+{
+    const struct cm_challenge ch = { .type = "http-01",
+                                     .url = "u",
+                                     .token = "tok6",
+                                     .key_authorization = "tok6.thumb",
+                                     .ident_type = CM_IDENT_DNS,
+                                     .ident = "a.test",
+                                     .prefix = PREFIX };
+    static const char json[] = "{\"type\":\"http-01\",\"url\":\"u\",\"status\":\"pending\","
+                               "\"token\":\"tok6\",\"keyAuthorization\":\"tok6.thumb\","
+                               "\"identifier\":{\"type\":\"dns\",\"value\":\"a.test\"}}";
+    struct cm_solver *both = NULL;
+    void *state = NULL;
+
+    ck_assert_int_eq(cm_solver_shared_new(&host, "acme/production", &both, &err), CM_OK);
+    ck_assert_msg(cm_solver_present(both, NULL, &ch, &state, &err) == CM_OK, "%s", err.msg);
+    expect_stored(PREFIX "/challenge_tokens/a.test.json", json);
+    expect_stored("acme/production/challenge_tokens/a.test.json", json);
+    cm_solver_cleanup(both, NULL, state);
+    expect_stored(PREFIX "/challenge_tokens/a.test.json", NULL);
+    expect_stored("acme/production/challenge_tokens/a.test.json", NULL);
+    cm_solver_destroy(both);
+}
+END_TEST
+
 START_TEST(port_that_somebody_has_is_left_to_him)
 {
     struct sockaddr_in a = kit_loopback(host.http_port);
@@ -181,6 +207,7 @@ int main(void)
     tcase_add_test(tc, port_stays_open_until_the_last_challenge_is_over);
     tcase_add_test(tc, port_lingers_while_another_process_has_a_challenge_open);
     tcase_add_test(tc, port_that_somebody_has_is_left_to_him);
+    tcase_add_test(tc, token_lies_under_both_prefixes_if_wanted_and_leaves_both);
     suite_add_tcase(s, tc);
     return kit_run(s);
 }
