@@ -106,6 +106,18 @@ CM_MUST_CHECK cm_status cm_meta_format(const char *const *sans, size_t n_sans,
                                        struct cm_span issuer_data, struct cm_buf *out,
                                        struct cm_err *err);
 
+/* @issuer_data (a JSON object, else CM_E_PARSE) with its "renewal_info" set to @ari, all else as it
+ * is. A peer reads the result: so @ari must have a window, and then a selected time in it. */
+CM_MUST_CHECK cm_status cm_meta_set_ari(struct cm_span issuer_data, const struct cm_meta_ari *ari,
+                                        struct cm_buf *out, struct cm_err *err);
+
+/* ------------------------------------------------------------ meta_store.c */
+
+/* What lies beside the certificate of @issuer_key in directory @dir. */
+CM_MUST_CHECK cm_status cm_meta_load(struct cm_config *cfg, const struct cm_op *op,
+                                     const char *issuer_key, const char *dir, struct cm_meta *ret,
+                                     struct cm_err *err);
+
 /* ------------------------------------------------------------------ json.c */
 
 struct json_object;

@@ -12,9 +12,12 @@ struct issuance {
     struct cm_lease *lease;
     struct cm_issuer *issuer; /* at work */
     struct cm_journal journal;
-    char journaled_by[256]; /* issuer whose state journal.resume is; "" if none */
-    char replaces[128];     /* ARI id of the predecessor */
+    char journaled_by[256];    /* issuer whose state journal.resume is; "" if none */
+    const struct cm_cert *old; /* the predecessor, or NULL; and of it: */
+    char replaces[128];        /* ARI id */
+    char account[512];         /* who ordered it, "" = unknown */
     const char *old_issuer_key;
+    bool found; /* a peer had stored the successor: nothing was issued */
 };
 
 static cm_status checkpoint(void *user, const struct cm_op *op, struct cm_span state,
@@ -135,12 +138,19 @@ static cm_status prepare(struct issuance *is, const struct cm_cert *old, struct 
 static void note_predecessor(struct issuance *is, const struct cm_cert *old)
 {
     struct cm_leaf *leaf = NULL;
+    struct cm_meta meta;
 
+    is->old = old;
     if (old == NULL || cm_leaf_parse(cm_cert_der(old, 0), &leaf, NULL) != CM_OK)
         return;
     memcpy(is->replaces, leaf->ari_id, sizeof is->replaces);
     is->old_issuer_key = cm_cert_issuer_key(old);
     cm_leaf_free(leaf);
+    if (cm_meta_load(is->job->cfg, is->op, is->old_issuer_key, is->job->subject->dir, &meta,
+                     NULL) != CM_OK)
+        return;
+    memcpy(is->account, meta.account, sizeof is->account);
+    cm_meta_free(&meta);
 }
 
 /* The rules before anything is stored (cm_chain_accept), and the certificate made of it. */
@@ -181,6 +191,37 @@ static void forget_order(struct issuance *is)
                 "remove the journal of '%s': %s", is->job->subject->ident, err.msg);
 }
 
+/* The CA says that the predecessor has a successor: somebody who does not heed our lock, or has
+ * lost it, ordered one. If it is in storage it is what was wanted. If not, nobody will ever see it,
+ * and an order that names no predecessor is in place. */
+static cm_status after_replacement(struct issuance *is, struct cm_issuer *issuer,
+                                   struct cm_issue_request *req, struct cm_issued *issued,
+                                   struct cm_cert **ret, struct cm_err *err)
+{
+    const struct cm_config *cfg = is->job->cfg;
+    const struct cm_subject *s = is->job->subject;
+    struct cm_cert *now = NULL;
+
+    cm_status rc = cm_store_load(is->job->cfg, is->op, s, CM_LOAD_NEWEST, &now, err);
+    if (rc != CM_OK && rc != CM_E_NOTFOUND)
+        return rc;
+    is->found = rc == CM_OK && !cm_cert_same_leaf(now, is->old) &&
+                now->not_before_s >= is->old->not_before_s &&
+                cm_cert_is_valid_at(now, cm_env_wall_s(cfg->env), CM_CERT_SKEW_S);
+    cm_logf(&cfg->log, CM_LOG_INFO, "already_replaced", NULL, 0,
+            "%s says that the certificate of '%s' is replaced already: %s", cm_issuer_key(issuer),
+            s->ident,
+            is->found ? "a peer has stored its successor"
+                      : "nobody has stored its successor, so another one is ordered");
+    if (is->found) {
+        *ret = now;
+        return CM_OK;
+    }
+    cm_cert_unref(now);
+    req->replaces = NULL;
+    return cm_issuer_issue(issuer, is->op, req, issued, err);
+}
+
 static cm_status try_issuer(struct issuance *is, struct cm_issuer *issuer, struct cm_issued *issued,
                             struct cm_cert **ret, struct cm_err *err)
 {
@@ -190,6 +231,9 @@ static cm_status try_issuer(struct issuance *is, struct cm_issuer *issuer, struc
                                     .names = s->names,
                                     .n_names = s->n,
                                     .csr_der = cm_buf_span(&is->journal.csr_der),
+                                    .attempt = is->job->attempt,
+                                    .renewal = is->old != NULL,
+                                    .forced = is->job->mode == CM_JOB_RENEW_FORCE,
                                     .checkpoint = checkpoint,
                                     .progress = progress,
                                     .user = is };
@@ -203,8 +247,12 @@ static cm_status try_issuer(struct issuance *is, struct cm_issuer *issuer, struc
     if (rc != CM_OK)
         return rc;
     req.resume = cm_buf_span(&resume);
-    if (is->replaces[0] != '\0' && strcmp(is->old_issuer_key, key) == 0)
+    if (is->old != NULL)
+        req.replaces_not_after_s = is->old->not_after_s;
+    if (is->replaces[0] != '\0' && strcmp(is->old_issuer_key, key) == 0) {
         req.replaces = is->replaces;
+        req.replaces_account = is->account[0] != '\0' ? is->account : NULL;
+    }
     cm_job_progress(is->job, CM_PHASE_ORDERING, NULL);
     cm_news_trying(is->job, key);
     cm_buf_reset(&issued->chain_pem);
@@ -212,7 +260,9 @@ static cm_status try_issuer(struct issuance *is, struct cm_issuer *issuer, struc
     is->job->asked = true;
     is->job->issuer_key = key;
     rc = cm_issuer_issue(issuer, is->op, &req, issued, err);
-    if (rc != CM_OK)
+    if (rc == CM_E_EXISTS && req.replaces != NULL)
+        rc = after_replacement(is, issuer, &req, issued, ret, err);
+    if (rc != CM_OK || is->found)
         return rc;
     rc = accept(is, key, issued, ret, err);
     if (rc == CM_E_CERT || rc == CM_E_KEY)
@@ -282,6 +332,9 @@ cm_status cm_issue(struct cm_job *job, const struct cm_op *op, struct cm_lease *
     if (rc == CM_OK) {
         cm_cert_unref(job->cert);
         job->cert = cert; /* the job's from now on, even if it cannot be stored */
+        job->already_there = is.found;
+    }
+    if (rc == CM_OK && !is.found) {
         rc = cm_store_commit(op, lease, job->subject, cm_issuer_key(issuer), is.journal.key,
                              &issued, err);
         cm_health_note(job->cfg, rc, err);

@@ -166,3 +166,64 @@ cm_status cm_meta_format(const char *const *sans, size_t n_sans, struct cm_span 
         rc = cm_buf_puts(&text, "}", err);
     return rc == CM_OK ? cm_json_indent(cm_buf_span(&text), out, err) : rc;
 }
+
+static bool add_member(struct json_object *o, const char *name, struct json_object *value)
+{
+    if (value != NULL && json_object_object_add(o, name, value) == 0)
+        return true;
+    (void)json_object_put(value);
+    return false;
+}
+
+static bool add_time(struct json_object *o, const char *name, int64_t ns)
+{
+    char text[CM_TIME_TEXT];
+
+    cm_time_format_rfc3339(ns, false, text);
+    return add_member(o, name, json_object_new_string(text));
+}
+
+/* Members and their order as a peer's encoder has them. */
+static struct json_object *ari_object(const struct cm_meta_ari *ari)
+{
+    struct json_object *info = json_object_new_object();
+    struct json_object *window = json_object_new_object();
+    bool ok = info != NULL && window != NULL && add_time(window, "start", ari->window_start_ns) &&
+              add_time(window, "end", ari->window_end_ns) &&
+              add_member(info, "suggestedWindow", json_object_get(window));
+
+    if (ok && ari->explanation_url[0] != '\0')
+        ok = add_member(info, "explanationURL", json_object_new_string(ari->explanation_url));
+    if (ok)
+        ok = add_member(info, "_uniqueIdentifier", json_object_new_string(ari->unique_id));
+    if (ok && ari->retry_after_ns != CM_TIME_UNSET)
+        ok = add_time(info, "_retryAfter", ari->retry_after_ns);
+    if (ok)
+        ok = add_time(info, "_selectedTime", ari->selected_ns);
+    (void)json_object_put(window);
+    if (ok)
+        return info;
+    (void)json_object_put(info);
+    return NULL;
+}
+
+cm_status cm_meta_set_ari(struct cm_span issuer_data, const struct cm_meta_ari *ari,
+                          struct cm_buf *out, struct cm_err *err)
+{
+    struct json_object *o = NULL;
+
+    CM_ASSERT(ari->window_start_ns != CM_TIME_UNSET && ari->selected_ns != CM_TIME_UNSET);
+    cm_status rc = cm_json_parse(issuer_data, &o, err);
+    if (rc == CM_OK && !json_object_is_type(o, json_type_object))
+        rc = cm_fail(err, CM_E_PARSE, "issuer data is no object");
+    if (rc == CM_OK && !add_member(o, "renewal_info", ari_object(ari)))
+        rc = cm_fail_nomem(err);
+    if (rc == CM_OK) {
+        const char *text = json_object_to_json_string_ext(o, JSON_C_TO_STRING_PLAIN |
+                                                                 JSON_C_TO_STRING_NOSLASHESCAPE);
+
+        rc = text != NULL ? cm_buf_puts(out, text, err) : cm_fail_nomem(err);
+    }
+    (void)json_object_put(o);
+    return rc;
+}

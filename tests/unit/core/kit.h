@@ -71,11 +71,19 @@ struct kit_issuer {
     void (*on_issue)(struct kit_issuer *is); /* between checkpoint and issuance */
     void *user;
     const char *issuer_data;
+    bool already_replaced; /* any predecessor that is named has a successor, says the CA */
+    void (*on_replaced)(struct kit_issuer *is);
+    struct cm_renewal_info ari;            /* what is suggested, with ... */
+    _Atomic int ari_status;                /* ... CM_OK; else this is the answer */
+    void (*on_ari)(struct kit_issuer *is); /* while the CA is being asked */
     /* what happened */
+    _Atomic unsigned asked, ari_asked;
     _Atomic unsigned orders, resumed, issued, revoked, prechecks, inside, most_inside;
     uint8_t last_csr[CM_SHA256_LEN];
     char last_resume[64];
     char last_replaces[128];
+    char last_account[128];
+    struct cm_issue_request last; /* its scalars */
 };
 struct cm_issuer *kit_issuer_new(struct kit_env *e, const char *key);
 struct kit_issuer *kit_issuer_of(struct cm_issuer *is);

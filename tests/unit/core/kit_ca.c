@@ -143,6 +143,9 @@ static void note(struct kit_issuer *is, const struct cm_issue_request *req)
     cm_sha256(req->csr_der, is->last_csr);
     (void)snprintf(is->last_replaces, sizeof is->last_replaces, "%s",
                    req->replaces != NULL ? req->replaces : "");
+    (void)snprintf(is->last_account, sizeof is->last_account, "%s",
+                   req->replaces_account != NULL ? req->replaces_account : "");
+    is->last = *req;
     if (req->resume.len > 0)
         (void)snprintf(is->last_resume, sizeof is->last_resume, "%.*s", (int)req->resume.len,
                        (const char *)req->resume.data);
@@ -158,6 +161,12 @@ static cm_status do_issue(struct kit_issuer *is, const struct cm_op *op,
     cm_status rc;
 
     note(is, req);
+    (void)atomic_fetch_add(&is->asked, 1);
+    if (is->already_replaced && req->replaces != NULL) {
+        if (is->on_replaced != NULL)
+            is->on_replaced(is);
+        return cm_fail(err, CM_E_EXISTS, "%s has replaced that already", is->key);
+    }
     if (step == KIT_FAIL_BEFORE)
         return cm_fail(err, is->fail_status, "%s does not feel like it", is->key);
     if (req->resume.len > 0) {
@@ -225,6 +234,24 @@ static cm_status is_revoke(struct cm_issuer *base, const struct cm_op *op, struc
     return CM_OK;
 }
 
+static cm_status is_renewal_info(struct cm_issuer *base, const struct cm_op *op,
+                                 struct cm_span leaf, struct cm_renewal_info *ret,
+                                 struct cm_err *err)
+{
+    struct kit_issuer *is = kit_issuer_of(base);
+    int rc = atomic_load(&is->ari_status);
+
+    (void)op;
+    (void)leaf;
+    (void)atomic_fetch_add(&is->ari_asked, 1);
+    if (is->on_ari != NULL)
+        is->on_ari(is);
+    if (rc != CM_OK)
+        return cm_fail(err, (cm_status)rc, "%s suggests nothing", is->key);
+    *ret = is->ari;
+    return CM_OK;
+}
+
 static const char *is_prefix(struct cm_issuer *base, unsigned index)
 {
     const struct kit_issuer *is = kit_issuer_of(base);
@@ -245,7 +272,8 @@ static const struct cm_issuer_ops kit_issuer_ops = { .abi = CM_SPI_ABI,
                                                      .issue = is_issue,
                                                      .revoke = is_revoke,
                                                      .challenge_prefix = is_prefix,
-                                                     .destroy = is_destroy };
+                                                     .destroy = is_destroy,
+                                                     .renewal_info = is_renewal_info };
 
 struct cm_issuer *kit_issuer_new(struct kit_env *e, const char *key)
 {
@@ -256,6 +284,7 @@ struct cm_issuer *kit_issuer_new(struct kit_env *e, const char *key)
     is->env = e;
     is->lifetime_s = 90 * 24 * 3600;
     is->fail_status = CM_E_ACME;
+    atomic_init(&is->ari_status, CM_E_UNSUPPORTED);
     (void)snprintf(is->key, sizeof is->key, "%s", key);
     (void)snprintf(is->prefix, sizeof is->prefix, "acme/%s", key);
     return &is->base;
