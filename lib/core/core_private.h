@@ -557,6 +557,13 @@ struct cm_listening {
     unsigned spoken_to; /* by so many threads just now */
 };
 
+/* Questions for renewal information to one issuer, see life/ari.c. All on the monotonic clock. */
+struct cm_ari_pace {
+    _Atomic int64_t free_ns;     /* when all places are free again */
+    _Atomic int64_t promised_ns; /* the latest time that somebody was told to come at */
+    _Atomic int64_t silent_ns;   /* no question before */
+};
+
 struct cm_config {
     const struct cm_env *env;
     struct cm_log log;
@@ -618,8 +625,9 @@ struct cm_config {
     struct cm_ca_gates *gates;
     struct cm_counters *counters;
     struct cm_health *health;
-    struct cm_listening listening; /* to what happens to the cache */
+    struct cm_listening listening;    /* to what happens to the cache */
     struct cm_responders *responders; /* life/responders.c */
+    struct cm_ari_pace ari_pace[CM_ISSUERS_MAX];
 };
 
 /* The issuer of cfg with this raw key; NULL if there is none. */

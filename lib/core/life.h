@@ -19,6 +19,7 @@ struct cm_ari {
     int64_t end_s;
     int64_t selected_s; /* start_s <= selected_s < end_s, chosen once */
     int64_t again_s;    /* not to be asked before */
+    unsigned failures;  /* to get an answer, in a row */
 };
 
 enum cm_renew_rule { CM_RULE_RATIO, CM_RULE_ABSOLUTE, CM_RULE_ARI, CM_RULE_EMERGENCY };
@@ -143,6 +144,14 @@ CM_MUST_CHECK cm_status cm_ari_tend(struct cm_config *cfg, const struct cm_op *o
                                     struct cm_err *err);
 /* From stored metadata alone: true if it speaks of just this leaf. For status and for starts. */
 bool cm_ari_from_meta(const struct cm_meta *m, const struct cm_cert *cert, struct cm_ari *ret);
+
+/* ari_store.c: what the CA of @cert said goes into its metadata, for the fleet. Not if storage has
+ * another certificate by now, or somebody is at work on it (lock issue_cert_<ident>): that is no
+ * failure. @id is cm_leaf.ari_id of @cert. */
+CM_MUST_CHECK cm_status cm_ari_store(struct cm_config *cfg, const struct cm_op *op,
+                                     const struct cm_subject *s, const struct cm_cert *cert,
+                                     const char *id, const struct cm_ari *ari,
+                                     const char *explanation_url, struct cm_err *err);
 
 /* staple.c: see there. */
 CM_MUST_CHECK cm_status cm_staple_tend(struct cm_config *cfg, const struct cm_op *op,

@@ -29,20 +29,6 @@ W void cm_retry_clear(struct cm_config *cfg, const struct cm_op *op, const char 
     (void)op;
     (void)dir;
 }
-W cm_status cm_ari_tend(struct cm_config *cfg, const struct cm_op *op, const struct cm_subject *s,
-                        const struct cm_cert *cert, bool may_fetch, struct cm_ari *io,
-                        int64_t *ret_again_s, struct cm_err *err)
-{
-    (void)cfg;
-    (void)op;
-    (void)s;
-    (void)cert;
-    (void)may_fetch;
-    (void)io;
-    (void)err;
-    *ret_again_s = INT64_MAX;
-    return CM_OK;
-}
 W cm_status cm_staple_tend(struct cm_config *cfg, const struct cm_op *op, struct cm_cert *cert,
                            bool may_fetch, int64_t *ret_again_s, struct cm_revocation *r,
                            struct cm_err *err)

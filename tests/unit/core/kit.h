@@ -74,7 +74,8 @@ struct kit_issuer {
     bool already_replaced; /* any predecessor that is named has a successor, says the CA */
     void (*on_replaced)(struct kit_issuer *is);
     struct cm_renewal_info ari;            /* what is suggested, with ... */
-    _Atomic int ari_status;                /* ... CM_OK; else this is the answer */
+    _Atomic int ari_status;                /* ... CM_OK; else this is the answer, ... */
+    struct cm_err ari_err;                 /* ... with its whole_ca and retry_after_s */
     void (*on_ari)(struct kit_issuer *is); /* while the CA is being asked */
     /* what happened */
     _Atomic unsigned asked, ari_asked;

@@ -246,8 +246,12 @@ static cm_status is_renewal_info(struct cm_issuer *base, const struct cm_op *op,
     (void)atomic_fetch_add(&is->ari_asked, 1);
     if (is->on_ari != NULL)
         is->on_ari(is);
-    if (rc != CM_OK)
-        return cm_fail(err, (cm_status)rc, "%s suggests nothing", is->key);
+    if (rc != CM_OK) {
+        (void)cm_fail(err, (cm_status)rc, "%s suggests nothing", is->key);
+        err->whole_ca = is->ari_err.whole_ca;
+        err->retry_after_s = is->ari_err.retry_after_s;
+        return (cm_status)rc;
+    }
     *ret = is->ari;
     return CM_OK;
 }
