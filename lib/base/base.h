@@ -77,6 +77,11 @@ CM_MUST_CHECK cm_status cm_random_hex(const struct cm_env *env, size_t bytes, ch
 /* Uniform in [0, n); n > 0. Not for secrets. */
 uint64_t cm_random_below(const struct cm_env *env, uint64_t n);
 
+/* ---- this host ---- */
+#define CM_HOST_NAME_BUF 65
+/* What people call it: letters, digits, '.', '-' and '_' only; "unknown" if nobody can tell. */
+void cm_host_name(char ret[CM_HOST_NAME_BUF]);
+
 /* ---- JSON ---- */
 #define CM_JSON_MAX (1024u * 1024)
 struct json_object;
