@@ -202,6 +202,18 @@ CM_MUST_CHECK cm_status cm_cert_check_own(struct cm_span der, struct cm_err *err
 CM_MUST_CHECK cm_status cm_chain_top_issuer_cn(const struct cm_chain *c, char *ret, size_t ret_size,
                                                struct cm_err *err);
 
+/* --------------------------------------------------------------------- OCSP */
+
+/* What an OCSP response says of itself. Nothing is verified: for looking at what is kept, never for
+ * a decision on a certificate. */
+struct cm_ocsp_peek {
+    int64_t this_update_s;
+    int64_t next_update_s; /* 0 = none; of several answers the latest */
+    bool revoked;          /* one of its answers is "revoked" */
+};
+/* False if @der is not a successful basic response (RFC 6960 4.2.1). Pure. */
+CM_MUST_CHECK bool cm_ocsp_peek(struct cm_span der, struct cm_ocsp_peek *ret);
+
 /* --------------------------------------------------------------- tls-alpn-01 */
 
 /* Self-signed certificate of RFC 8737 3 (SAN = the identifier, critical acmeIdentifier) with a
