@@ -1,366 +1,181 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-#include "core_private.h"
+#include "clean.h"
 
 #include <stdio.h>
 #include <string.h>
 
-/* Removing what nobody needs any more. Whatever goes is looked at again under the lock of its
- * name: a peer may be renewing it just now. What cannot be understood stays, and is counted. */
+/* Removing what nobody needs any more: the call, once per fleet and interval, and whether the clock
+ * is to be believed. What is removed stands in the other files, see clean.h. */
 
-#define DEFAULT_GRACE_S (14 * 24 * 3600)
-#define PASSING_NS      (3600 * CM_NS_PER_S)
+#define DEFAULT_GRACE_S (14 * CM_CLEAN_DAY_S)
+#define FEW             10u /* so many may go at once however few there are */
+#define SUSPICIOUS      3u  /* certificates of the future, if they are a tenth of all */
 
-struct sweep {
-    struct cm_config *cfg;
-    const struct cm_op *op;
-    struct cm_clean_options opts;
-    struct cm_clean_report report;
-    int64_t now_s;
-};
+/* ---- the clock ---- */
 
-static void tell(const struct sweep *w, const char *key, const char *why)
+static cm_status doubt(int64_t now_s, const char *sign, struct cm_err *err)
 {
-    if (w->opts.each != NULL)
-        w->opts.each(w->opts.user, key, why);
+    char when[CM_TIME_TEXT];
+
+    cm_time_format_rfc3339(now_s * CM_NS_PER_S, false, when);
+    return cm_fail(err, CM_E_POLICY,
+                   "nothing is removed by date, as this machine's clock (%s) may be wrong: %s. Set "
+                   "the clock, or clean with force",
+                   when, sign);
 }
 
-/* One broken object must not keep the rest from being cleaned; only the end of the operation and
- * exhausted memory do. */
-static cm_status skip(struct sweep *w, const char *key, cm_status rc, const struct cm_err *why,
-                      struct cm_err *err)
+/* A clock that is wrong makes everything expire at once. What speaks against ours? */
+static cm_status check_clock(const struct cm_sweep *w, const struct cm_sweep_sites *s,
+                             int64_t last_s, struct cm_err *err)
 {
-    cm_status over = cm_op_check(w->op, err);
+    char when[CM_TIME_TEXT];
+    char sign[160];
 
-    if (over != CM_OK)
-        return over;
-    if (rc == CM_E_NOMEM)
-        return cm_fail_nomem(err);
-    w->report.malformed++;
-    cm_logf(&w->cfg->log, CM_LOG_WARN, "clean_skipped", NULL, 0, "clean: '%s' stays: %s", key,
-            why->msg);
-    return CM_OK;
-}
-
-/* ---- certificates ---- */
-
-static cm_status load_leaf(const struct sweep *w, const char *base, const char *dir,
-                           struct cm_leaf **ret, struct cm_err *err)
-{
-    CM_AUTO_FREE char *key = cm_asprintf("%s/%s.crt", base, dir);
-    CM_AUTO_BUF struct cm_buf pem = CM_BUF_INIT(CM_PEM_FILE_MAX);
-    struct cm_chain chain = { .n = 0 };
-
-    if (key == NULL)
-        return cm_fail_nomem(err);
-    cm_status rc = cm_storage_load(w->cfg->storage, w->op, key, &pem, err);
-    if (rc == CM_OK)
-        rc = cm_chain_from_pem(cm_buf_span(&pem), &chain, err);
-    if (rc == CM_OK)
-        rc = cm_leaf_parse(chain.der[0], ret, err);
-    cm_chain_free(&chain);
-    return rc;
-}
-
-static bool is_past(const struct sweep *w, const struct cm_leaf *leaf)
-{
-    return leaf->not_after_s < w->now_s && w->now_s - leaf->not_after_s >= w->opts.grace_s;
-}
-
-/* The name whose lock guards the directory: that of its certificate. */
-static cm_status lock_of(const struct cm_leaf *leaf, const char *dir,
-                         char ret[CM_LOCK_NAME_MAX + 1], struct cm_err *err)
-{
-    struct cm_subject *s = NULL;
-
-    cm_status rc = cm_subject_new((const char *const *)leaf->names, leaf->n_names, &s, err);
-    if (rc == CM_OK && strcmp(s->dir, dir) != 0)
-        rc = cm_fail(err, CM_E_CERT, "it holds a certificate for '%s'", s->ident);
-    if (rc == CM_OK)
-        rc = cm_lock_issue(s->ident, ret, err);
-    cm_subject_free(s);
-    return rc;
-}
-
-/* CM_E_BUSY if somebody is at work on it. */
-static cm_status take_lease(const struct sweep *w, const char *lock, struct cm_lease **ret,
-                            struct cm_err *err)
-{
-    struct cm_lease_options lo = CM_LEASE_OPTIONS_INIT;
-
-    lo.try_only = true;
-    lo.log = w->cfg->log;
-    return cm_lease_acquire(w->cfg->storage, w->op, lock, &lo, ret, err);
-}
-
-static cm_status remove_site(struct sweep *w, const struct cm_leaf *seen, const char *base,
-                             const char *dir, struct cm_err *err)
-{
-    char lock[CM_LOCK_NAME_MAX + 1];
-    struct cm_lease *lease = NULL;
-    struct cm_leaf *leaf = NULL;
-
-    cm_status rc = lock_of(seen, dir, lock, err);
-    if (rc == CM_OK)
-        rc = take_lease(w, lock, &lease, err);
-    if (rc == CM_OK)
-        rc = load_leaf(w, base, dir, &leaf, err);
-    if (rc == CM_OK && is_past(w, leaf)) {
-        rc = cm_store_remove(w->op, lease, base, dir, err);
-        if (rc == CM_OK) {
-            w->report.removed++;
-            tell(w, base, "expired");
-        }
-    }
-    cm_leaf_free(leaf);
-    cm_lease_release(lease);
-    return rc == CM_E_BUSY || rc == CM_E_NOTFOUND ? CM_OK : rc; /* a peer's work, or done by one */
-}
-
-static cm_status clean_site(void *user, const char *issuer, const char *dir, const char *base,
-                            struct cm_err *err)
-{
-    struct sweep *w = user;
-    struct cm_leaf *leaf = NULL;
-    struct cm_err why = CM_ERR_INIT;
-
-    (void)issuer;
-    cm_status rc = load_leaf(w, base, dir, &leaf, &why);
-    if (rc == CM_E_NOTFOUND)
-        return CM_OK; /* half a certificate: a peer may be writing the other half */
-    w->report.examined++;
-    if (rc == CM_OK && is_past(w, leaf)) {
-        if (w->opts.dry_run) {
-            w->report.removed++;
-            tell(w, base, "expired");
-        } else {
-            rc = remove_site(w, leaf, base, dir, &why);
-        }
-    }
-    cm_leaf_free(leaf);
-    return rc == CM_OK ? rc : skip(w, base, rc, &why, err);
-}
-
-/* ---- challenge tokens ---- */
-
-/* The listed time may be missing with some backends. */
-static cm_status age_of(const struct sweep *w, const char *key, const struct cm_child *at,
-                        int64_t *ret_ns, struct cm_err *err)
-{
-    struct cm_key_info info = { .modified_ns = at->modified_ns };
-
-    if (at->modified_ns == 0) {
-        cm_status rc = cm_storage_stat(w->cfg->storage, w->op, key, &info, err);
-        if (rc != CM_OK)
-            return rc;
-    }
-    *ret_ns = w->cfg->env->wall_ns(w->cfg->env) - info.modified_ns;
-    return CM_OK;
-}
-
-static cm_status remove_key(struct sweep *w, const char *key, const char *why, struct cm_err *err)
-{
-    cm_status rc = CM_OK;
-
-    if (!w->opts.dry_run)
-        rc = cm_storage_remove(w->cfg->storage, w->op, key, err);
-    if (rc == CM_OK) {
-        w->report.removed++;
-        tell(w, key, why);
-    }
-    return rc;
-}
-
-/* Something that is of use for moments only. */
-static cm_status clean_passing(struct sweep *w, const char *key, const struct cm_child *at,
-                               const char *reason, struct cm_err *err)
-{
-    struct cm_err why = CM_ERR_INIT;
-    int64_t age = 0;
-
-    cm_status rc = age_of(w, key, at, &age, &why);
-    if (rc == CM_E_NOTFOUND)
-        return CM_OK; /* it has just gone by itself */
-    w->report.examined++;
-    if (rc == CM_OK && age > PASSING_NS)
-        rc = remove_key(w, key, reason, &why);
-    return rc == CM_OK ? rc : skip(w, key, rc, &why, err);
-}
-
-static cm_status clean_token_dir(struct sweep *w, const char *dir, struct cm_err *err)
-{
-    struct cm_children tokens;
-
-    cm_status rc = cm_children_list(w->cfg, w->op, dir, &tokens, err);
-    if (rc != CM_OK)
-        return rc;
-    for (size_t i = 0; i < tokens.n && rc == CM_OK; i++) {
-        CM_AUTO_FREE char *key = cm_asprintf("%s/%s", dir, tokens.at[i].name);
-
-        if (key == NULL)
-            rc = cm_fail_nomem(err);
-        else if (tokens.at[i].terminal)
-            rc = clean_passing(w, key, &tokens.at[i], "challenge long over", err);
-    }
-    cm_children_free(&tokens);
-    return rc;
-}
-
-static cm_status clean_tokens(struct sweep *w, struct cm_err *err)
-{
-    struct cm_children cas;
-
-    cm_status rc = cm_children_list(w->cfg, w->op, "acme", &cas, err);
-    if (rc != CM_OK)
-        return rc;
-    for (size_t i = 0; i < cas.n && rc == CM_OK; i++) {
-        CM_AUTO_FREE char *dir = cm_asprintf("acme/%s/challenge_tokens", cas.at[i].name);
-
-        if (dir == NULL)
-            rc = cm_fail_nomem(err);
-        else if (!cas.at[i].terminal)
-            rc = clean_token_dir(w, dir, err);
-    }
-    cm_children_free(&cas);
-    return rc == CM_OK ? clean_token_dir(w, "zerossl/challenge_tokens", err) : rc;
-}
-
-/* ---- what certmagic's self-test of storage leaves behind when it crashes ---- */
-
-static bool is_self_test(const struct cm_child *at)
-{
-    static const char prefix[] = "rw_test_";
-    size_t n = sizeof prefix - 1;
-
-    return at->terminal && strncmp(at->name, prefix, n) == 0 && at->name[n] != '\0' &&
-           strspn(at->name + n, "0123456789") == strlen(at->name + n);
-}
-
-static cm_status clean_self_tests(struct sweep *w, struct cm_err *err)
-{
-    struct cm_children top;
-
-    cm_status rc = cm_children_list(w->cfg, w->op, "", &top, err);
-    if (rc != CM_OK)
-        return rc;
-    for (size_t i = 0; i < top.n && rc == CM_OK; i++)
-        if (is_self_test(&top.at[i]))
-            rc = clean_passing(w, top.at[i].name, &top.at[i], "left by a self-test", err);
-    cm_children_free(&top);
-    return rc;
-}
-
-/* ---- journals ---- */
-
-static cm_status load_journal(const struct sweep *w, const char *key, struct cm_journal *ret,
-                              struct cm_err *err)
-{
-    CM_AUTO_BUF struct cm_buf text = CM_BUF_SECRET(CM_JOURNAL_MAX);
-
-    cm_status rc = cm_storage_load(w->cfg->storage, w->op, key, &text, err);
-    return rc == CM_OK ? cm_journal_parse(cm_buf_span(&text), ret, err) : rc;
-}
-
-static bool is_stale(const struct sweep *w, const struct cm_journal *j)
-{
-    return w->now_s - j->created_ns / CM_NS_PER_S > CM_JOURNAL_STALE_S;
-}
-
-/* The journal's names tell the lock under which it is written. */
-static cm_status remove_journal(struct sweep *w, const char *key, const struct cm_journal *seen,
-                                struct cm_err *err)
-{
-    char lock[CM_LOCK_NAME_MAX + 1];
-    struct cm_lease *lease = NULL;
-    struct cm_subject *s = NULL;
-    struct cm_journal j;
-
-    cm_status rc = cm_subject_parse(seen->names, &s, err);
-    if (rc == CM_OK)
-        rc = cm_lock_issue(s->ident, lock, err);
-    if (rc == CM_OK)
-        rc = take_lease(w, lock, &lease, err);
-    if (rc == CM_OK)
-        rc = load_journal(w, key, &j, err);
-    if (rc == CM_OK) {
-        const struct cm_commit_item gone = { key, { NULL, 0 }, true };
-
-        if (is_stale(w, &j)) {
-            rc = cm_lease_commit(lease, w->op, &gone, 1, err);
-            if (rc == CM_OK) {
-                w->report.removed++;
-                tell(w, key, "order long over");
-            }
-        }
-        cm_journal_free(&j);
-    }
-    cm_lease_release(lease);
-    cm_subject_free(s);
-    return rc == CM_E_BUSY || rc == CM_E_NOTFOUND ? CM_OK : rc;
-}
-
-static cm_status clean_journal(struct sweep *w, const char *name, struct cm_err *err)
-{
-    CM_AUTO_FREE char *key = cm_asprintf("%s/%s", CM_JOURNAL_DIR, name);
-    struct cm_err why = CM_ERR_INIT;
-    struct cm_journal j;
-
-    if (key == NULL)
-        return cm_fail_nomem(err);
-    cm_status rc = load_journal(w, key, &j, &why);
-    if (rc == CM_E_NOTFOUND)
+    if (w->opts.force)
         return CM_OK;
-    w->report.examined++;
-    if (rc == CM_OK) {
-        if (is_stale(w, &j) && w->opts.dry_run)
-            rc = remove_key(w, key, "order long over", &why);
-        else if (is_stale(w, &j))
-            rc = remove_journal(w, key, &j, &why);
-        cm_journal_free(&j);
+    if (last_s - w->now_s > CM_CLEAN_DAY_S) {
+        cm_time_format_rfc3339(last_s * CM_NS_PER_S, false, when);
+        (void)snprintf(sign, sizeof sign, "the storage was cleaned last at %s", when);
+        return doubt(w->now_s, sign, err);
     }
-    return rc == CM_OK ? rc : skip(w, key, rc, &why, err);
+    if (s->n_future >= SUSPICIOUS && s->n_future >= s->n / 10) {
+        (void)snprintf(sign, sizeof sign, "%zu of %zu certificates begin in the future",
+                       s->n_future, s->n);
+        return doubt(w->now_s, sign, err);
+    }
+    if (s->n_past > FEW && s->n_past > s->n / 2) {
+        (void)snprintf(sign, sizeof sign, "%zu of %zu certificates would go at once", s->n_past,
+                       s->n);
+        return doubt(w->now_s, sign, err);
+    }
+    return CM_OK;
 }
 
-static cm_status clean_journals(struct sweep *w, struct cm_err *err)
-{
-    struct cm_children names;
+/* ---- the sweep ---- */
 
-    cm_status rc = cm_children_list(w->cfg, w->op, CM_JOURNAL_DIR, &names, err);
+static cm_status sweep(struct cm_sweep *w, int64_t last_s, struct cm_err *err)
+{
+    struct cm_err doubts = CM_ERR_INIT;
+    struct cm_sweep_sites sites;
+
+    cm_status rc = cm_sweep_sites_look(w, &sites, err);
     if (rc != CM_OK)
         return rc;
-    for (size_t i = 0; i < names.n && rc == CM_OK; i++)
-        if (names.at[i].terminal)
-            rc = clean_journal(w, names.at[i].name, err);
-    cm_children_free(&names);
+    cm_status clock = check_clock(w, &sites, last_s, &doubts);
+    if (clock == CM_OK || w->opts.dry_run) /* a dry run shows what it is that would go */
+        rc = cm_sweep_sites(w, &sites, err);
+    cm_sweep_sites_free(&sites);
+    if (rc == CM_OK && clock != CM_OK) {
+        if (err != NULL)
+            *err = doubts;
+        return clock;
+    }
+    if (rc == CM_OK)
+        rc = cm_sweep_compromised(w, err);
+    if (rc == CM_OK)
+        rc = cm_sweep_staples(w, err);
+    if (rc == CM_OK)
+        rc = cm_sweep_passing(w, err);
+    if (rc == CM_OK)
+        rc = cm_sweep_journals(w, err);
+    return rc == CM_OK ? cm_sweep_records(w, err) : rc;
+}
+
+/* ---- once per fleet ---- */
+
+static bool is_recent(const struct cm_sweep *w, int64_t last_s)
+{
+    int64_t ago_s = w->now_s - last_s;
+
+    return w->opts.interval_s > 0 && last_s != 0 && ago_s < w->opts.interval_s &&
+           ago_s >= -CM_CLEAN_DAY_S;
+}
+
+/* With the fleet's lock in hand. */
+static cm_status clean_under(struct cm_sweep *w, struct cm_lease *lease, struct cm_err *err)
+{
+    const struct cm_op *outer = w->op;
+    const struct cm_op op = { .env = cm_op_env(outer),
+                              .deadline_ns = outer != NULL ? outer->deadline_ns : 0,
+                              .cancel = cm_lease_cancel(lease) };
+    int64_t last_s = 0;
+
+    cm_status rc = cm_clean_stamp_load(w->cfg, outer, &last_s, err);
+    if (rc != CM_OK)
+        return rc;
+    if (is_recent(w, last_s)) { /* a peer did it between our first look and the lock */
+        w->report.skipped = true;
+        return CM_OK;
+    }
+    w->op = &op;
+    rc = sweep(w, last_s, err);
+    if (rc == CM_OK)
+        rc = cm_clean_stamp_store(w->cfg, &op, lease, err);
+    w->op = outer;
+    if (rc == CM_E_CANCELED && cm_op_check(outer, NULL) == CM_OK)
+        rc = cm_lease_check(lease, err) == CM_OK ? rc : CM_E_LOCK_LOST;
+    return rc;
+}
+
+static cm_status clean(struct cm_sweep *w, struct cm_err *err)
+{
+    struct cm_lease *lease = NULL;
+    int64_t last_s = 0;
+
+    cm_status rc = cm_clean_stamp_load(w->cfg, w->op, &last_s, err);
+    if (rc != CM_OK)
+        return rc;
+    if (is_recent(w, last_s)) {
+        w->report.skipped = true;
+        return CM_OK;
+    }
+    if (w->opts.dry_run)
+        return sweep(w, last_s, err);
+    rc = cm_sweep_lease(w, CM_CLEAN_LOCK, &lease, err);
+    if (rc == CM_E_BUSY) {
+        w->report.skipped = true;
+        return CM_OK;
+    }
+    if (rc == CM_OK)
+        rc = clean_under(w, lease, err);
+    cm_lease_release(lease);
     return rc;
 }
 
 /* ---- the call ---- */
 
+static cm_status take_options(struct cm_sweep *w, const struct cm_clean_options *opts,
+                              struct cm_err *err)
+{
+    if (opts != NULL)
+        memcpy(&w->opts, opts, opts->size < sizeof w->opts ? opts->size : sizeof w->opts);
+    if (w->opts.grace_s < 0)
+        return cm_fail(err, CM_E_INVAL, "option grace_s is negative");
+    if (w->opts.interval_s < 0)
+        return cm_fail(err, CM_E_INVAL, "option interval_s is negative");
+    if (w->opts.compromised_after_s < 0)
+        return cm_fail(err, CM_E_INVAL, "option compromised_after_s is negative");
+    if (w->opts.grace_s == 0)
+        w->opts.grace_s = DEFAULT_GRACE_S;
+    return CM_OK;
+}
+
 cm_status cm_storage_clean(struct cm_config *cfg, const struct cm_op *op,
                            const struct cm_clean_options *opts, struct cm_clean_report *ret,
                            struct cm_err *err)
 {
-    struct sweep w = { .cfg = cfg, .op = op };
-    size_t size;
+    struct cm_sweep w = { .cfg = cfg, .op = op };
 
     if (cfg == NULL)
         return cm_fail(err, CM_E_INVAL, "no configuration");
-    if (opts != NULL)
-        memcpy(&w.opts, opts, opts->size < sizeof w.opts ? opts->size : sizeof w.opts);
-    if (w.opts.grace_s < 0)
-        return cm_fail(err, CM_E_INVAL, "option grace_s is negative");
-    if (w.opts.grace_s == 0)
-        w.opts.grace_s = DEFAULT_GRACE_S;
+    cm_status rc = take_options(&w, opts, err);
+    if (rc != CM_OK)
+        return rc;
     w.now_s = cm_env_wall_s(cfg->env);
-    cm_status rc = cm_sites_walk(cfg, op, clean_site, &w, err);
-    if (rc == CM_OK)
-        rc = clean_tokens(&w, err);
-    if (rc == CM_OK)
-        rc = clean_self_tests(&w, err);
-    if (rc == CM_OK)
-        rc = clean_journals(&w, err);
+    rc = clean(&w, err);
     if (rc == CM_OK && ret != NULL) {
-        size = ret->size > 0 && ret->size < sizeof w.report ? ret->size : sizeof w.report;
+        size_t size = ret->size > 0 && ret->size < sizeof w.report ? ret->size : sizeof w.report;
+
         w.report.size = (uint32_t)size;
         memcpy(ret, &w.report, size);
     }

@@ -268,15 +268,20 @@ struct cm_clean_options {
     int64_t interval_s;          /* nothing is done if the fleet was cleaned less than this ago
                                     (then report.skipped is set); 0 = do it anyway */
     int64_t compromised_after_s; /* keys put aside as compromised go after that; 0 = they stay */
+    bool force;                  /* although this clock seems to be wrong */
 };
 struct cm_clean_report {
     uint32_t size;
     uint64_t examined, removed, malformed;
     bool skipped; /* a peer has cleaned within the interval, or does just now */
 };
-/** Remove expired certificates past grace with key and metadata, orphaned challenge tokens, stale
- *  journals and leftover temporary objects. Each site is re-read under its lock before it goes; a
- *  malformed object is counted and skipped. */
+/** Remove expired certificates past grace with key and metadata, expired staples, orphaned
+ * challenge tokens, stale journals and records, leftover temporary objects. Each site is re-read
+ * under its lock before it goes; a malformed object is counted and skipped. Once per fleet at a
+ * time, and noted in storage as peers (certmagic) note it; a dry run takes no lock and notes
+ * nothing. CM_E_POLICY, and nothing is removed, when this machine's clock seems to be wrong: the
+ * last cleaning or certificates lie in its future, or most certificates (and more than 10) would go
+ * at once. A dry run tells those first. */
 CM_API CM_MUST_CHECK cm_status cm_storage_clean(struct cm_config *cfg, const struct cm_op *op,
                                                 const struct cm_clean_options *opts,
                                                 struct cm_clean_report *ret, struct cm_err *err);

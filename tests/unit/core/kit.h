@@ -99,6 +99,10 @@ struct cm_cert *kit_hollow(const char *const *names, size_t n, int64_t from_s, u
 void kit_store_pair(struct cm_storage *st, const char *issuer_key, const char *name, int64_t from_s,
                     int64_t lifetime_s);
 
+/* An OCSP response that nobody has signed; @next_s 0 = without nextUpdate. */
+void kit_put_staple(struct cm_storage *st, const char *key, int64_t this_s, int64_t next_s,
+                    bool revoked);
+
 /* ---- config ---- */
 
 struct kit {

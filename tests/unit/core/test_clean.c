@@ -66,7 +66,7 @@ START_TEST(expired_past_grace_goes_and_nothing_else)
     ck_assert_uint_eq(r.removed, 3);
     ck_assert_uint_eq(r.malformed, 0);
     ck_assert_str_eq(t.why[0], "expired");
-    ck_assert_uint_eq(kit_count(&k.storage.base, ""), 6);
+    ck_assert_uint_eq(kit_count(&k.storage.base, "certificates"), 6);
     ck_assert(kit_has(&k.storage.base, "certificates/ca.test-dir/grace.example"));
     ck_assert(kit_has(&k.storage.base, "certificates/ca.test-dir/live.example"));
     ck_assert(!kit_has(&k.storage.base, "certificates/ca.test-dir/old.example"));
@@ -99,8 +99,8 @@ static void renew_meanwhile(struct kit_storage *s, const char *key)
 {
     if (strcmp(key, "certificates/ca.test-dir/old.example/old.example.crt") != 0)
         return;
-    if (atomic_load(&s->locks) == 0)
-        return; /* the first look */
+    if (atomic_load(&s->locks) < 2)
+        return; /* the first look: the cleaner has only its own lock */
     s->on_load = NULL;
     kit_store_pair(s->inner, "ca.test-dir", "old.example", START_S, 90 * DAY);
 }
@@ -177,7 +177,98 @@ START_TEST(journals_go_after_a_week)
     ck_assert_uint_eq(clean(true, NULL).removed, 1);
     ck_assert(kit_has(&k.storage.base, "certmesh/journal/example.com"));
     ck_assert_uint_eq(clean(false, NULL).removed, 1);
-    ck_assert_uint_eq(kit_count(&k.storage.base, ""), 0);
+    ck_assert_uint_eq(kit_count(&k.storage.base, "certmesh"), 0);
+    kit_stop(&k);
+}
+END_TEST
+
+START_TEST(staples_go_when_expired_or_no_response)
+{
+    struct told t;
+
+    kit_init(&k);
+    kit_start(&k);
+    kit_put_staple(&k.storage.base, "ocsp/fresh.example-1", START_S - DAY, START_S + DAY, false);
+    kit_put_staple(&k.storage.base, "ocsp/ended.example-2", START_S - 8 * DAY, START_S - DAY,
+                   false);
+    kit_put_staple(&k.storage.base, "ocsp/just.example-3", START_S - DAY, START_S - 600, false);
+    kit_put_staple(&k.storage.base, "ocsp/endless.example-4", START_S - DAY, 0, false);
+    kit_put_staple(&k.storage.base, "ocsp/new-endless.example-5", START_S - 3600, 0, false);
+    kit_put(&k.storage.base, "ocsp/rubbish.example-6", "<html>");
+    kit_put(&k.storage.base, "ocsp/123456789", "a peer is writing this");
+    kit_put(&k.storage.base, "ocsp/.tmp-1", "and this");
+    ck_assert_uint_eq(clean(true, NULL).removed, 3);
+    struct cm_clean_report r = clean(false, &t);
+    ck_assert_uint_eq(r.removed, 3);
+    ck_assert_uint_eq(r.malformed, 0);
+    ck_assert_str_eq(t.keys[0], "ocsp/ended.example-2");
+    ck_assert_str_eq(t.why[0], "expired staple");
+    ck_assert_str_eq(t.keys[1], "ocsp/endless.example-4");
+    ck_assert_str_eq(t.keys[2], "ocsp/rubbish.example-6");
+    ck_assert_uint_eq(kit_count(&k.storage.base, "ocsp"), 5);
+    kit_pass(&k.env, (DAY + 60) * CM_NS_PER_S); /* nobody writes for a day */
+    ck_assert_uint_eq(clean(false, &t).removed, 3);
+    ck_assert(!kit_has(&k.storage.base, "ocsp/123456789"));
+    ck_assert(kit_has(&k.storage.base, "ocsp/.tmp-1"));
+    ck_assert(kit_has(&k.storage.base, "ocsp/fresh.example-1")); /* clocks differ by minutes */
+    kit_stop(&k);
+}
+END_TEST
+
+START_TEST(records_go_after_sixty_days)
+{
+    kit_init(&k);
+    kit_start(&k);
+    kit_put(&k.storage.base, "certmesh/retry/gone.example", "{}");
+    kit_put(&k.storage.base, "certmesh/ca/old-ca", "{}");
+    kit_put(&k.storage.base, "certmesh/crl/0123/0", "x");
+    kit_put(&k.storage.base, "certmesh/crl/0123/1", "x");
+    kit_put(&k.storage.base, "certmesh/crl/4567", "x");
+    kit_put(&k.storage.base, "certmesh/other/thing", "not ours to judge");
+    kit_pass(&k.env, 60 * DAY * CM_NS_PER_S);
+    kit_put(&k.storage.base, "certmesh/retry/failing.example", "{}");
+    ck_assert_uint_eq(clean(false, NULL).removed, 0);
+    kit_pass(&k.env, 60 * CM_NS_PER_S);
+    ck_assert_uint_eq(clean(false, NULL).removed, 5);
+    ck_assert_uint_eq(kit_count(&k.storage.base, "certmesh"), 2);
+    ck_assert(kit_has(&k.storage.base, "certmesh/retry/failing.example"));
+    kit_stop(&k);
+}
+END_TEST
+
+START_TEST(compromised_keys_go_only_when_told_to)
+{
+    static const char key[] = "certificates/ca.test-dir/a.example/a.example.key.compromised";
+    struct cm_clean_options o = { .size = (uint32_t)sizeof o, .compromised_after_s = 90 * DAY };
+    struct cm_clean_report r = { .size = (uint32_t)sizeof r };
+
+    kit_init(&k);
+    kit_start(&k);
+    kit_put(&k.storage.base, key, "secret");
+    kit_pass(&k.env, 90 * DAY * CM_NS_PER_S);
+    kit_store_pair(&k.storage.base, "ca.test-dir", "a.example", START_S + 60 * DAY, 90 * DAY);
+    ck_ok(cm_storage_clean(k.cfg, NULL, &o, &r, &err));
+    ck_assert_uint_eq(r.removed, 0);
+    kit_pass(&k.env, DAY * CM_NS_PER_S);
+    ck_assert_uint_eq(clean(false, NULL).removed, 0);
+    ck_assert(kit_has(&k.storage.base, key));
+    ck_ok(cm_storage_clean(k.cfg, NULL, &o, &r, &err));
+    ck_assert_uint_eq(r.removed, 1);
+    ck_assert(!kit_has(&k.storage.base, key));
+    ck_assert_uint_eq(kit_count(&k.storage.base, "certificates"), 3);
+    kit_stop(&k);
+}
+END_TEST
+
+START_TEST(an_old_compromised_key_outlives_its_certificate)
+{
+    kit_init(&k);
+    kit_start(&k);
+    put_expired("old.example", 15);
+    kit_put(&k.storage.base, "certificates/ca.test-dir/old.example/old.example.key.compromised",
+            "secret");
+    ck_assert_uint_eq(clean(false, NULL).removed, 1);
+    ck_assert_uint_eq(kit_count(&k.storage.base, "certificates"), 1);
     kit_stop(&k);
 }
 END_TEST
@@ -227,6 +318,10 @@ int main(void)
         damage_is_counted_and_left,
         challenges_go_after_an_hour,
         journals_go_after_a_week,
+        staples_go_when_expired_or_no_response,
+        records_go_after_sixty_days,
+        compromised_keys_go_only_when_told_to,
+        an_old_compromised_key_outlives_its_certificate,
         list_shows_good_and_bad,
     };
 
