@@ -64,6 +64,8 @@ struct cli_opts {
     unsigned parallel;
     int reason; /* RFC 5280 5.3.1, -1 = none */
     int64_t grace_s;
+    int64_t compromised_s;
+    int64_t if_older_s;
     const char *dir;
     const char *out;
     bool no_http;

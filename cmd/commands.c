@@ -46,10 +46,11 @@ const struct cli_command cli_commands[] = {
       "  certmesh serve --internal --tls-port 8443 --no-http localhost" },
     { "clean", CLI_CLEAN, cli_run_clean, 0, 0, "", "remove expired things from storage",
       "Removes certificates that expired longer ago than the grace period, with their\n"
-      "keys, and what crashed processes left behind. What still serves is never\n"
-      "touched.",
+      "keys, expired staples, and what crashed processes left behind. What still serves\n"
+      "is never touched. When the clock of this machine seems to be wrong, nothing is\n"
+      "removed without --force.",
       "  certmesh clean --dry-run\n"
-      "  certmesh clean --grace 30d" },
+      "  certmesh clean --if-older 24h --grace 30d" },
     { "account", CLI_ACCOUNT, cli_run_account, 0, 1, "[show|register|update|deactivate]",
       "the ACME account",
       "show        what storage and the CA know; registers nothing (default)\n"

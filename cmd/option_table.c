@@ -32,6 +32,12 @@ const struct cli_option cli_options[] = {
       "how long a certificate must have been expired: 14d (default), 36h, ..." },
     { "dry-run", 0, CLI_CLEAN, CLI_KIND_FLAG, AT(dry_run), NULL,
       "say what would go, touch nothing" },
+    { "compromised", 0, CLI_CLEAN, CLI_KIND_DURATION, AT(compromised_s), "TIME",
+      "also remove keys put aside as compromised so long ago: 90d; default: they stay" },
+    { "if-older", 0, CLI_CLEAN, CLI_KIND_DURATION, AT(if_older_s), "TIME",
+      "do nothing if any machine on this storage cleaned it less than this ago: 24h" },
+    { "force", 0, CLI_CLEAN, CLI_KIND_FLAG, AT(force), NULL,
+      "clean although this machine's clock seems to be wrong" },
     { "out", 0, CLI_TRUST, CLI_KIND_TEXT, AT(out), "FILE", "write the root to FILE" },
     { "yes", 'y', CLI_REVOKE | CLI_ACCOUNT, CLI_KIND_FLAG, AT(yes), NULL, "do not ask" },
 

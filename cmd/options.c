@@ -19,6 +19,17 @@ static const struct cli_option *option_find(const char *name, size_t len)
     return NULL;
 }
 
+/* An option that says something else to another command has an entry for each. */
+static unsigned option_commands(const char *name)
+{
+    unsigned commands = 0;
+
+    for (const struct cli_option *opt = cli_options; opt->name != NULL; opt++)
+        if (strcmp(opt->name, name) == 0)
+            commands |= opt->commands;
+    return commands;
+}
+
 static const struct cli_option *option_find_letter(char letter)
 {
     for (const struct cli_option *opt = cli_options; opt->name != NULL; opt++)
@@ -61,11 +72,12 @@ static int bad_option(const struct cli *c, const char *arg)
     (void)snprintf(word, sizeof word, "%.*s", (int)strcspn(name, "="), name);
     opt = arg[0] == '-' && arg[1] == '-' ? option_find(word, strlen(word)) : NULL;
     if (opt != NULL) {
+        unsigned commands = option_commands(opt->name);
         char who[160] = "";
         size_t at = 0;
 
         for (const struct cli_command *cmd = cli_commands; cmd->name != NULL; cmd++) {
-            if ((opt->commands & cmd->bit) != 0 && at < sizeof who)
+            if ((commands & cmd->bit) != 0 && at < sizeof who)
                 at += (size_t)snprintf(who + at, sizeof who - at, "%s%s", at > 0 ? ", " : "",
                                        cmd->name);
         }

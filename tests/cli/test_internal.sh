@@ -140,6 +140,36 @@ run clean --json
 is "clean --json: valid" "$(json 'd["dry_run"], type(d["n_examined"]).__name__')" "(False, 'int')"
 run list --json
 is "clean: nothing valid is gone" "$(json 'len(d["certificates"])')" 5
+run clean --if-older 24h
+is "clean --if-older: exit code 0" "$rc" 0
+is "clean --if-older: nothing on stdout" "$out" ""
+like "clean --if-older: says why nothing is done" "$err" 'cleaned lately'
+run clean --if-older 24h --json
+is "clean --if-older --json" "$(json 'd["skipped"], d["n_examined"]')" '(True, 0)'
+is "last_clean.json is what a peer reads" \
+    "$(python3 -c 'import json; print(sorted(json.load(open("'"$store"'/last_clean.json"))["tls"]))')" \
+    "['instance_id', 'timestamp']"
+echo '{"tls":{"timestamp":"2199-01-01T00:00:00Z"}}' >"$store/last_clean.json"
+fails "clean by a clock that is wrong" 4 'clock.*2199' cm clean
+run clean --force
+is "clean --force: exit code 0" "$rc" 0
+old=$store/certificates/old-ca/old.test
+mkdir -p -m 700 "$old" "$store/ocsp"
+certtool --generate-privkey --ecc --outfile "$old/old.test.key" 2>/dev/null
+printf '%s\n' 'dns_name = old.test' 'activation_date = 2020-01-01' 'expiration_date = 2020-04-01' \
+    >"$work/old.cfg"
+certtool --generate-self-signed --load-privkey "$old/old.test.key" --template "$work/old.cfg" \
+    --outfile "$old/old.test.crt" 2>/dev/null
+echo rubbish >"$store/ocsp/old.test-1"
+echo x >"$store/ocsp/4711"
+run clean --dry-run --grace 0
+like "clean --dry-run: what would go, and why" "$out" '^would remove certificates/old-ca/old\.test \(expired\)$'
+check "clean --dry-run: it is there" test -e "$old/old.test.crt"
+run clean --grace 0
+like "clean: an expired certificate" "$out" '^removed certificates/old-ca/old\.test \(expired\)$'
+like "clean: rubbish among staples" "$out" '^removed ocsp/old\.test-1 \(no OCSP response\)$'
+check "clean: nothing is left of it, no folder either" test ! -e "$old"
+check "clean: what a peer is writing stays" test -e "$store/ocsp/4711"
 
 # ---- revoke
 run revoke --yes --json c.test

@@ -44,6 +44,8 @@ fails "challenge that is not there yet" 2 'DNS challenges' cm obtain --challenge
 fails "reason" 2 'did you mean superseded' cm revoke --reason superseeded a.test
 fails "reason 7 does not exist" 2 'no reason of RFC 5280' cm revoke --reason 7 a.test
 fails "grace" 2 'not a time such as' cm clean --grace 14x
+fails "if-older" 2 'not a time such as' cm clean --if-older soon
+fails "force belongs to more than one command" 2 'but to: renew, clean' cm list --force
 fails "timeout 0" 2 'not a number of seconds' cm list --timeout 0
 fails "CA over plain http" 2 'only talked to over https' cm obtain --ca http://ca.test/dir a.test
 fails "misspelled CA" 2 'did you mean letsencrypt' cm obtain --ca letsencrpt a.test

@@ -225,12 +225,14 @@ START_TEST(records_go_after_sixty_days)
     kit_put(&k.storage.base, "certmesh/crl/0123/1", "x");
     kit_put(&k.storage.base, "certmesh/crl/4567", "x");
     kit_put(&k.storage.base, "certmesh/other/thing", "not ours to judge");
+    kit_put(&k.storage.base, "certmesh/ca/local/root.key", "the local CA");
     kit_pass(&k.env, 60 * DAY * CM_NS_PER_S);
     kit_put(&k.storage.base, "certmesh/retry/failing.example", "{}");
     ck_assert_uint_eq(clean(false, NULL).removed, 0);
     kit_pass(&k.env, 60 * CM_NS_PER_S);
     ck_assert_uint_eq(clean(false, NULL).removed, 5);
-    ck_assert_uint_eq(kit_count(&k.storage.base, "certmesh"), 2);
+    ck_assert_uint_eq(kit_count(&k.storage.base, "certmesh"), 3);
+    ck_assert(kit_has(&k.storage.base, "certmesh/ca/local/root.key"));
     ck_assert(kit_has(&k.storage.base, "certmesh/retry/failing.example"));
     kit_stop(&k);
 }
