@@ -60,6 +60,7 @@ static const struct cm_storage_ops file_ops = {
     .commit = file_commit,
     .describe = file_describe,
     .destroy = file_destroy,
+    .lock_info = file_lock_info,
 };
 
 /* Kernels before 5.6 lack openat2, and some sandboxes refuse what they do not know. */

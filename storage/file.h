@@ -191,17 +191,20 @@ struct fst_seen {
     int fd;
     struct stat st;
     bool readable; /* the record could be parsed */
+    int64_t created_ns;
     int64_t updated_ns;
     char created[FST_STAMP_TEXT]; /* verbatim, "" if too long */
+    char host[CM_HOST_NAME_BUF];  /* of the holder, "" if it does not say */
+    int64_t pid;
 };
 
 cm_status fst_look(int lock_dir, const char *file, struct fst_seen *ret, struct cm_err *err);
 void fst_seen_done(struct fst_seen *seen);
-/* Fill readable, updated_ns and created from the first @len bytes of a lock file. */
+/* Fill readable and what follows it from the first @len bytes of a lock file. */
 void fst_record_parse(const char *text, size_t len, struct fst_seen *seen);
-/* Text of a lock record: always the same number of bytes. */
-cm_status fst_record_text(const char *created, int64_t updated_ns, struct cm_buf *out,
-                          struct cm_err *err);
+/* Text of a lock record: for one holder always the same number of bytes. */
+cm_status fst_record_text(const char *created, int64_t updated_ns, const char *host, long pid,
+                          struct cm_buf *out, struct cm_err *err);
 
 enum fst_verdict { FST_FRESH, FST_PERHAPS, FST_STALE };
 
@@ -217,11 +220,14 @@ struct fst_hold {
     int fd; /* the lock file, OFD-locked: the kernel tells others when we die */
     pid_t pid;
     char created[FST_STAMP_TEXT];
+    char host[CM_HOST_NAME_BUF];
     char safe[FST_SAFE_MAX];
 };
 
 /* The component that stands for the lock @name; @out has FST_SAFE_MAX bytes. */
 cm_status fst_lock_safe(const char *name, char *out, struct cm_err *err);
+/* The file in FST_LOCK_DIR for it; @out has CM_STORAGE_COMPONENT_MAX + 1 bytes. */
+void fst_lock_file(const char *safe, char *out);
 cm_status file_try_lock(struct cm_storage *st, const struct cm_op *op, const char *name,
                         int64_t ttl_ns, struct cm_grant *ret, int64_t *ret_wait_ns,
                         struct cm_err *err);
@@ -236,6 +242,10 @@ void fst_lock_sweep(struct file_storage *fs);
 cm_status fst_hold_check(struct file_storage *fs, const struct cm_grant *grant, struct cm_err *err);
 /* Write a new heartbeat and check before and after. */
 cm_status fst_hold_beat(struct file_storage *fs, const struct cm_grant *grant, struct cm_err *err);
+
+/* ---- file_holder.c ---- */
+cm_status file_lock_info(struct cm_storage *st, const struct cm_op *op, const char *name,
+                         struct cm_lock_info *ret, struct cm_err *err);
 
 /* ---- file_commit.c, file_redo.c, file_redo_text.c ---- */
 #define FST_REDO_MAX (CM_COMMIT_MAX * 1024u)

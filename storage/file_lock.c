@@ -38,7 +38,7 @@ cm_status fst_lock_safe(const char *name, char *out, struct cm_err *err)
     return CM_OK;
 }
 
-static void lock_file(const char *safe, char *out)
+void fst_lock_file(const char *safe, char *out)
 {
     (void)snprintf(out, CM_STORAGE_COMPONENT_MAX + 1, "%.250s.lock", safe);
 }
@@ -105,6 +105,12 @@ static cm_status set_aside(struct file_storage *fs, int lock_dir, const char *fi
     return rc;
 }
 
+static cm_status record_of(const struct fst_hold *hold, int64_t updated_ns, struct cm_buf *out,
+                           struct cm_err *err)
+{
+    return fst_record_text(hold->created, updated_ns, hold->host, (long)hold->pid, out, err);
+}
+
 static bool cannot_link(int e)
 {
     return e == EPERM || e == EOPNOTSUPP || e == ENOSYS || e == EMLINK;
@@ -155,8 +161,8 @@ static cm_status publish(struct file_storage *fs, struct fst_guard *g, struct fs
 
     cm_time_format_rfc3339(now_ns, true, created);
     (void)memccpy(hold->created, created, '\0', sizeof hold->created - 1);
-    lock_file(hold->safe, file);
-    rc = fst_record_text(hold->created, now_ns, &text, err);
+    fst_lock_file(hold->safe, file);
+    rc = record_of(hold, now_ns, &text, err);
     if (rc == CM_OK)
         rc = write_record(fs, hold->fd, file, cm_buf_span(&text), err);
     if (rc != CM_OK)
@@ -194,6 +200,7 @@ static cm_status take(struct file_storage *fs, struct fst_guard *g, int lock_dir
         return cm_fail_nomem(err);
     hold->fd = -1;
     hold->pid = getpid();
+    cm_host_name(hold->host);
     (void)memccpy(hold->safe, safe, '\0', sizeof hold->safe);
     if (fst_sys_create(tmp_dir, tmp, &hold->fd) != 0) {
         rc = cm_fail_errno(err, "create a file in '" FST_TMP_DIR "' for lock '%s'", safe);
@@ -219,7 +226,7 @@ static cm_status clear_way(struct file_storage *fs, const struct fst_guard *g, i
     struct fst_guard_record rec;
     cm_status rc;
 
-    lock_file(safe, file);
+    fst_lock_file(safe, file);
     rc = fst_look(lock_dir, file, &seen, err);
     if (rc != CM_OK)
         return rc;
@@ -362,7 +369,7 @@ cm_status fst_hold_check(struct file_storage *fs, const struct cm_grant *grant, 
         return lost(grant, "the lock directory is gone", err);
     if (rc != CM_OK)
         return rc;
-    lock_file(hold->safe, file);
+    fst_lock_file(hold->safe, file);
     if (fstat(hold->fd, &mine) != 0)
         return cm_fail_errno(err, "look at lock file '%s'", file);
     if (fstatat(lock_dir, file, &there, AT_SYMLINK_NOFOLLOW) != 0)
@@ -382,7 +389,7 @@ cm_status fst_hold_beat(struct file_storage *fs, const struct cm_grant *grant, s
     cm_status rc = fst_hold_check(fs, grant, err);
 
     if (rc == CM_OK)
-        rc = fst_record_text(hold->created, fs->env->wall_ns(fs->env), &text, err);
+        rc = record_of(hold, fs->env->wall_ns(fs->env), &text, err);
     if (rc == CM_OK)
         rc = write_record(fs, hold->fd, hold->safe, cm_buf_span(&text), err);
     if (rc == CM_OK)
@@ -414,7 +421,7 @@ static cm_status give_back(struct file_storage *fs, const struct cm_op *op,
     rc = fst_guard_enter(fs, op, hold->safe, GUARD_LONG_NS, &g, err);
     if (rc != CM_OK)
         return rc;
-    lock_file(hold->safe, file);
+    fst_lock_file(hold->safe, file);
     rc = fst_hold_check(fs, grant, err);
     if (rc == CM_OK)
         rc = open_lock_dir(fs, false, &lock_dir, err);

@@ -10,10 +10,12 @@
 
 /* The lock record that peers (certmagic) read and write, and when a lock counts as abandoned.
  *
- *   {"created":"2026-08-29T18:20:01.123456789Z","updated":"2026-08-29T18:20:01.123456789Z"}\n
+ *   {"created":"2026-08-29T18:20:01.123456789Z","updated":"2026-08-29T18:20:01.123456789Z",
+ *    "host":"web-3","pid":4711}\n                                         (all in one line)
  *
- * Our stamps have a fixed width and the record is written over in place, so a reader never finds
- * half of one. Theirs have not and are not: a record that cannot be read is judged by its age.
+ * Peers skip the last two. Our stamps have a fixed width and the record is written over in place,
+ * so a reader never finds half of one. Theirs have not and are not: a record that cannot be read is
+ * judged by its age.
  *
  * Peers compare "updated" with the clock of whoever looks, which goes wrong as soon as two hosts
  * disagree by some seconds. Here a lock is abandoned
@@ -27,17 +29,19 @@
 #define LOOK_SOON_NS    (75 * CM_NS_PER_MS)
 #define LOOK_LATER_NS   (400 * CM_NS_PER_MS)
 
-cm_status fst_record_text(const char *created, int64_t updated_ns, struct cm_buf *out,
-                          struct cm_err *err)
+cm_status fst_record_text(const char *created, int64_t updated_ns, const char *host, long pid,
+                          struct cm_buf *out, struct cm_err *err)
 {
     char updated[CM_TIME_TEXT];
 
     cm_time_format_rfc3339(updated_ns, true, updated);
-    return cm_buf_printf(out, err, "{\"created\":\"%s\",\"updated\":\"%s\"}\n", created, updated);
+    return cm_buf_printf(out, err,
+                         "{\"created\":\"%s\",\"updated\":\"%s\",\"host\":\"%s\",\"pid\":%ld}\n",
+                         created, updated, host, pid);
 }
 
 /* Names as Go's decoder takes them: whatever the case. */
-static const char *member(struct json_object *obj, const char *name, size_t *len)
+static struct json_object *find(struct json_object *obj, const char *name, enum json_type type)
 {
     struct json_object_iterator it = json_object_iter_begin(obj);
     struct json_object_iterator end = json_object_iter_end(obj);
@@ -45,13 +49,34 @@ static const char *member(struct json_object *obj, const char *name, size_t *len
     for (; !json_object_iter_equal(&it, &end); json_object_iter_next(&it)) {
         struct json_object *value = json_object_iter_peek_value(&it);
 
-        if (strcasecmp(json_object_iter_peek_name(&it), name) != 0 ||
-            !json_object_is_type(value, json_type_string))
-            continue;
-        *len = (size_t)json_object_get_string_len(value);
-        return json_object_get_string(value);
+        if (strcasecmp(json_object_iter_peek_name(&it), name) == 0 &&
+            json_object_is_type(value, type))
+            return value;
     }
     return NULL;
+}
+
+static const char *member(struct json_object *obj, const char *name, size_t *len)
+{
+    struct json_object *value = find(obj, name, json_type_string);
+
+    if (value == NULL)
+        return NULL;
+    *len = (size_t)json_object_get_string_len(value);
+    return json_object_get_string(value);
+}
+
+/* For people only, so what is odd is left out. */
+static void parse_holder(struct json_object *obj, struct fst_seen *seen)
+{
+    struct json_object *pid = find(obj, "pid", json_type_int);
+    size_t len = 0;
+    const char *host = member(obj, "host", &len);
+
+    if (host != NULL && len < sizeof seen->host && strlen(host) == len)
+        (void)cm_escape(host, len, seen->host, sizeof seen->host);
+    if (pid != NULL && json_object_get_int64(pid) > 0)
+        seen->pid = json_object_get_int64(pid);
 }
 
 static void parse_object(struct json_object *obj, struct fst_seen *seen)
@@ -71,8 +96,10 @@ static void parse_object(struct json_object *obj, struct fst_seen *seen)
     if (text == NULL || cm_time_parse_rfc3339(text, len, &updated_ns, NULL) != CM_OK ||
         updated_ns == INT64_MIN)
         updated_ns = created_ns;
+    seen->created_ns = created_ns;
     seen->updated_ns = updated_ns;
     seen->readable = true;
+    parse_holder(obj, seen);
 }
 
 /* Only the first value counts: interleaved heartbeats of peers leave bytes behind it. */

@@ -458,6 +458,7 @@ static const struct cm_storage_ops memory_ops = {
     .commit = memory_commit,
     .describe = memory_describe,
     .destroy = memory_destroy,
+    .lock_info = memory_lock_info,
 };
 
 cm_status cm_storage_memory_open(const char *name, const struct cm_storage_open_options *opts,

@@ -20,6 +20,8 @@ struct memory_lock {
     char token[48]; /* of the holder; "" = free */
     int64_t ttl_ns;
     int64_t until_ns; /* monotonic */
+    int64_t since_ns; /* wall, as is ... */
+    int64_t refreshed_ns;
 };
 
 /* What handles of one name share. */
@@ -55,6 +57,8 @@ cm_status memory_try_lock(struct cm_storage *st, const struct cm_op *op, const c
                           struct cm_err *err);
 cm_status memory_refresh(struct cm_storage *st, const struct cm_op *op, struct cm_grant *grant,
                          struct cm_err *err);
+cm_status memory_lock_info(struct cm_storage *st, const struct cm_op *op, const char *name,
+                           struct cm_lock_info *ret, struct cm_err *err);
 cm_status memory_unlock(struct cm_storage *st, const struct cm_op *op, struct cm_grant *grant,
                         struct cm_err *err);
 

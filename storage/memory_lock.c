@@ -1,7 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "memory.h"
 
+#include <stdio.h>
 #include <string.h>
+#include <unistd.h>
 
 static struct memory_lock *lock_find_locked(struct memory_store *s, const char *name)
 {
@@ -74,6 +76,7 @@ cm_status memory_try_lock(struct cm_storage *st, const struct cm_op *op, const c
         l->fence++;
         l->ttl_ns = ttl_ns;
         l->until_ns = now + ttl_ns;
+        l->since_ns = l->refreshed_ns = s->env->wall_ns(s->env);
         memcpy(l->token, token, sizeof token);
         memcpy(ret->token, token, sizeof token);
         ret->fence = l->fence;
@@ -92,11 +95,35 @@ cm_status memory_refresh(struct cm_storage *st, const struct cm_op *op, struct c
     (void)op;
     cm_mutex_lock(&s->mutex);
     l = memory_held_locked(s, grant);
-    if (l != NULL)
+    if (l != NULL) {
         l->until_ns = s->env->mono_ns(s->env) + l->ttl_ns;
-    else
+        l->refreshed_ns = s->env->wall_ns(s->env);
+    } else {
         rc = memory_lost(grant, err);
+    }
     cm_mutex_unlock(&s->mutex);
+    return rc;
+}
+
+cm_status memory_lock_info(struct cm_storage *st, const struct cm_op *op, const char *name,
+                           struct cm_lock_info *ret, struct cm_err *err)
+{
+    struct memory_store *s = memory_store_of(st);
+    const struct memory_lock *l;
+    cm_status rc = CM_OK;
+
+    (void)op;
+    cm_mutex_lock(&s->mutex);
+    l = lock_find_locked(s, name);
+    if (l != NULL && l->token[0] != '\0' && s->env->mono_ns(s->env) < l->until_ns) {
+        ret->since_ns = l->since_ns;
+        ret->refreshed_ns = l->refreshed_ns;
+    } else {
+        rc = cm_fail(err, CM_E_NOTFOUND, "nobody holds the lock '%s'", name);
+    }
+    cm_mutex_unlock(&s->mutex);
+    if (rc == CM_OK)
+        (void)snprintf(ret->holder, sizeof ret->holder, "this process, %ld", (long)getpid());
     return rc;
 }
 

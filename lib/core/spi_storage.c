@@ -299,6 +299,31 @@ void cm_storage_drop(struct cm_storage *st, struct cm_grant *grant)
     grant->state = NULL;
 }
 
+cm_status cm_storage_lock_info(struct cm_storage *st, const struct cm_op *op, const char *name,
+                               struct cm_lock_info *ret, struct cm_err *err)
+{
+    struct cm_lock_info info = { .size = (uint32_t)sizeof info };
+    cm_status rc = check_table(st, err);
+
+    if (rc == CM_OK)
+        rc = check_lock_name(name, err);
+    if (rc != CM_OK)
+        return rc;
+    if (ret == NULL)
+        return cm_fail(err, CM_E_INVAL, "nowhere to put what is known of lock '%s'", name);
+    rc = cm_op_check(op, err);
+    if (rc != CM_OK)
+        return cm_wrap(err, rc, "lock '%s'", name);
+    if (!HAS_OP(st, lock_info))
+        return unsupported(st, "telling who holds a lock", err);
+    rc = st->ops->lock_info(st, op, name, &info, err);
+    if (rc == CM_OK) {
+        info.size = ret->size > 0 && ret->size < sizeof info ? ret->size : (uint32_t)sizeof info;
+        memcpy(ret, &info, info.size);
+    }
+    return rc;
+}
+
 static cm_status check_items(const struct cm_commit_item *items, size_t n, struct cm_err *err)
 {
     cm_status rc = CM_OK;

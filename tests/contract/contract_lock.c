@@ -4,6 +4,7 @@
 #include <pthread.h>
 #include <stdio.h>
 #include <string.h>
+#include <unistd.h>
 
 #define TTL (8 * CM_NS_PER_S)
 
@@ -131,6 +132,64 @@ START_TEST(locks_are_not_values)
 }
 END_TEST
 
+static cm_status lock_info(const char *name, struct cm_lock_info *ret)
+{
+    return cm_storage_lock_info(fake_st, &fake_op, name, ret, &err);
+}
+
+START_TEST(who_holds_a_lock_can_be_told)
+{
+    struct cm_lock_info info = { .size = sizeof info };
+    struct cm_lock_info small = { .size = offsetof(struct cm_lock_info, since_ns), .since_ns = 77 };
+    struct cm_lock_info kept = { .size = sizeof kept, .since_ns = 77 };
+    struct cm_grant g;
+    char pid[32];
+
+    if (fake_st->ops->lock_info == NULL) {
+        must_fail(lock_info("who", &info), CM_E_UNSUPPORTED);
+        return;
+    }
+    must_fail(lock_info("who", &kept), CM_E_NOTFOUND);
+    ck_assert_int_eq(kept.since_ns, 77);
+    int64_t since_ns = atomic_load(&fake.wall_ns);
+    must(try_lock("who", &g));
+    fake_env_advance(&fake, TTL / 2);
+    must(lock_info("who", &info));
+    (void)snprintf(pid, sizeof pid, "%ld", (long)getpid());
+    ck_assert_msg(strstr(info.holder, pid) != NULL, "holder '%s'", info.holder);
+    ck_assert_int_eq(info.since_ns, since_ns);
+    ck_assert_int_eq(info.refreshed_ns, since_ns);
+    must(refresh(&g));
+    must(lock_info("who", &info));
+    ck_assert_int_eq(info.since_ns, since_ns);
+    ck_assert_int_eq(info.refreshed_ns, since_ns + TTL / 2);
+    must(lock_info("who", &small));
+    ck_assert_int_eq(small.since_ns, 77); /* not in the caller's struct */
+    must_fail(lock_info("who else", &kept), CM_E_NOTFOUND);
+    must(refresh(&g)); /* to ask changes nothing */
+    must(unlock(&g));
+    must_fail(lock_info("who", &kept), CM_E_NOTFOUND);
+    ck_assert_int_eq(kept.since_ns, 77);
+}
+END_TEST
+
+START_TEST(nobody_holds_an_abandoned_lock)
+{
+    struct cm_lock_info info = { .size = sizeof info };
+    struct cm_grant g;
+
+    if (fake_st->ops->lock_info == NULL) {
+        must_fail(lock_info("left", &info), CM_E_UNSUPPORTED);
+        return;
+    }
+    must(try_lock("left", &g));
+    must(lock_info("left", &info));
+    fake_env_advance(&fake, TTL + 1);
+    must_fail(lock_info("left", &info), CM_E_NOTFOUND);
+    cm_storage_drop(fake_st, &g);
+}
+END_TEST
+
 START_TEST(an_abandoned_lock_is_taken_over_and_its_old_holder_harms_nobody)
 {
     struct cm_grant old;
@@ -254,6 +313,8 @@ TCase *contract_lock_cases(void)
     tcase_add_test(c, locks_of_different_names_are_different);
     tcase_add_test(c, bad_lock_names_are_refused);
     tcase_add_test(c, locks_are_not_values);
+    tcase_add_test(c, who_holds_a_lock_can_be_told);
+    tcase_add_test(c, nobody_holds_an_abandoned_lock);
     tcase_add_test(c, an_abandoned_lock_is_taken_over_and_its_old_holder_harms_nobody);
     tcase_add_test(c, a_refreshed_lock_is_not_taken_over);
     tcase_add_test(c, unlock_ends_a_grant);

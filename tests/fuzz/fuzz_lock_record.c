@@ -20,12 +20,14 @@ static void check_lock(const char *text, size_t len)
     CM_ASSERT(a.readable == b.readable && a.updated_ns == b.updated_ns);
     CM_ASSERT(memchr(a.created, '\0', sizeof a.created) != NULL);
     CM_ASSERT(strcmp(a.created, b.created) == 0);
+    CM_ASSERT(memchr(a.host, '\0', sizeof a.host) != NULL && a.pid >= 0);
     if (!a.readable || a.created[0] == '\0' || strchr(a.created, '"') != NULL)
         return;
     fuzz_reached();
-    CM_ASSERT(fst_record_text(a.created, a.updated_ns, &out, NULL) == CM_OK);
+    CM_ASSERT(fst_record_text(a.created, a.updated_ns, "web-3", 4711, &out, NULL) == CM_OK);
     fst_record_parse(cm_buf_str(&out), out.len, &again);
     CM_ASSERT(again.readable && strcmp(again.created, a.created) == 0);
+    CM_ASSERT(strcmp(again.host, "web-3") == 0 && again.pid == 4711);
     CM_ASSERT(again.updated_ns == a.updated_ns || a.updated_ns == INT64_MIN);
     cm_buf_free(&out);
 }

@@ -51,12 +51,14 @@ START_TEST(locks_lie_where_peers_look_for_them)
     ck_assert_uint_eq(entries_in("certmesh/tmp"), 0);
     ck_assert_uint_eq(mode_of("locks/issue_cert_wildcard_.example.com.lock"), 0600);
     ck_assert_uint_eq(mode_of("certmesh/locks/issue_cert_wildcard_.example.com.guard"), 0600);
-    ck_assert_int_eq(regcomp(&re,
-                             "^\\{\"created\":\"[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:"
-                             "[0-9]{2}\\.[0-9]{9}Z\",\"updated\":\"[0-9]{4}-[0-9]{2}-[0-9]{2}T"
-                             "[0-9]{2}:[0-9]{2}:[0-9]{2}\\.[0-9]{9}Z\"\\}\n$",
-                             REG_EXTENDED),
-                     0);
+    ck_assert_int_eq(
+        regcomp(&re,
+                "^\\{\"created\":\"[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:"
+                "[0-9]{2}\\.[0-9]{9}Z\",\"updated\":\"[0-9]{4}-[0-9]{2}-[0-9]{2}T"
+                "[0-9]{2}:[0-9]{2}:[0-9]{2}\\.[0-9]{9}Z\",\"host\":\"[A-Za-z0-9._-]+\","
+                "\"pid\":[1-9][0-9]*\\}\n$",
+                REG_EXTENDED),
+        0);
     ck_assert_int_eq(
         regexec(&re, read_file("locks/issue_cert_wildcard_.example.com.lock"), 0, NULL, 0), 0);
     regfree(&re);

@@ -86,6 +86,41 @@ START_TEST(a_fresh_lock_of_a_peer_is_respected)
 }
 END_TEST
 
+static cm_status lock_info(struct cm_lock_info *ret)
+{
+    ret->size = (uint32_t)sizeof *ret;
+    return cm_storage_lock_info(st, &op, "peer", ret, &err);
+}
+
+START_TEST(a_peer_does_not_say_who_holds_its_lock)
+{
+    struct cm_lock_info info;
+
+    open_fake();
+    must_fail(lock_info(&info), CM_E_NOTFOUND);
+    peer_lock(100, 3);
+    must(lock_info(&info));
+    ck_assert_str_eq(info.holder, "another node");
+    ck_assert_int_eq(info.since_ns / CM_NS_PER_S, fake.wall_ns / CM_NS_PER_S - 100);
+    ck_assert_int_eq(info.refreshed_ns / CM_NS_PER_S, fake.wall_ns / CM_NS_PER_S - 3);
+    write_file(LOCK, "", 0644); /* it is just being created */
+    must(lock_info(&info));
+    ck_assert_str_eq(info.holder, "another node");
+    ck_assert_int_eq(info.since_ns, 0);
+    write_file(LOCK,
+               "{\"created\":\"2026-08-29T18:20:01Z\",\"updated\":\"2099-01-01T00:00:00Z\","
+               "\"host\":\"a\\u001b[31mb\",\"pid\":7}",
+               0644);
+    must(lock_info(&info));
+    ck_assert_str_eq(info.holder, "host a\\x1b[31mb, process 7"); /* no escape sequences */
+    peer_lock(60, 11);
+    set_age(11);
+    must_fail(lock_info(&info), CM_E_NOTFOUND);
+    ck_assert(exists(LOCK)); /* looked at, not cleared away */
+    cm_storage_close(st);
+}
+END_TEST
+
 START_TEST(a_dead_peers_lock_is_taken_at_once_when_it_is_old)
 {
     struct cm_grant g;
@@ -346,6 +381,7 @@ int main(void)
 {
     const TTest *const tests[] = {
         a_fresh_lock_of_a_peer_is_respected,
+        a_peer_does_not_say_who_holds_its_lock,
         a_dead_peers_lock_is_taken_at_once_when_it_is_old,
         clocks_that_disagree_do_not_steal,
         no_damage_blocks_for_ever_and_none_is_stolen_at_sight,

@@ -105,6 +105,7 @@ START_TEST(what_a_table_lacks_is_unsupported)
 {
     struct cm_grant g = { .name = "n" };
     struct cm_buf got = CM_BUF_INIT(64);
+    struct cm_lock_info info;
 
     setup_ops();
     must_fail(cm_storage_store(&st, NULL, "k", cm_span_str("v"), &err), CM_E_UNSUPPORTED);
@@ -113,6 +114,9 @@ START_TEST(what_a_table_lacks_is_unsupported)
     must_fail(cm_storage_list(&st, NULL, "", true, ignore, NULL, &err), CM_E_UNSUPPORTED);
     must_fail(cm_storage_refresh(&st, NULL, &g, &err), CM_E_UNSUPPORTED);
     must_fail(cm_storage_commit(&st, NULL, NULL, &one, 1, &err), CM_E_UNSUPPORTED);
+    must_fail(cm_storage_lock_info(&st, NULL, "n", &info, &err), CM_E_UNSUPPORTED);
+    must_fail(cm_storage_lock_info(&st, NULL, "", &info, &err), CM_E_INVAL);
+    must_fail(cm_storage_lock_info(&st, NULL, "n", NULL, &err), CM_E_INVAL);
     cm_storage_drop(&st, &g);
     ck_assert_str_eq(cm_storage_describe(&st), "naughty");
     /* A table made before load existed, as its size tells. */
