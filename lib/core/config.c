@@ -274,10 +274,11 @@ void cm_config_free(struct cm_config *cfg)
     if (cfg == NULL)
         return;
     cm_cancel_fire(cfg->stop);
-    if (cfg->cache != NULL)
+    if (cfg->cache != NULL) {
         cm_maint_detach(cm_cache_maint(cfg->cache), cfg);
-    cm_pump_stop(cfg->pump, cm_managed_drop);
         cm_audience_leave(cm_cache_audience(cfg->cache), &cfg->listening);
+    }
+    cm_pump_stop(cfg->pump, cm_managed_drop);
     cm_runq_stop(cfg->idle);
     cm_runq_stop(cfg->jobs);
     cm_runq_stop(cfg->fetch);

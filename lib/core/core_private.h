@@ -329,6 +329,7 @@ CM_MUST_CHECK cm_status cm_pending_join(struct cm_pending *p, struct cm_waiters 
 void cm_pending_sleep(struct cm_pending *p, int64_t ns);
 /* Its answer is a refusal. */
 void cm_pending_fail(struct cm_pending *p, cm_status rc, const char *why);
+bool cm_waiters_any(struct cm_hub *h, const struct cm_waiters *w);
 /* Take all out of @w into a private list that cm_waiters_answer() then serves. */
 struct cm_pending *cm_waiters_take(struct cm_hub *h, struct cm_waiters *w);
 /* Give each its answer: a reference to what @choose finds, or its error. No lock held. */

@@ -147,6 +147,13 @@ static bool is_on_its_way(const struct cm_managed *m)
     return m->busy || m->lined;
 }
 
+/* Will the end of what is being done for it answer a handshake? What stands in line to be renewed
+ * can be loaded meanwhile. */
+static bool is_coming(const struct cm_managed *m)
+{
+    return m->busy || (m->lined && m->wants == CM_STAGE_OBTAIN);
+}
+
 /* Is somebody who wants it served to wait? */
 static bool is_awaitable(const struct cm_managed *m)
 {
@@ -171,7 +178,7 @@ static cm_status engage(struct cm_config *cfg, const char *name, bool background
     cm_mutex_lock(&t->lock);
     struct cm_managed *m = cm_names_find_locked(t, normal);
     known = m != NULL;
-    if (known && !is_on_its_way(m)) {
+    if (known && !is_awaitable(m)) {
         cm_mutex_unlock(&t->lock);
         well = cm_is_served_well(cfg, normal);
         cm_mutex_lock(&t->lock);
@@ -187,7 +194,7 @@ static cm_status engage(struct cm_config *cfg, const char *name, bool background
             cm_managed_wake_locked(m, background);
         else if (is_on_its_way(m))
             m->background = m->background || background;
-        else
+        if (well && !is_awaitable(m))
             forget_failure_locked(m);
     }
     cm_mutex_unlock(&t->lock);
@@ -403,7 +410,7 @@ static enum hope hope_locked(struct cm_config *cfg, const char *name, bool looke
     *ret = m;
     if (m == NULL)
         return HOPE_NONE;
-    if (is_on_its_way(m))
+    if (is_coming(m))
         return HOPE_WAIT;
     if (!m->served)
         return HOPE_FAILED;
@@ -438,11 +445,11 @@ cm_status cm_names_wait(struct cm_config *cfg, const struct cm_hello *hello, con
     cm_status rc = cm_pending_new(cfg, hello, name, cfg->handshake_wait_ns, &p, err);
     if (rc == CM_OK) {
         cm_mutex_lock(&t->lock);
-        if (!is_on_its_way(m) && !m->served)
+        if (!is_coming(m) && !m->served)
             rc = refuse_failed(name, err); /* it failed while the waiter was being made */
         else
             rc = cm_pending_join(p, &m->waiters, err);
-        start = rc == CM_OK && !is_on_its_way(m); /* evicted */
+        start = rc == CM_OK && !is_coming(m); /* evicted */
         if (start)
             cm_managed_wake_locked(m, true);
         else if (rc == CM_OK)

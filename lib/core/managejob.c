@@ -69,6 +69,14 @@ static struct cm_failure *keep_outcome_locked(struct cm_managed *m, const struct
     return old;
 }
 
+/* While it was tended, which brings nothing into the cache, a handshake has come to wait for what
+ * had been evicted. */
+static bool is_missed_locked(struct cm_managed *m)
+{
+    return m->served && cm_waiters_any(m->cfg->hub, &m->waiters) &&
+           !cm_is_served_well(m->cfg, m->name);
+}
+
 /* The end of the work: note it, then give everyone who waits what there is. */
 static void finish(struct cm_managed *m, struct cm_outcome *o)
 {
@@ -92,6 +100,15 @@ static void finish(struct cm_managed *m, struct cm_outcome *o)
     }
     int64_t next_ms = cm_tend_next_ms(m, o);
     cm_mutex_lock(&t->lock);
+    if (silent && o->rc == CM_OK && is_missed_locked(m)) {
+        m->stage = CM_STAGE_LOAD;
+        cancel = m->cancel;
+        m->cancel = NULL;
+        cm_mutex_unlock(&t->lock);
+        cm_cancel_free(cancel);
+        cm_managed_start(m);
+        return;
+    }
     old = keep_outcome_locked(m, o, why);
     m->busy = false;
     line_up = m->lined && m->passed_by;
@@ -116,27 +133,6 @@ static void finish(struct cm_managed *m, struct cm_outcome *o)
         cm_managed_drop(m);
     if (next_ms < INT64_MAX)
         cm_maint_at(maint_of(m), &m->task, next_ms);
-}
-
-/* Served now, although the work goes on. */
-static void note_served(struct cm_managed *m)
-{
-    struct cm_names *t = m->cfg->names;
-    struct cm_pending *waiting;
-    bool news;
-
-    cm_mutex_lock(&t->lock);
-    news = !m->served;
-    m->served = true;
-    if (news)
-        m->phase = CM_PHASE_STORED;
-    waiting = cm_waiters_take(m->cfg->hub, &m->waiters);
-    if (m->awaited)
-        (void)pthread_cond_broadcast(&t->changed);
-    cm_mutex_unlock(&t->lock);
-    cm_waiters_answer(m->cfg->hub, waiting, answer, m->cfg);
-    if (news)
-        tell(m, CM_PHASE_STORED, NULL);
 }
 
 /* ---- loading ---- */
@@ -251,6 +247,7 @@ static void go_on(struct cm_managed *m, struct cm_outcome *o)
     bool line = is_job(o->next);
     struct cm_cancel *cancel;
     int64_t next_ms = INT64_MAX;
+    bool missed = false;
 
     if (line && o->served)
         next_ms = cm_tend_next_ms(m, o);
@@ -261,7 +258,10 @@ static void go_on(struct cm_managed *m, struct cm_outcome *o)
         m->lined = true;
         m->passed_by = false;
         m->wants = o->next;
-        m->busy = false;
+        missed = is_missed_locked(m);
+        m->busy = missed;
+        if (missed)
+            m->stage = CM_STAGE_LOAD;
     } else {
         m->stage = o->next;
     }
@@ -270,8 +270,8 @@ static void go_on(struct cm_managed *m, struct cm_outcome *o)
         m->background = true;
     cm_mutex_unlock(&t->lock);
     cm_cancel_free(cancel);
-    if (o->served)
-        note_served(m);
+    if (missed)
+        cm_managed_start(m);
     if (line && !cm_pump_add(m->cfg->pump, m, o->urgency_s))
         cm_managed_drop(m);
     else if (next_ms < INT64_MAX)
@@ -426,10 +426,12 @@ void cm_managed_obtain_anew(struct cm_managed *m)
 
     cm_mutex_lock(&t->lock);
     m->served = false;
-    line = !m->busy && !m->lined;
+    line = !m->lined && !(m->busy && is_job(m->stage)); /* a job looks into storage itself */
+    if (m->lined || line)
+        m->wants = CM_STAGE_OBTAIN;
     if (line) {
         m->lined = true;
-        m->wants = CM_STAGE_OBTAIN;
+        m->passed_by = false;
         m->background = true;
         m->phase = CM_PHASE_WAITING;
     }

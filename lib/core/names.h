@@ -117,6 +117,7 @@ struct cm_outcome {
     bool put_off; /* the CA takes nothing for wait_s: stand in line again */
     int64_t wait_s;
     int64_t urgency_s; /* for the pump: when the certificate ends, 0 without one */
+    int64_t due_s;     /* of one that is not in the cache: when to renew it; 0 = not known */
 };
 
 /* life/tend.c: the two stages of what is served. */

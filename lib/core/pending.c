@@ -200,6 +200,14 @@ static bool leave_locked(struct cm_pending *p)
     return true;
 }
 
+bool cm_waiters_any(struct cm_hub *h, const struct cm_waiters *w)
+{
+    cm_mutex_lock(&h->lock);
+    bool any = w->first != NULL;
+    cm_mutex_unlock(&h->lock);
+    return any;
+}
+
 struct cm_pending *cm_waiters_take(struct cm_hub *h, struct cm_waiters *w)
 {
     struct cm_pending *list;

@@ -82,7 +82,7 @@ static void note_failure(struct cm_managed *m, const struct cm_subject *s, const
     cm_logf(&m->cfg->log, CM_LOG_ERROR, "certificate_failed", NULL, 0, "%s '%s': %s%s",
             m->stage == CM_STAGE_OBTAIN ? "obtain" : "renew", m->name, o->err.msg,
             o->served ? " (it is served from memory)" : "");
-    if (!job->asked) {
+    if (!job->asked || o->rc == CM_E_NOMEM) {
         note_stumble(m);
         return;
     }

@@ -160,6 +160,30 @@ static void decide(struct cm_managed *m, struct cm_cert *cert, bool wants_networ
     }
 }
 
+/* Full caches give certificates up. Whether one is due can be seen in storage; it comes back when a
+ * handshake asks for it, or with its successor. */
+static void tend_evicted(struct cm_managed *m, const struct cm_subject *s, const struct cm_op *op,
+                         struct cm_outcome *o)
+{
+    int64_t now_s = cm_env_wall_s(m->cfg->env);
+    struct cm_cert *cert = NULL;
+    struct cm_when w;
+
+    cm_status rc = cm_store_load(m->cfg, op, s, CM_LOAD_VALID, &cert, NULL);
+    o->go_on = !stands_in_line(m) && (m->life == NULL || now_s >= m->life->next_try_s);
+    if (rc == CM_OK) {
+        cm_when_for(m->cfg, cert, NULL, &w);
+        o->next = CM_STAGE_RENEW;
+        o->urgency_s = cert->not_after_s;
+        o->due_s = w.renew_at_s;
+        o->go_on = o->go_on && now_s >= w.renew_at_s;
+        cm_cert_unref(cert);
+    } else {
+        o->next = CM_STAGE_OBTAIN;
+        o->go_on = o->go_on && rc == CM_E_NOTFOUND;
+    }
+}
+
 void cm_tend_stage(struct cm_managed *m, const struct cm_subject *s, const struct cm_op *op,
                    bool may_fetch, struct cm_outcome *o)
 {
@@ -169,12 +193,11 @@ void cm_tend_stage(struct cm_managed *m, const struct cm_subject *s, const struc
     struct cm_life *life = cm_managed_life(m);
     struct cm_when w;
 
-    if (cert == NULL && !may_fetch) { /* evicted, or taken out */
-        o->next = CM_STAGE_LOAD;
-        o->go_on = !stands_in_line(m);
+    if (cert == NULL) {
+        tend_evicted(m, s, op, o);
         return;
     }
-    if (cert == NULL || life == NULL) {
+    if (life == NULL) {
         cm_cert_unref(cert);
         return;
     }
@@ -255,6 +278,8 @@ int64_t cm_tend_next_ms(struct cm_managed *m, const struct cm_outcome *o)
         at = next_of_served(m, cert, lined, now_s);
     } else if (life != NULL && life->next_try_s > now_s) {
         at = life->next_try_s;
+    } else if (o->due_s != 0) {
+        at = o->due_s > now_s ? o->due_s : now_s + UNSERVED_S;
     } else {
         at = now_s + (cert != NULL || o->rc == CM_OK ? IDLE_S : UNSERVED_S);
     }
