@@ -9,7 +9,7 @@ static int64_t kit_wall(const struct cm_env *env)
 {
     const struct kit_env *e = (const struct kit_env *)env;
 
-    return START_S * CM_NS_PER_S + atomic_load(&e->elapsed_ns);
+    return START_S * CM_NS_PER_S + atomic_load(&e->elapsed_ns) + atomic_load(&e->wrong_ns);
 }
 
 static int64_t kit_mono(const struct cm_env *env)
@@ -45,6 +45,7 @@ void kit_env_init(struct kit_env *e)
                                .random = kit_random,
                                .wait = kit_wait };
     atomic_init(&e->elapsed_ns, 0);
+    atomic_init(&e->wrong_ns, 0);
 }
 
 void kit_pass(struct kit_env *e, int64_t ns)

@@ -21,6 +21,7 @@
 struct kit_env {
     struct cm_env base;
     _Atomic int64_t elapsed_ns;
+    _Atomic int64_t wrong_ns; /* by so much the wall clock is set wrong */
 };
 void kit_env_init(struct kit_env *e);
 void kit_pass(struct kit_env *e, int64_t ns);

@@ -1,0 +1,221 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "kit.h"
+
+#include "life.h"
+
+/* Years in the life of many certificates, on a clock that jumps from one thing that is due to the
+ * next: maintenance, storage, locks, jobs and acceptance are the real ones, only keys are not made
+ * anew each time. CM_SIM_NAMES and CM_SIM_DAYS make it as large as wanted. */
+
+#define DAY  INT64_C(86400)
+#define LIFE (90 * DAY)
+/* From when it is due: jitter of an hour, and what rounding does. */
+#define LATE_MAX_S (3600 + 60)
+/* The CA begins a little before now, so that a life is a little longer. */
+#define SLACK_S 60
+
+static struct kit k;
+static struct cm_err err;
+static struct cm_cache *cache;
+
+static unsigned setting(const char *name, unsigned otherwise)
+{
+    const char *text = getenv(name);
+
+    return text != NULL ? (unsigned)strtoul(text, NULL, 10) : otherwise;
+}
+
+/* ---- keys ---- */
+
+static struct cm_buf one_key = CM_BUF_SECRET(CM_KEY_PEM_MAX);
+
+static cm_status same_key(struct cm_key_source *ks, const struct cm_op *op, int type,
+                          const char *const *names, size_t n, struct cm_buf *ret_pem,
+                          struct cm_err *e)
+{
+    (void)ks;
+    (void)op;
+    (void)type;
+    (void)names;
+    (void)n;
+    return cm_buf_append(ret_pem, one_key.data, one_key.len, e);
+}
+
+static const struct cm_key_source_ops key_ops = {
+    .abi = CM_SPI_ABI, .size = (uint32_t)sizeof key_ops, .name = "one", .new_key = same_key
+};
+static struct cm_key_source keys = { &key_ops };
+
+static void make_key(void)
+{
+    struct cm_key *key = NULL;
+
+    ck_ok(cm_key_generate(CM_PK_P256, &key, &err));
+    ck_ok(cm_key_to_pem(key, &one_key, &err));
+    cm_key_unref(key);
+}
+
+/* ---- what is watched ---- */
+
+static struct {
+    _Atomic unsigned renewals, too_early, too_late, failures;
+    _Atomic unsigned this_hour, most_in_an_hour;
+    _Atomic int64_t hour;
+} seen;
+
+static void count_in_hour(void)
+{
+    int64_t hour = cm_env_wall_s(&k.env.base) / 3600;
+
+    if (atomic_exchange(&seen.hour, hour) != hour)
+        atomic_store(&seen.this_hour, 0);
+    unsigned n = atomic_fetch_add(&seen.this_hour, 1) + 1;
+    if (n > atomic_load(&seen.most_in_an_hour))
+        atomic_store(&seen.most_in_an_hour, n);
+}
+
+static cm_status on_event(void *user, const struct cm_event *ev, struct cm_err *e)
+{
+    (void)user;
+    (void)e;
+    if (ev->type == CM_EVENT_CERT_FAILED)
+        (void)atomic_fetch_add(&seen.failures, 1);
+    if (ev->type != CM_EVENT_CERT_OBTAINED)
+        return CM_OK;
+    count_in_hour();
+    if (!ev->renewal)
+        return CM_OK;
+    (void)atomic_fetch_add(&seen.renewals, 1);
+    if (ev->remaining_s > LIFE / 3 + SLACK_S)
+        (void)atomic_fetch_add(&seen.too_early, 1);
+    if (ev->remaining_s < LIFE / 3 - LATE_MAX_S)
+        (void)atomic_fetch_add(&seen.too_late, 1);
+    return CM_OK;
+}
+
+/* ---- the stage ---- */
+
+static void open_stage(void)
+{
+    struct cm_cache_options co = { .size = (uint32_t)sizeof co, .no_thread = true };
+
+    memset(&seen, 0, sizeof seen);
+    make_key();
+    kit_init(&k);
+    cache = NULL;
+    ck_ok(cm_cache_new(&co, &cache, &err));
+    k.opts.cache = cache;
+    k.opts.key_source = &keys;
+    k.opts.on_event = on_event;
+    k.opts.log.min_level = CM_LOG_ERROR;
+    kit_start(&k);
+    k.issuer->lifetime_s = LIFE;
+}
+
+static void close_stage(void)
+{
+    cm_config_free(k.cfg);
+    cm_cache_free(cache);
+    kit_storage_free(&k.storage);
+    cm_buf_free(&one_key);
+}
+
+static void name_of(unsigned i, char ret[32])
+{
+    (void)snprintf(ret, 32, "n%06u.example", i);
+}
+
+static void manage(unsigned from, unsigned to)
+{
+    for (unsigned i = from; i < to; i++) {
+        char text[32];
+        const char *name = text;
+
+        name_of(i, text);
+        ck_ok(cm_manage_async(k.cfg, &name, 1, &err));
+    }
+    ck_ok(cm_cache_maintain_now(cache, false, &err));
+}
+
+static int64_t now_s(void)
+{
+    return cm_env_wall_s(&k.env.base);
+}
+
+/* Until @until_s, from one due thing to the next. Returns how often something was. */
+static unsigned live(int64_t until_s)
+{
+    unsigned steps = 0;
+
+    while (now_s() < until_s) {
+        int64_t next_s = cm_cache_next_due_s(cache);
+
+        if (next_s > until_s)
+            next_s = until_s;
+        if (next_s > now_s())
+            kit_pass(&k.env, (next_s - now_s()) * CM_NS_PER_S);
+        else
+            kit_pass(&k.env, CM_NS_PER_S);
+        ck_ok(cm_cache_maintain_now(cache, false, &err));
+        steps++;
+    }
+    return steps;
+}
+
+/* How many of the first @n names are served with a certificate that is valid now. */
+static unsigned served_well(unsigned n)
+{
+    unsigned well = 0;
+
+    for (unsigned i = 0; i < n; i++) {
+        struct cm_cert *certs[CM_CANDIDATES_MAX];
+        char name[32];
+        bool good = false;
+
+        name_of(i, name);
+        size_t found = cm_cache_find(cache, name, strlen(name), certs);
+        for (size_t c = 0; c < found; c++) {
+            good = good || cm_cert_is_valid_at(certs[c], now_s(), 0);
+            cm_cert_unref(certs[c]);
+        }
+        well += good ? 1u : 0u;
+    }
+    return well;
+}
+
+/* ---- scenes ---- */
+
+START_TEST(every_renewal_comes_in_its_time)
+{
+    unsigned n = setting("CM_SIM_NAMES", 240), days = setting("CM_SIM_DAYS", 400);
+    unsigned steps = 0;
+
+    open_stage();
+    for (unsigned day = 0; day < 60; day++) { /* nobody gets all his names on one day */
+        manage(n * day / 60, n * (day + 1) / 60);
+        steps += live(START_S + (day + 1) * DAY);
+    }
+    ck_assert_uint_eq(served_well(n), n);
+    for (unsigned day = 60; day < days; day += 20) {
+        steps += live(START_S + (day + 20) * DAY);
+        ck_assert_uint_eq(served_well(n), n);
+    }
+    unsigned renewals = atomic_load(&seen.renewals);
+    printf("# %u names, %u days: %u renewals, %u steps, at most %u in an hour\n", n, days, renewals,
+           steps, atomic_load(&seen.most_in_an_hour));
+    ck_assert_uint_eq(atomic_load(&seen.too_early), 0);
+    ck_assert_uint_eq(atomic_load(&seen.too_late), 0);
+    ck_assert_uint_ge(renewals, n * ((days - 60) / 61));
+    ck_assert_uint_le(renewals, n * (days / 59));
+    ck_assert_uint_eq(atomic_load(&k.issuer->orders), n + renewals);
+    ck_assert_uint_eq(atomic_load(&seen.failures), 0);
+    close_stage();
+}
+END_TEST
+
+int main(void)
+{
+    const TTest *const tests[] = { every_renewal_comes_in_its_time };
+
+    return kit_run("life_sim", tests, CM_ARRAY_LEN(tests));
+}
