@@ -257,6 +257,16 @@ static cm_status ask_for_the_fleet(struct question *q, struct cm_err *err)
     return rc;
 }
 
+/* Whether an issuer can be asked at all, its gate says before it looks at the operation. */
+static bool can_be_asked(const struct question *q)
+{
+    const struct cm_op over = { .env = q->cfg->env, .deadline_ns = 1 };
+    struct cm_renewal_info info = { .size = (uint32_t)sizeof info };
+
+    return cm_issuer_renewal_info(q->issuer, &over, cm_cert_der(q->cert, 0), &info, NULL) !=
+           CM_E_UNSUPPORTED;
+}
+
 static size_t index_of(const struct cm_config *cfg, const char *issuer_key)
 {
     size_t i = 0;
@@ -287,6 +297,8 @@ cm_status cm_ari_tend(struct cm_config *cfg, const struct cm_op *op, const struc
         return CM_OK;
     q.issuer = cfg->issuers[i];
     q.pace = &cfg->ari_pace[i];
+    if (!can_be_asked(&q))
+        return CM_OK;
     if (!is_fresh(io, q.now_s) && !look(&q)) {
         if (!may_fetch)
             io->again_s = q.now_s;

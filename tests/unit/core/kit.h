@@ -89,6 +89,8 @@ struct kit_issuer {
 };
 struct cm_issuer *kit_issuer_new(struct kit_env *e, const char *key);
 struct kit_issuer *kit_issuer_of(struct cm_issuer *is);
+/* From now on it can be asked when to renew. */
+void kit_issuer_suggests(struct kit_issuer *is);
 
 /* PEM of a chain and key for @names, valid from @from_s for @lifetime_s. */
 void kit_make_pair(enum cm_pk type, const char *const *names, size_t n, int64_t from_s,

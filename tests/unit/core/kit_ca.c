@@ -276,8 +276,16 @@ static const struct cm_issuer_ops kit_issuer_ops = { .abi = CM_SPI_ABI,
                                                      .issue = is_issue,
                                                      .revoke = is_revoke,
                                                      .challenge_prefix = is_prefix,
-                                                     .destroy = is_destroy,
-                                                     .renewal_info = is_renewal_info };
+                                                     .destroy = is_destroy };
+
+void kit_issuer_suggests(struct kit_issuer *is)
+{
+    static struct cm_issuer_ops ops;
+
+    ops = kit_issuer_ops;
+    ops.renewal_info = is_renewal_info;
+    is->base.ops = &ops;
+}
 
 struct cm_issuer *kit_issuer_new(struct kit_env *e, const char *key)
 {

@@ -45,6 +45,7 @@ static void setup(void)
     kit_init(&k);
     k.opts.log.min_level = CM_LOG_INFO;
     kit_start(&k);
+    kit_issuer_suggests(k.issuer);
     ck_ok(cm_subject_new(names, 1, &subject, &err));
     get_cert();
     suggest(START_S + 60 * DAY, START_S + 62 * DAY);
@@ -533,6 +534,20 @@ START_TEST(certificate_of_no_issuer_here_needs_nothing)
 }
 END_TEST
 
+START_TEST(issuer_that_cannot_be_asked_needs_nothing)
+{
+    struct kit_issuer *mute;
+    struct cm_config *peer = kit_peer(&k, &mute);
+    int64_t again = 0;
+
+    unsigned loads = atomic_load(&k.storage.loads);
+    ck_ok(cm_ari_tend(peer, NULL, subject, cert, false, &ari, &again, &err));
+    ck_assert(again == INT64_MAX);
+    ck_assert_uint_eq(atomic_load(&k.storage.loads), loads);
+    cm_config_free(peer);
+}
+END_TEST
+
 START_TEST(storage_that_is_down_is_a_failure_like_another)
 {
     int64_t again = 0;
@@ -589,6 +604,7 @@ int main(void)
         ca_that_suggests_nothing_is_asked_once_a_day_for_all,
         questions_are_ten_a_second_and_the_others_told_when,
         certificate_of_no_issuer_here_needs_nothing,
+        issuer_that_cannot_be_asked_needs_nothing,
         storage_that_is_down_is_a_failure_like_another,
         what_was_canceled_is_not_held_against_the_ca,
     };
