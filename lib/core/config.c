@@ -235,6 +235,20 @@ static void warn_of_must_staple(struct cm_config *cfg)
     }
 }
 
+/* The built-in one costs nothing before it is used. */
+static cm_status set_up_fetcher(struct cm_config *cfg, struct cm_err *err)
+{
+    const struct cm_http_fetcher_options fo = { .size = (uint32_t)sizeof fo,
+                                                .allow_local = cfg->fetch_local,
+                                                .log = cfg->log };
+
+    if (cfg->fetcher != NULL || (cfg->disable_ocsp && cfg->disable_crl))
+        return CM_OK;
+    cm_status rc = cm_http_fetcher_new(&fo, &cfg->fetcher, err);
+    cfg->owns_fetcher = rc == CM_OK;
+    return rc;
+}
+
 cm_status cm_config_new(const struct cm_config_options *opts, struct cm_config **ret,
                         struct cm_err *err)
 {
@@ -258,6 +272,8 @@ cm_status cm_config_new(const struct cm_config_options *opts, struct cm_config *
         rc = set_up_workers(cfg, o.max_parallel, err);
     if (rc == CM_OK)
         rc = set_up_issuers(cfg, &o, err);
+    if (rc == CM_OK)
+        rc = set_up_fetcher(cfg, err);
     if (rc != CM_OK) {
         if (o.issuers != NULL)
             cfg->n_issuers = 0; /* not taken over: still the caller's */
@@ -302,6 +318,8 @@ void cm_config_free(struct cm_config *cfg)
     cm_cancel_free(cfg->stop);
     cm_health_free(cfg->health);
     free(cfg->counters);
+    if (cfg->owns_fetcher)
+        cm_fetcher_destroy(cfg->fetcher);
     if (cfg->owns_cache)
         cm_cache_free(cfg->cache);
     if (cfg->owns_storage)

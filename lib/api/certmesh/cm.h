@@ -530,6 +530,22 @@ struct cm_internal_options {
 CM_API CM_MUST_CHECK cm_status cm_internal_issuer_new(const struct cm_internal_options *opts,
                                                       struct cm_issuer **ret, struct cm_err *err);
 
+/** How the built-in fetcher goes about it. Strings are copied. */
+struct cm_http_fetcher_options {
+    uint32_t size;
+    const char *user_agent;   /* NULL = "certmesh/<version>" */
+    const char *ca_root_file; /* PEM trust for https; NULL = system's */
+    const char *proxy;        /* URL; NULL = none, the environment is not looked at */
+    bool allow_local;         /* hosts may resolve to loopback and link-local addresses */
+    struct cm_log log;
+};
+/** The fetcher that a config makes for itself: http and https; a GET follows up to three redirects,
+ *  a POST none; opens no connection and starts no thread before the first request. Not usable in
+ *  the child of a fork. Ownership: caller; cm_fetcher_destroy().
+ *  Errors: CM_E_INVAL, CM_E_NOTFOUND and CM_E_PERM for @ca_root_file. */
+CM_API CM_MUST_CHECK cm_status cm_http_fetcher_new(const struct cm_http_fetcher_options *opts,
+                                                   struct cm_fetcher **ret, struct cm_err *err);
+
 #ifdef __cplusplus
 }
 #endif

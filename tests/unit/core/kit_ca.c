@@ -318,3 +318,34 @@ cm_status cm_internal_issuer_new(const struct cm_internal_options *opts, struct 
     (void)ret;
     return cm_fail(err, CM_E_UNSUPPORTED, "no local CA in this test");
 }
+
+static void no_fetcher_destroy(struct cm_fetcher *f)
+{
+    (void)f;
+}
+
+static cm_status no_fetch(struct cm_fetcher *f, const struct cm_op *op, const struct cm_fetch *req,
+                          int *ret_http_status, struct cm_buf *ret_body, struct cm_err *err)
+{
+    (void)f;
+    (void)op;
+    (void)ret_http_status;
+    (void)ret_body;
+    return cm_fail(err, CM_E_NET, "no network in this test: %s", req->url);
+}
+
+cm_status cm_http_fetcher_new(const struct cm_http_fetcher_options *opts, struct cm_fetcher **ret,
+                              struct cm_err *err)
+{
+    static const struct cm_fetcher_ops ops = { .abi = CM_SPI_ABI,
+                                               .size = (uint32_t)sizeof ops,
+                                               .name = "none",
+                                               .fetch = no_fetch,
+                                               .destroy = no_fetcher_destroy };
+    static struct cm_fetcher none = { &ops };
+
+    (void)opts;
+    (void)err;
+    *ret = &none;
+    return CM_OK;
+}

@@ -203,6 +203,30 @@ START_TEST(no_allocation_failure_wedges_a_name)
 }
 END_TEST
 
+START_TEST(fetcher_is_built_in_unless_one_is_given_or_none_is_needed)
+{
+    static const struct cm_fetcher_ops ops = { .abi = CM_SPI_ABI, .size = sizeof ops };
+    struct cm_fetcher mine = { &ops };
+
+    kit_init(&k);
+    kit_start(&k);
+    ck_assert_ptr_nonnull(k.cfg->fetcher);
+    ck_assert(k.cfg->owns_fetcher);
+    kit_stop(&k);
+    kit_init(&k);
+    k.opts.fetcher = &mine;
+    kit_start(&k);
+    ck_assert_ptr_eq(k.cfg->fetcher, &mine);
+    ck_assert(!k.cfg->owns_fetcher);
+    kit_stop(&k);
+    kit_init(&k);
+    k.opts.disable_ocsp = k.opts.disable_crl = true;
+    kit_start(&k);
+    ck_assert_ptr_null(k.cfg->fetcher);
+    kit_stop(&k);
+}
+END_TEST
+
 int main(void)
 {
     const TTest *const tests[] = {
@@ -214,6 +238,7 @@ int main(void)
         constructors_are_used_without_issuers,
         no_allocation_failure_leaks_or_crashes,
         no_allocation_failure_wedges_a_name,
+        fetcher_is_built_in_unless_one_is_given_or_none_is_needed,
     };
 
     return kit_run("config", tests, CM_ARRAY_LEN(tests));

@@ -108,11 +108,10 @@ START_TEST(switched_off_or_without_fetcher_nothing_is_asked)
     for (int i = 0; i < 2; i++) {
         world_stop(&w);
         world_init(&w);
-        if (i == 0)
-            w.k.opts.disable_ocsp = true;
-        else
-            w.k.opts.fetcher = NULL;
+        w.k.opts.disable_ocsp = i == 0;
         world_go(&w);
+        if (i == 1)
+            w.k.cfg->fetcher = NULL;
         check_nothing_to_tend();
     }
 }
