@@ -206,6 +206,7 @@ static cm_status failed(struct question *q, cm_status rc, const struct cm_err *w
         postpone(q, DAY_S * CM_NS_PER_S, 600);
         return rc;
     }
+    cm_count(q->cfg, CM_COUNT_ARI_FAILED);
     if (why->whole_ca)
         keep_silent(q, later(SILENCE_NS, why->retry_after_s * CM_NS_PER_S));
     cm_logf(&q->cfg->log, q->io->failures == 0 ? CM_LOG_WARN : CM_LOG_DEBUG, "ari_failed", NULL, 0,
@@ -221,6 +222,7 @@ static cm_status ask(struct question *q, const struct cm_op *op, struct cm_err *
     struct cm_op within = cm_op_within(op, ASK_MAX_NS);
     struct cm_err why = CM_ERR_INIT;
 
+    cm_count(q->cfg, CM_COUNT_ARI_ASKED);
     cm_status rc = cm_issuer_renewal_info(q->issuer, &within, cm_cert_der(q->cert, 0), &info, err);
     if (rc != CM_OK)
         return failed(q, rc, err);

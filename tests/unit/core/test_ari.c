@@ -414,6 +414,8 @@ START_TEST(failures_are_repeated_ever_later_and_forget_nothing)
     ck_assert_int_eq(ari.selected_s, selected);
     ck_assert_uint_eq(ari.failures, 0);
     ck_assert_uint_eq(kit_logged("no renewal information"), 1); /* warned once */
+    ck_assert_uint_eq(atomic_load(&k.cfg->counters->n[CM_COUNT_ARI_ASKED]), asked());
+    ck_assert_uint_eq(atomic_load(&k.cfg->counters->n[CM_COUNT_ARI_FAILED]), CM_ARRAY_LEN(pauses));
 }
 END_TEST
 
