@@ -25,6 +25,8 @@ static cm_status answer(struct responder *r, const struct cm_fetch *req, int *re
     *ret_http_status = 200;
     if (strcmp(req->method, "GET") == 0) {
         (void)atomic_fetch_add(&r->gets, 1);
+        if (r->cert.data == NULL)
+            return cm_fail(e, CM_E_NET, "the line is dead");
         return cm_buf_append(&r->last, r->cert.data, r->cert.len, e);
     }
     switch (r->mode) {
@@ -43,6 +45,7 @@ static cm_status answer(struct responder *r, const struct cm_fetch *req, int *re
         return CM_OK;
     case ANSWER_500:
         *ret_http_status = 500;
+        make_response(r->w, &r->want, &r->last);
         return CM_OK;
     case ANSWER_NET:
         return cm_fail(e, CM_E_NET, "the line is dead");

@@ -14,7 +14,7 @@ enum answer {
     ANSWER_EMPTY,
     ANSWER_LATER,
     ANSWER_UNAUTHORIZED,
-    ANSWER_500,
+    ANSWER_500, /* with the right body */
     ANSWER_NET,
     ANSWER_TOO_LONG,
     ANSWER_CANNED /* the bytes of canned */
@@ -26,7 +26,7 @@ struct responder {
     struct world *w;
     enum answer mode;
     struct ok_response want; /* leaf, CA and time are filled in */
-    struct cm_span cert;     /* for requests with GET */
+    struct cm_span cert;     /* for requests with GET; NULL = the line is dead */
     struct cm_span canned;
     _Atomic unsigned calls, gets;
     struct cm_buf last; /* what was answered */

@@ -105,6 +105,29 @@ START_TEST(who_comes_second_leaves_it_to_the_first)
 }
 END_TEST
 
+/* A peer stores its answer after the first look, before the lock is taken. */
+static void peer_is_faster(struct kit_storage *s, const char *key)
+{
+    unsigned *looks = s->user;
+
+    if (strncmp(key, "ocsp/", 5) == 0 && ++*looks == 2)
+        ck_ok(cm_storage_store(s->inner, NULL, key, cm_buf_span(&w.responder.last), &err));
+}
+
+START_TEST(answer_of_a_faster_peer_is_taken_under_the_lock)
+{
+    unsigned looks = 0;
+
+    make_response(&w, &(struct ok_response){ .reason = 0 }, &w.responder.last);
+    w.k.storage.user = &looks;
+    w.k.storage.on_load = peer_is_faster;
+    ck_ok(tend(&w, true));
+    ck_assert_uint_eq(looks, 2);
+    ck_assert_uint_eq(atomic_load(&w.responder.calls), 0);
+    check_stapled(&w, cm_buf_span(&w.responder.last));
+}
+END_TEST
+
 START_TEST(restart_needs_no_responder)
 {
     struct world other;
@@ -166,6 +189,42 @@ START_TEST(both_keys_of_peers_are_written_and_read)
         put_span(&w, gone == 0 ? exact : w.key, cm_buf_span(&w.responder.last));
     }
     ck_assert_uint_eq(atomic_load(&w.responder.calls), 1);
+}
+END_TEST
+
+START_TEST(newest_of_both_keys_counts)
+{
+    char exact[CM_KEY_BUF];
+    CM_AUTO_BUF struct cm_buf pem = CM_BUF_INIT(CM_CHAIN_PEM_MAX);
+    CM_AUTO_BUF struct cm_buf older = CM_BUF_INIT(CM_OCSP_MAX);
+    CM_AUTO_BUF struct cm_buf newer = CM_BUF_INIT(CM_OCSP_MAX);
+
+    ok_chain_pem(cm_cert_der(w.cert, 0), &w.ca, &pem);
+    ck_ok(cm_buf_puts(&pem, "\n", &err));
+    kit_put(&w.k.storage.base, "certificates/ca.test-dir/ocsp.test/ocsp.test.crt",
+            cm_buf_str(&pem));
+    ck_ok(cm_path_staple("ocsp.test", cm_buf_span(&pem), exact, &err));
+    make_response(&w, &(struct ok_response){ .this_s = START_S - 200 }, &older);
+    make_response(&w, &(struct ok_response){ .this_s = START_S - 100 }, &newer);
+    for (int turn = 0; turn < 2; turn++) {
+        struct world other;
+
+        put_span(&w, exact, cm_buf_span(turn == 0 ? &older : &newer));
+        put_span(&w, w.key, cm_buf_span(turn == 0 ? &newer : &older));
+        world_join(&other, &w);
+        ck_ok(tend(&other, false));
+        check_stapled(&other, cm_buf_span(&newer));
+        world_leave(&other);
+    }
+}
+END_TEST
+
+START_TEST(chain_of_another_certificate_makes_no_key)
+{
+    kit_store_pair(&w.k.storage.base, "ca.test-dir", "ocsp.test", START_S, 90 * OK_DAY);
+    ck_ok(tend(&w, true));
+    ck_assert_uint_eq(kit_count(&w.k.storage.base, "ocsp"), 1);
+    check_stored(&w, w.key, cm_buf_span(&w.responder.last));
 }
 END_TEST
 
@@ -427,9 +486,12 @@ int main(void)
         newer_one_takes_its_place_half_way,
         fleet_asks_once,
         who_comes_second_leaves_it_to_the_first,
+        answer_of_a_faster_peer_is_taken_under_the_lock,
         restart_needs_no_responder,
         unmanaged_certificates_have_staples_too,
         both_keys_of_peers_are_written_and_read,
+        newest_of_both_keys_counts,
+        chain_of_another_certificate_makes_no_key,
         key_is_of_the_common_name_in_lower_case_or_of_the_first_name,
         nothing_but_a_good_answer_replaces_a_good_one,
         old_staple_stays_to_its_end_and_no_longer,

@@ -275,6 +275,8 @@ START_TEST(failing_host_is_asked_once_a_minute_whoever_wants_it)
     ck_assert_uint_ge(atomic_load(&w.responder.calls), 3 + 8);
     ck_assert_uint_le(atomic_load(&w.responder.calls), 3 + 9);
     ck_assert_uint_eq(kit_logged("responder_failing"), 1);
+    /* Who may not ask does not take the lock for it either. */
+    ck_assert_uint_eq(atomic_load(&w.k.storage.locks), atomic_load(&w.responder.calls));
 
     kit_log_reset();
     /* Others are not affected, and one good answer is enough. */
@@ -296,6 +298,18 @@ START_TEST(failing_host_is_asked_once_a_minute_whoever_wants_it)
     for (size_t i = 0; i < MANY; i++)
         cm_cert_unref(certs[i]);
     cm_cert_unref(elsewhere);
+}
+END_TEST
+
+START_TEST(failing_host_of_issuers_certificates_is_spared_too)
+{
+    for (uint64_t i = 0; i < 10; i++) {
+        world_replace_cert(&w, &(struct ok_cert){ .url = URL, .issuer = CA_URL, .serial = 50 + i },
+                           0, false);
+        ck_assert(tend(&w, true) != CM_OK);
+        ck_assert_int_ge(w.again_s, now_s(&w) + 60);
+    }
+    ck_assert_uint_eq(atomic_load(&w.responder.gets), 3);
 }
 END_TEST
 
@@ -436,6 +450,7 @@ int main(void)
         what_is_not_the_issuer_is_not_taken_for_it,
         a_chain_with_another_ca_is_no_reason_to_remove_anything,
         failing_host_is_asked_once_a_minute_whoever_wants_it,
+        failing_host_of_issuers_certificates_is_spared_too,
         many_failing_hosts_are_remembered_in_a_bounded_place,
         answers_that_are_wrong_for_one_are_not_held_against_the_host,
         without_memory_nothing_is_lost_but_the_moment,
