@@ -131,8 +131,9 @@ struct cm_revocation {
 /* The tend functions. @may_fetch false: only what memory and storage hold, no network.
  * *@ret_again_s: call again then; INT64_MAX = there is nothing to tend; the current second or
  * before, without @may_fetch = the network is wanted now. They set it on failure, too, and
- * log failures themselves; the return value is for tests and status. Several threads may tend
- * different certificates; one certificate is tended by one thread at a time. */
+ * log failures themselves; the return value is for tests and status. *@ret_revoked is written by
+ * the one that watches this certificate, so that both may be given the same. Several threads may
+ * tend different certificates; one certificate is tended by one thread at a time. */
 
 /* ari.c: the metadata's renewal_info, if bound to this certificate and not too old; else the issuer
  * is asked (once per fleet: lock ari_<id>, and issue_cert_<ident> to write it back), with a window

@@ -487,10 +487,8 @@ cm_status cm_crl_tend(struct cm_config *cfg, const struct cm_op *op, const struc
     struct watch w;
 
     *ret_again_s = INT64_MAX;
-    if (!watch_of(cfg, cert, &w)) {
-        *ret_revoked = (struct cm_revocation){ .source = "crl" };
+    if (!watch_of(cfg, cert, &w))
         return CM_OK;
-    }
     *ret_again_s = now + FAIL_FIRST_S;
     cm_mutex_lock(&table_lock);
     struct list *l = list_of_locked(w.id);

@@ -86,6 +86,7 @@ static cm_status failed(struct tending *t, cm_status rc, const struct cm_err *wh
     if (delay > RETRY_MAX_S)
         delay = RETRY_MAX_S;
     again_in(t, delay + (int64_t)below(t, delay / 10));
+    cm_count(t->cfg, CM_COUNT_STAPLE_FAILED);
     cm_logf(&t->cfg->log, t->s->failures == 1 ? CM_LOG_WARN : CM_LOG_DEBUG, "staple_failed", NULL,
             0, "OCSP of '%s', failure %u in a row: %s; %s", name_of(t), t->s->failures, why->msg,
             t->s->now != NULL ? "the staple there is stays in use until it ends" : "no staple");
@@ -153,8 +154,10 @@ static void keep(struct tending *t, struct cm_lease *lease, struct cm_span der)
     struct cm_err why = CM_ERR_INIT;
     const struct cm_span none = { NULL, 0 };
 
-    if (cm_staple_store(t->cfg, t->op, lease, t->s, t->s->revoked.revoked ? none : der, &why) !=
-        CM_OK)
+    cm_status rc =
+        cm_staple_store(t->cfg, t->op, lease, t->s, t->s->revoked.revoked ? none : der, &why);
+    cm_health_note(t->cfg, rc, &why);
+    if (rc != CM_OK)
         cm_logf(&t->cfg->log, CM_LOG_WARN, "staple_not_stored", NULL, 0,
                 "staple of '%s': %s; it is used from memory", name_of(t), why.msg);
 }
@@ -183,6 +186,7 @@ static void from_storage(struct tending *t, bool *ret_fresh)
                 name_of(t), why.msg);
         return;
     }
+    cm_count(t->cfg, CM_COUNT_STAPLE_LOADED);
     if (t->s->revoked.revoked)
         keep(t, NULL, (struct cm_span){ NULL, 0 });
     int64_t at = refresh_at(t, o.this_update_s, o.end_s);
@@ -222,6 +226,7 @@ static cm_status ask(struct tending *t, struct cm_lease *lease, struct cm_err *e
             *err = why;
         return rc;
     }
+    cm_count(t->cfg, CM_COUNT_STAPLE_FETCHED);
     after_answer(t, o.this_update_s, o.end_s);
     keep(t, lease, cm_buf_span(&der));
     cm_logf(&t->cfg->log, CM_LOG_DEBUG, "staple_fetched", NULL, 0, "OCSP of '%s': %s, from '%s'",
@@ -351,7 +356,6 @@ cm_status cm_staple_tend(struct cm_config *cfg, const struct cm_op *op, struct c
     cm_status rc = CM_OK;
 
     *ret_again_s = INT64_MAX;
-    *ret_revoked = (struct cm_revocation){ .revoked = false };
     if (cfg->disable_ocsp || cfg->fetcher == NULL || cm_cert_is_challenge(cert) ||
         cert->not_after_s < t.now_s)
         return CM_OK;

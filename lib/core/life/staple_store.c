@@ -115,6 +115,7 @@ static cm_status load_one(struct cm_config *cfg, const struct cm_op *op, const c
 
     cm_buf_reset(ret);
     cm_status rc = cm_storage_load(cfg->storage, op, key, ret, &why);
+    cm_health_note(cfg, rc, &why);
     if (rc == CM_OK)
         rc = cm_ocsp_verify(cm_buf_span(ret), leaf_der, issuer_der, cm_env_wall_s(cfg->env), o,
                             &why);

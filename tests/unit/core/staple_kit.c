@@ -107,6 +107,7 @@ void world_replace_cert(struct world *w, const struct ok_cert *want, unsigned fl
         full.from_s = START_S - OK_DAY;
     if (full.to_s == 0)
         full.to_s = START_S + 80 * OK_DAY;
+    w->revoked = (struct cm_revocation){ .revoked = false };
     ok_cert_make(&w->ca, &full, w->key_of_cert, &leaf);
     load_cert(w, cm_buf_span(&leaf), flags, chain);
 }

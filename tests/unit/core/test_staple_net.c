@@ -117,6 +117,45 @@ START_TEST(switched_off_or_without_fetcher_nothing_is_asked)
 }
 END_TEST
 
+START_TEST(who_knows_nothing_leaves_the_verdict_of_others)
+{
+    world_replace_cert(&w, &(struct ok_cert){ .url = NULL }, CM_CERT_MANAGED, true);
+    w.revoked = (struct cm_revocation){ .revoked = true, .source = "crl" };
+    check_nothing_to_tend();
+    ck_assert(w.revoked.revoked);
+    /* Nor does the watch of lists speak of a certificate that has a responder. */
+    world_replace_cert(&w, &(struct ok_cert){ .url = URL }, CM_CERT_MANAGED, true);
+    w.revoked = (struct cm_revocation){ .revoked = true, .source = "ocsp" };
+    ck_ok(cm_crl_tend(w.cfg, NULL, w.cert, true, &w.again_s, &w.revoked, &err));
+    ck_assert(w.again_s == INT64_MAX);
+    ck_assert(w.revoked.revoked);
+}
+END_TEST
+
+static uint64_t count(enum cm_counter c)
+{
+    return atomic_load(&w.cfg->counters->n[c]);
+}
+
+START_TEST(what_happens_is_counted)
+{
+    struct world other;
+
+    ck_ok(tend(&w, true));
+    ck_assert_uint_eq(count(CM_COUNT_STAPLE_FETCHED), 1);
+    ck_assert_uint_eq(count(CM_COUNT_STAPLE_LOADED), 0);
+    world_join(&other, &w);
+    ck_ok(tend(&other, true));
+    ck_assert_uint_eq(atomic_load(&other.cfg->counters->n[CM_COUNT_STAPLE_LOADED]), 1);
+    ck_assert_uint_eq(atomic_load(&other.cfg->counters->n[CM_COUNT_STAPLE_FETCHED]), 0);
+    world_leave(&other);
+    world_pass(&w, w.again_s - now_s(&w));
+    w.responder.mode = ANSWER_GARBAGE;
+    ck_assert(tend(&w, true) != CM_OK);
+    ck_assert_uint_eq(count(CM_COUNT_STAPLE_FAILED), 1);
+}
+END_TEST
+
 START_TEST(must_staple_without_responder_is_told_once)
 {
     world_replace_cert(&w, &(struct ok_cert){ .must_staple = true }, CM_CERT_MANAGED, true);
@@ -444,6 +483,8 @@ int main(void)
         overrides_without_addresses_are_refused,
         without_address_there_is_nothing_to_do,
         switched_off_or_without_fetcher_nothing_is_asked,
+        who_knows_nothing_leaves_the_verdict_of_others,
+        what_happens_is_counted,
         must_staple_without_responder_is_told_once,
         a_ca_that_refuses_must_staple_is_told_of_at_the_start,
         issuer_is_fetched_where_the_chain_has_none,
