@@ -28,6 +28,7 @@ struct cm_cache {
     struct cm_maint *maint;
     struct cm_owns *owns;
     struct cm_audience audience;
+    struct cm_hotfiles *hotfiles;
 };
 
 cm_status cm_cache_new(const struct cm_cache_options *opts, struct cm_cache **ret,
@@ -48,6 +49,8 @@ cm_status cm_cache_new(const struct cm_cache_options *opts, struct cm_cache **re
         rc = cm_maint_new(c, &o, &c->maint, err);
     if (rc == CM_OK)
         rc = cm_owns_new(c, &c->owns, err);
+    if (rc == CM_OK)
+        rc = cm_hotfiles_new(&c->hotfiles, err);
     if (rc != CM_OK) {
         cm_cache_free(c);
         return rc;
@@ -75,12 +78,18 @@ void cm_cache_free(struct cm_cache *c)
     cm_cache_stop(c);
     cm_maint_free(c->maint);
     cm_owns_free(c->owns);
+    cm_hotfiles_free(c->hotfiles);
     cm_index_free(c->index);
     list_free(&c->managed);
     list_free(&c->own);
     cm_audience_end(&c->audience);
     (void)pthread_mutex_destroy(&c->writer);
     free(c);
+}
+
+struct cm_hotfiles *cm_cache_hotfiles(struct cm_cache *c)
+{
+    return c->hotfiles;
 }
 
 struct cm_audience *cm_cache_audience(struct cm_cache *c)
@@ -297,6 +306,31 @@ static cm_status add_own(struct cm_cache *c, struct cm_cert *cert, struct cm_cer
     return rc;
 }
 
+cm_status cm_cache_replace_own(struct cm_cache *c, struct cm_cert *old, struct cm_cert *cert,
+                               struct cm_err *err)
+{
+    struct cm_cert *gone = NULL;
+    bool had = false;
+
+    cm_status rc = check_cert(cert, err);
+    if (rc != CM_OK)
+        return rc;
+    cm_mutex_lock(&c->writer);
+    had = old != NULL && is_in_locked(c, old);
+    if (!had)
+        gone = make_room_locked(c);
+    rc = put_in_locked(c, cert, err);
+    if (rc == CM_OK && had) {
+        take_out_locked(c, old);
+        gone = old;
+    }
+    cm_mutex_unlock(&c->writer);
+    cm_cert_retire(gone);
+    if (rc == CM_OK)
+        cm_emit_unmanaged(c, cert, had);
+    return rc;
+}
+
 cm_status cm_cache_add_pem(struct cm_cache *c, struct cm_span chain_pem, struct cm_span key_pem,
                            const char *const *tags, struct cm_cert **ret, struct cm_err *err)
 {
@@ -332,7 +366,7 @@ cm_status cm_cache_add_parts(struct cm_cache *c, const struct cm_chain *chain,
     return rc == CM_OK ? add_own(c, cert, ret, err) : rc;
 }
 
-static cm_status read_file(const char *path, struct cm_buf *out, struct cm_err *err)
+cm_status cm_cache_read_file(const char *path, struct cm_buf *out, struct cm_err *err)
 {
     CM_AUTO_CLOSE int fd = -1;
     struct stat sb;
@@ -367,9 +401,9 @@ cm_status cm_cache_add_files(struct cm_cache *c, const char *chain_file, const c
     CM_AUTO_BUF struct cm_buf chain = CM_BUF_INIT(CM_CHAIN_PEM_MAX);
     CM_AUTO_BUF struct cm_buf key = CM_BUF_SECRET(CM_CHAIN_PEM_MAX);
 
-    cm_status rc = read_file(chain_file, &chain, err);
+    cm_status rc = cm_cache_read_file(chain_file, &chain, err);
     if (rc == CM_OK)
-        rc = read_file(key_file, &key, err);
+        rc = cm_cache_read_file(key_file, &key, err);
     if (rc != CM_OK)
         return rc;
     rc = cm_cache_add_pem(c, cm_buf_span(&chain), cm_buf_span(&key), tags, ret, err);

@@ -194,6 +194,20 @@ void cm_audience_each(struct cm_audience *a, void (*tell)(void *user, struct cm_
 /* cache.c */
 struct cm_audience *cm_cache_audience(struct cm_cache *cache);
 
+/* One line to the log of a config that uses @cache, which has none of its own. */
+void cm_cache_logf(struct cm_cache *cache, enum cm_log_level level, const char *event,
+                   const char *fmt, ...) CM_PRINTF(4, 5);
+
+/* -------------------------------------------------------------- hotfiles.c */
+
+/* Pairs of files that others replace (cm_cache_watch_files). The thread begins with the first. */
+struct cm_hotfiles;
+CM_MUST_CHECK cm_status cm_hotfiles_new(struct cm_hotfiles **ret, struct cm_err *err);
+/* Nothing is watched any more, for good. Idempotent; returns soon. */
+void cm_hotfiles_stop(struct cm_cache *cache);
+void cm_hotfiles_free(struct cm_hotfiles *h);                  /* stops; NULL ok */
+struct cm_hotfiles *cm_cache_hotfiles(struct cm_cache *cache); /* cache.c */
+
 /* ------------------------------------------------------------------ news.c */
 
 /* About to order, under the lease: CM_OK, or the program's veto. @old may be NULL. */

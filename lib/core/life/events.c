@@ -1,6 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "life.h"
 
+#include <stdarg.h>
+#include <stdio.h>
+
 /* The one place where the program is called about an event. */
 
 static const char *const names[] = {
@@ -137,4 +140,34 @@ void cm_emit_unmanaged(struct cm_cache *cache, struct cm_cert *cert, bool replac
                            .replacement = replacement };
 
     cm_audience_each(cm_cache_audience(cache), tell_unmanaged, &ev);
+}
+
+struct line {
+    enum cm_log_level level;
+    const char *event;
+    const char *msg;
+    bool said;
+};
+
+static void say(void *user, struct cm_config *cfg)
+{
+    struct line *l = user;
+
+    if (!l->said && cfg->log.write != NULL) {
+        l->said = true; /* to one of them: they often share a sink */
+        cm_logf(&cfg->log, l->level, l->event, NULL, 0, "%s", l->msg);
+    }
+}
+
+void cm_cache_logf(struct cm_cache *cache, enum cm_log_level level, const char *event,
+                   const char *fmt, ...)
+{
+    char msg[1024];
+    struct line l = { level, event, msg, false };
+    va_list ap;
+
+    va_start(ap, fmt);
+    (void)vsnprintf(msg, sizeof msg, fmt, ap);
+    va_end(ap);
+    cm_audience_each(cm_cache_audience(cache), say, &l);
 }
