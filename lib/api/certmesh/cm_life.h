@@ -73,7 +73,8 @@ struct cm_event {
  * Told of every event, synchronously, on the thread where it happens, without a lock held: be
  * quick, and hand work over. What it returns counts where @ev->can_veto is set: anything but CM_OK
  * ends the handshake or the issuance with that error. May call any function of certmesh but those
- * that free or stop something.
+ * that free or stop something; what is told while a name is being worked on (everything but
+ * "cert_obtained" and "cert_failed") must not wait for that same name.
  */
 typedef cm_status (*cm_event_fn)(void *user, const struct cm_event *ev, struct cm_err *err);
 
@@ -204,6 +205,20 @@ CM_API CM_MUST_CHECK cm_status cm_metrics_write(struct cm_config *cfg,
                                                 cm_status (*write)(void *user, struct cm_span text,
                                                                    struct cm_err *err),
                                                 void *user, struct cm_err *err);
+
+struct cm_metrics_listener;
+/**
+ * Answer GET /metrics over plain HTTP on host:port, in threads of its own (a few; connections are
+ * bounded, and none may stall for long). @host NULL = 127.0.0.1, @port 0 = some free one. Names and
+ * dates are no secrets, but nor are they everybody's business: choose an address that only your
+ * machines get to. Close it before @cfg is freed.
+ */
+CM_API CM_MUST_CHECK cm_status cm_metrics_listen(struct cm_config *cfg, const char *host,
+                                                 uint16_t port, struct cm_metrics_listener **ret,
+                                                 struct cm_err *err);
+CM_API uint16_t cm_metrics_port(const struct cm_metrics_listener *l);
+/** Answers under way are cut short. NULL is fine. */
+CM_API void cm_metrics_close(struct cm_metrics_listener *l);
 
 #ifdef __cplusplus
 }
