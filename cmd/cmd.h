@@ -39,6 +39,13 @@ enum cli_command_bit {
     CLI_HELP = 1u << 10
 };
 
+#define CLI_LIST_MAX 100u
+/* The values of an option that may be given several times, in order. */
+struct cli_list {
+    const char *at[CLI_LIST_MAX];
+    size_t n;
+};
+
 /* What the command line and the environment said. Text is borrowed from them. */
 struct cli_opts {
     const char *storage;
@@ -67,6 +74,8 @@ struct cli_opts {
     int64_t compromised_s;
     int64_t if_older_s;
     const char *dir;
+    struct cli_list certs, keys; /* files: of each certificate and its key */
+    const char *metrics;
     const char *out;
     bool no_http;
     bool force;
@@ -126,7 +135,9 @@ enum cli_option_kind {
     CLI_KIND_CA,
     CLI_KIND_CHALLENGE,
     CLI_KIND_KEY_TYPE,
-    CLI_KIND_REASON
+    CLI_KIND_REASON,
+    CLI_KIND_LIST,
+    CLI_KIND_LOG_FORMAT
 };
 struct cli_option {
     const char *name;
@@ -327,6 +338,14 @@ struct cli_minder;
 struct cli_minder *cli_minder_start(struct cli *c, uint16_t tls_port);
 /* Wait for its end. 0, or the exit code of the failure that made it give up. NULL is fine. */
 int cli_minder_stop(struct cli_minder *m);
+
+/* beside.c: certificates from files, the port for metrics. Check the options: -1 to go on, else the
+ * exit code; then begin, *@ret is to be closed if it is set. Both have explained themselves. */
+int cli_beside_check(const struct cli *c);
+int cli_beside_start(struct cli *c, struct cm_metrics_listener **ret);
+
+/* events.c: cm_config_options.on_event, with the struct cli as user */
+cm_status cli_event(void *user, const struct cm_event *ev, struct cm_err *err);
 
 /* page.c: what `serve` answers without --dir */
 struct cli_site {

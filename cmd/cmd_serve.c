@@ -14,6 +14,7 @@ struct serving {
     struct cli_site site; /* first: the handler's user pointer */
     struct cli *cli;
     struct cli_minder *minder;
+    struct cm_metrics_listener *metrics;
 };
 
 /* Tell systemd (sd_notify protocol): one datagram to $NOTIFY_SOCKET, nothing without it. */
@@ -49,7 +50,8 @@ static void ports_are_open(void *user, uint16_t http_port, uint16_t tls_port)
     else
         cli_say("certmesh: serving HTTPS on port %u of %s", tls_port, host);
     notify("READY=1");
-    s->minder = cli_minder_start(c, tls_port);
+    if (c->n_names > 0)
+        s->minder = cli_minder_start(c, tls_port);
 }
 
 static int serve(struct cli *c, struct serving *s)
@@ -73,6 +75,8 @@ static int serve(struct cli *c, struct serving *s)
     if (rc != CM_OK && !(rc == CM_E_CANCELED && cli_signals_exit() != 0))
         return cli_report(c, NULL, &err);
     notify("STOPPING=1");
+    cm_metrics_close(s->metrics);
+    s->metrics = NULL;
     cli_close(c);
     if (code != CLI_OK)
         cli_complain("certmesh: serve: no name can be served");
@@ -104,7 +108,10 @@ int cli_run_serve(struct cli *c)
     cli_signals_start(c->cancel, SHUTDOWN_S);
     code = cli_open(c);
     if (code == CLI_OK)
+        code = cli_beside_start(c, &s.metrics);
+    if (code == CLI_OK)
         code = serve(c, &s);
+    cm_metrics_close(s.metrics);
     if (s.site.dir_fd >= 0)
         (void)close(s.site.dir_fd);
     return code;

@@ -175,6 +175,25 @@ static int set_ca(struct cli *c, const char **ca, const char *value)
                      value);
 }
 
+static int set_list(struct cli *c, const struct cli_option *opt, struct cli_list *list,
+                    const char *value)
+{
+    if (value[0] == '\0')
+        return cli_usage(c, "--%s is empty", opt->name);
+    if (list->n == CLI_LIST_MAX)
+        return cli_usage(c, "--%s more than %u times", opt->name, CLI_LIST_MAX);
+    list->at[list->n++] = value;
+    return -1;
+}
+
+static int set_log_format(struct cli *c, bool *json, const char *value)
+{
+    *json = strcmp(value, "json") == 0;
+    if (*json || strcmp(value, "text") == 0)
+        return -1;
+    return cli_usage(c, "--log-format '%.80s' is not known; there are text and json", value);
+}
+
 static int set_value(struct cli *c, const struct cli_option *opt, const char *value)
 {
     void *slot = (char *)&c->o + opt->offset;
@@ -219,6 +238,10 @@ static int set_value(struct cli *c, const struct cli_option *opt, const char *va
         return -1;
     case CLI_KIND_REASON:
         return set_reason(c, slot, value);
+    case CLI_KIND_LIST:
+        return set_list(c, opt, slot, value);
+    case CLI_KIND_LOG_FORMAT:
+        return set_log_format(c, slot, value);
     }
     return -1;
 }
@@ -265,7 +288,10 @@ static int check_together(struct cli *c)
         return cli_usage(c, "--quiet and --verbose exclude each other");
     if (c->o.eab_kid == NULL && c->o.eab_key_file != NULL)
         return cli_usage(c, "--eab-key-file needs --eab-kid, the identifier of that key");
-    if (c->n_names < c->command->min_args)
+    int rc = cli_beside_check(c);
+    if (rc >= 0)
+        return rc;
+    if (c->n_names < c->command->min_args && c->o.certs.n == 0)
         return cli_usage(c, "which %s? Usage: certmesh %s %s",
                          c->command->max_args == 1 ? "name" : "names", c->command->name,
                          c->command->args);

@@ -144,6 +144,10 @@ int cli_open(struct cli *c)
         o.max_parallel = c->o.parallel;
         o.on_progress = cli_ui_progress;
         o.log = cli_log(c);
+        if (c->o.verbose || c->o.log_json) { /* nobody else would see them */
+            o.on_event = cli_event;
+            o.event_user = c;
+        }
         rc = cm_config_new(&o, &c->cfg, &err);
     }
     cm_buf_free(&eab_key);

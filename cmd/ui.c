@@ -65,6 +65,13 @@ static const char *phase_word(enum cm_phase phase)
     return "?";
 }
 
+static const char *level_word(enum cm_log_level level)
+{
+    static const char *const words[] = { "debug", "info", "warning", "error" };
+
+    return words[level <= CM_LOG_ERROR ? level : CM_LOG_ERROR];
+}
+
 static const char *paint(const char *code)
 {
     return ui.color ? code : "";
@@ -275,11 +282,52 @@ void cli_ui_settle(const char *name, bool ok)
     end();
 }
 
-static void say(const char *fmt, va_list ap)
+/* One object a line: whatever the words, a line break in them is an escape. */
+static void json_line_locked(enum cm_log_level level, const char *event, const char *msg,
+                             const struct cm_log_field *fields, size_t n)
+{
+    char stamp[CLI_TIME_SIZE];
+
+    fprintf(stderr,
+            "{\"time\":\"%s\",\"level\":\"%s\",\"event\":", cli_time_iso(cli_now_s(), stamp),
+            level_word(level));
+    cli_json_quote(stderr, event);
+    fputs(",\"msg\":", stderr);
+    cli_json_quote(stderr, msg);
+    fputs(",\"fields\":{", stderr);
+    for (size_t i = 0; i < n; i++) {
+        if (i > 0)
+            fputc(',', stderr);
+        cli_json_quote(stderr, fields[i].key);
+        fputc(':', stderr);
+        cli_json_quote(stderr, fields[i].value);
+    }
+    fputs("}}\n", stderr);
+}
+
+/* Words for a person, as a line for a program: without what only sets them off on a screen. */
+static void json_say_locked(enum cm_log_level level, const char *event, const char *fmt, va_list ap)
+{
+    static const char self[] = "certmesh: ";
+    char text[2048];
+    const char *at = text;
+
+    (void)vsnprintf(text, sizeof text, fmt, ap);
+    at += strspn(at, " ");
+    if (strncmp(at, self, sizeof self - 1) == 0)
+        at += sizeof self - 1;
+    json_line_locked(level, event, at, NULL, 0);
+}
+
+static void say(enum cm_log_level level, const char *event, const char *fmt, va_list ap)
 {
     begin();
-    vfprintf(stderr, fmt, ap);
-    fputc('\n', stderr);
+    if (ui.log_json) {
+        json_say_locked(level, event, fmt, ap);
+    } else {
+        vfprintf(stderr, fmt, ap);
+        fputc('\n', stderr);
+    }
     end();
 }
 
@@ -290,7 +338,7 @@ void cli_say(const char *fmt, ...)
     if (ui.quiet)
         return;
     va_start(ap, fmt);
-    say(fmt, ap);
+    say(CM_LOG_INFO, "remark", fmt, ap);
     va_end(ap);
 }
 
@@ -299,16 +347,15 @@ void cli_complain(const char *fmt, ...)
     va_list ap;
 
     va_start(ap, fmt);
-    say(fmt, ap);
+    say(CM_LOG_ERROR, "complaint", fmt, ap);
     va_end(ap);
 }
 
 static void write_log(void *user, enum cm_log_level level, const char *event, const char *msg,
                       const struct cm_log_field *fields, size_t n)
 {
-    static const char *const words[] = { "debug", "info", "warning", "error" };
     static const char *const colors[] = { "\033[2m", "", "\033[33m", "\033[31m" };
-    const char *word = words[level <= CM_LOG_ERROR ? level : CM_LOG_ERROR];
+    const char *word = level_word(level);
     const char *color = paint(colors[level <= CM_LOG_ERROR ? level : CM_LOG_ERROR]);
 
     (void)user;
@@ -316,21 +363,7 @@ static void write_log(void *user, enum cm_log_level level, const char *event, co
         return; /* told to stop: everything that is cut short would complain now */
     begin();
     if (ui.log_json) {
-        char stamp[CLI_TIME_SIZE];
-
-        fprintf(stderr,
-                "{\"time\":\"%s\",\"level\":\"%s\",\"event\":", cli_time_iso(cli_now_s(), stamp),
-                word);
-        cli_json_quote(stderr, event);
-        fputs(",\"message\":", stderr);
-        cli_json_quote(stderr, msg);
-        for (size_t i = 0; i < n; i++) {
-            fputc(',', stderr);
-            cli_json_quote(stderr, fields[i].key);
-            fputc(':', stderr);
-            cli_json_quote(stderr, fields[i].value);
-        }
-        fputs("}\n", stderr);
+        json_line_locked(level, event, msg, fields, n);
     } else {
         fprintf(stderr, "certmesh: %s%s%s: %s", color, word, *color != '\0' ? "\033[0m" : "", msg);
         for (size_t i = 0; i < n; i++)

@@ -15,7 +15,9 @@ static void check(const struct cli *c, int argc)
 {
     fuzz_reached();
     CM_ASSERT(c->command != NULL);
-    CM_ASSERT(c->n_names >= c->command->min_args && c->n_names <= c->command->max_args);
+    CM_ASSERT((c->n_names >= c->command->min_args || c->o.certs.n > 0) &&
+              c->n_names <= c->command->max_args);
+    CM_ASSERT(c->o.certs.n == c->o.keys.n && c->o.certs.n <= CLI_LIST_MAX);
     CM_ASSERT(c->n_names < (size_t)argc);
     for (size_t i = 0; i < c->n_names; i++)
         CM_ASSERT(c->names[i] != NULL);
