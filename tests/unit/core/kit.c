@@ -157,6 +157,12 @@ static cm_status st_commit(struct cm_storage *st, const struct cm_op *op,
     return rc == CM_OK ? cm_storage_commit(s->inner, op, grant, items, n, err) : rc;
 }
 
+static cm_status st_lock_info(struct cm_storage *st, const struct cm_op *op, const char *name,
+                              struct cm_lock_info *ret, struct cm_err *err)
+{
+    return cm_storage_lock_info(of(st)->inner, op, name, ret, err);
+}
+
 static const char *st_describe(struct cm_storage *st)
 {
     return cm_storage_describe(of(st)->inner);
@@ -181,7 +187,8 @@ static const struct cm_storage_ops kit_storage_ops = { .abi = CM_SPI_ABI,
                                                        .drop = st_drop,
                                                        .commit = st_commit,
                                                        .describe = st_describe,
-                                                       .destroy = st_destroy };
+                                                       .destroy = st_destroy,
+                                                       .lock_info = st_lock_info };
 
 void kit_storage_init(struct kit_storage *s, struct kit_env *e)
 {
