@@ -36,7 +36,9 @@ enum cli_command_bit {
     CLI_ACCOUNT = 1u << 7,
     CLI_TRUST = 1u << 8,
     CLI_VERSION = 1u << 9,
-    CLI_HELP = 1u << 10
+    CLI_HELP = 1u << 10,
+    CLI_STATUS = 1u << 11,
+    CLI_WHY = 1u << 12
 };
 
 #define CLI_LIST_MAX 100u
@@ -78,6 +80,7 @@ struct cli_opts {
     const char *metrics;
     const char *out;
     bool no_http;
+    bool problems;
     bool force;
     bool san;
     bool dry_run;
@@ -331,6 +334,8 @@ int cli_run_account(struct cli *c);
 int cli_run_trust(struct cli *c);
 int cli_run_version(struct cli *c);
 int cli_run_help(struct cli *c);
+int cli_run_status(struct cli *c);
+int cli_run_why(struct cli *c);
 
 /* minder.c: beside `serve`, says which names are up, tries again, renews. Runs until c->cancel
  * fires, and fires it itself when no name can be served. NULL when out of resources. */

@@ -36,6 +36,18 @@ const struct cli_command cli_commands[] = {
       "private key is never printed.",
       "  certmesh show example.com\n"
       "  certmesh show --pem example.com > chain.pem" },
+    { "status", CLI_STATUS, cli_run_status, 0, ANY, "[NAME...]", "how each name is doing",
+      "Shows the state of each NAME, or of every name that storage knows of: until when\n"
+      "its certificate is valid, what happens next and when, how many attempts failed\n"
+      "and why, its staple. Asks no CA and changes nothing. Exit code 1 when somebody\n"
+      "should look at one: failing, expired, revoked, damaged or missing.",
+      "  certmesh status\n"
+      "  certmesh status --problems --json" },
+    { "why", CLI_WHY, cli_run_why, 1, 1, "NAME", "why a certificate is renewed when it is",
+      "Tells the rules for NAME one after the other: what storage holds, what its CA\n"
+      "suggests, when it is to be renewed, what failed, who works on it just now, and\n"
+      "what follows.",
+      "  certmesh why www.example.com" },
     { "serve", CLI_SERVE, cli_run_serve, 1, ANY, "NAME...", "serve HTTPS for the names",
       "Serves HTTPS for each NAME and redirects plain HTTP to it. Certificates come\n"
       "from storage or are obtained on the way; handshakes wait for them. They are\n"

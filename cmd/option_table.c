@@ -6,7 +6,7 @@
 
 #define ISSUING   (CLI_OBTAIN | CLI_RENEW | CLI_SERVE)
 #define ACME      (ISSUING | CLI_REVOKE | CLI_ACCOUNT)
-#define READING   (CLI_LIST | CLI_SHOW | CLI_CLEAN)
+#define READING   (CLI_LIST | CLI_SHOW | CLI_CLEAN | CLI_STATUS | CLI_WHY)
 #define ALL       (ACME | READING | CLI_TRUST | CLI_VERSION | CLI_HELP)
 #define STORING   (ACME | READING | CLI_TRUST)
 #define AT(field) offsetof(struct cli_opts, field)
@@ -21,6 +21,8 @@ const struct cli_option cli_options[] = {
       "affiliationChanged (3), superseded (4), cessationOfOperation (5), ..." },
     { "keep", 0, CLI_REVOKE, CLI_KIND_FLAG, AT(keep), NULL,
       "leave the revoked certificate in storage" },
+    { "problems", 0, CLI_STATUS, CLI_KIND_FLAG, AT(problems), NULL,
+      "show only the names that somebody should look at" },
     { "pem", 0, CLI_SHOW, CLI_KIND_FLAG, AT(pem), NULL, "print the certificate chain as PEM" },
     { "dir", 0, CLI_SERVE, CLI_KIND_TEXT, AT(dir), "DIR",
       "serve the files below DIR; default: a page about the certificate" },

@@ -154,7 +154,7 @@ fails "clean by a clock that is wrong" 4 'clock.*2199' cm clean
 run clean --force
 is "clean --force: exit code 0" "$rc" 0
 old=$store/certificates/old-ca/old.test
-mkdir -p -m 700 "$old" "$store/ocsp"
+(umask 077 && mkdir -p "$old" "$store/ocsp")
 certtool --generate-privkey --ecc --outfile "$old/old.test.key" 2>/dev/null
 printf '%s\n' 'dns_name = old.test' 'activation_date = 2020-01-01' 'expiration_date = 2020-04-01' \
     >"$work/old.cfg"

@@ -143,8 +143,7 @@ static void tell_rule(const struct tale *t)
     case CM_RULE_RATIO:
         break;
     }
-    say(t,
-        "By the part of its lifetime that is left it is to be renewed at %s, at the latest at %s.",
+    say(t, "By its lifetime it is to be renewed at %s, and at the latest at %s.",
         at(t, w->renew_at_s, when), at(t, w->urgent_at_s, least));
 }
 

@@ -63,8 +63,8 @@ START_TEST(a_good_one)
     ck_heard("Storage holds a certificate for a.example from ca.test-dir (serial ");
     ck_heard(", key p256), valid until 2026-04-01 00:00 UTC (in 90 days).");
     ck_heard("No suggestion of the CA for its renewal is known.");
-    ck_heard("By the part of its lifetime that is left it is to be renewed at 2026-03-01 23:59 UTC "
-             "(in 59 days), at the latest at 2026-03-27 ");
+    ck_heard("By its lifetime it is to be renewed at 2026-03-01 23:59 UTC (in 59 days), and at the "
+             "latest at 2026-03-27 ");
     ck_heard("It names no OCSP responder: there is nothing to staple.");
     ck_heard("No failed attempt is noted.");
     ck_heard("Nobody works on it just now.");
