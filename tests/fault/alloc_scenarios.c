@@ -155,6 +155,51 @@ static cm_status list_all(const struct alloc_lab *lab, struct cm_err *err)
     return with_config(lab, do_list_all, err);
 }
 
+static cm_status count_good(void *user, const struct cm_life_status *st, struct cm_err *err)
+{
+    unsigned *n = user;
+
+    (void)err;
+    *n += st->state == CM_LIFE_GOOD;
+    return CM_OK;
+}
+
+static void count_line(void *user, const char *text)
+{
+    unsigned *n = user;
+
+    *n += text[0] != '\0';
+}
+
+static cm_status do_status(struct cm_config *cfg, struct cm_err *err)
+{
+    struct cm_op op = soon();
+    unsigned n = 0;
+    cm_status rc = cm_status_each(cfg, &op, count_good, &n, err);
+
+    return rc == CM_OK ? cm_status_why(cfg, &op, NAME, count_line, &n, err) : rc;
+}
+
+/* Whatever failed before, what there is looks good. */
+static cm_status do_status_all(struct cm_config *cfg, struct cm_err *err)
+{
+    struct cm_op op = soon();
+    unsigned n = 0;
+    cm_status rc = cm_status_each(cfg, &op, count_good, &n, err);
+
+    return rc == CM_OK && n == 0 ? cm_fail(err, CM_E_STATE, "nothing is good") : rc;
+}
+
+static cm_status status(const struct alloc_lab *lab, struct cm_err *err)
+{
+    return with_config(lab, do_status, err);
+}
+
+static cm_status status_all(const struct alloc_lab *lab, struct cm_err *err)
+{
+    return with_config(lab, do_status_all, err);
+}
+
 /* A wall clock far ahead, for who is to find everything expired. */
 static int64_t later_wall_ns(const struct cm_env *env)
 {
@@ -369,6 +414,7 @@ const struct alloc_scenario alloc_scenarios[] = {
     { .name = "renew", .prepare = obtain, .least = 100, .run = renew, .check = look_then_renew },
     { .name = "load", .prepare = obtain, .least = 40, .run = load, .check = load },
     { .name = "list", .prepare = obtain, .least = 20, .run = list, .check = list_all },
+    { .name = "status", .prepare = obtain, .least = 40, .run = status, .check = status_all },
     { .name = "clean", .prepare = obtain, .least = 40, .run = clean, .check = clean_again },
     { .name = "gate",
       .prepare = serve_prepare,
