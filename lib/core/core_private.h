@@ -570,6 +570,7 @@ struct cm_ari_pace {
     _Atomic int64_t free_ns;     /* when all places are free again */
     _Atomic int64_t promised_ns; /* the latest time that somebody was told to come at */
     _Atomic int64_t silent_ns;   /* no question before */
+    _Atomic int64_t mute_ns;     /* makes no suggestions, it is believed until then */
 };
 
 struct cm_config {

@@ -22,6 +22,9 @@
 #define STEP_NS    (CM_NS_PER_S / 10) /* ten questions a second for each issuer, ... */
 #define BURST_NS   CM_NS_PER_S        /* ... ten of them at once */
 #define SILENCE_NS (60 * CM_NS_PER_S) /* after a failure that is the CA's */
+#define LEARN_S                                                                                    \
+    (7 * DAY_S) /* until a certificate of a CA that makes no suggestions is                        \
+                   looked at again: it may learn */
 
 /* After the n-th failure in a row; then daily. */
 static const int64_t pauses_s[] = { 60, 600, 6000, DAY_S };
@@ -156,6 +159,11 @@ static bool must_wait(struct question *q)
     return wait_ns > 0;
 }
 
+static bool is_mute(const struct question *q)
+{
+    return q->cfg->env->mono_ns(q->cfg->env) < atomic_load(&q->pace->mute_ns);
+}
+
 static void keep_silent(struct question *q, int64_t ns)
 {
     atomic_store(&q->pace->silent_ns, q->cfg->env->mono_ns(q->cfg->env) + ns);
@@ -201,9 +209,8 @@ static cm_status failed(struct question *q, cm_status rc, const struct cm_err *w
         return rc;
     }
     if (rc == CM_E_UNSUPPORTED) {
-        /* None of this CA's certificates has any; it may learn. */
-        keep_silent(q, DAY_S * CM_NS_PER_S);
-        postpone(q, DAY_S * CM_NS_PER_S, 600);
+        /* None of this CA's certificates has any. */
+        atomic_store(&q->pace->mute_ns, q->cfg->env->mono_ns(q->cfg->env) + DAY_S * CM_NS_PER_S);
         return rc;
     }
     cm_count(q->cfg, CM_COUNT_ARI_FAILED);
@@ -301,12 +308,16 @@ cm_status cm_ari_tend(struct cm_config *cfg, const struct cm_op *op, const struc
     q.pace = &cfg->ari_pace[i];
     if (!can_be_asked(&q))
         return CM_OK;
+    if (!is_fresh(io, q.now_s) && is_mute(&q)) {
+        *ret_again_s = q.now_s + LEARN_S + jitter_s(&q, DAY_S);
+        return CM_OK;
+    }
     if (!is_fresh(io, q.now_s) && !look(&q)) {
         if (!may_fetch)
             io->again_s = q.now_s;
         else if (!must_wait(&q))
             rc = ask_for_the_fleet(&q, err != NULL ? err : &own);
     }
-    *ret_again_s = io->again_s;
+    *ret_again_s = rc == CM_E_UNSUPPORTED ? q.now_s + LEARN_S + jitter_s(&q, DAY_S) : io->again_s;
     return rc;
 }

@@ -435,8 +435,10 @@ void cm_cache_stop(struct cm_cache *cache)
     cm_mutex_unlock(&mt->lock);
     if (join)
         (void)pthread_join(mt->thread, NULL);
-    if (first)
-        stop_work(mt);
+    if (!first)
+        return;
+    cm_hotfiles_stop(cache);
+    stop_work(mt);
 }
 
 /* Until what was begun is done, and nothing more is due. */
