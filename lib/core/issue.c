@@ -6,6 +6,8 @@
 /* The part of a job that happens under the lease and costs something: key and CSR (or those of an
  * order somebody began), one issuer after the other, acceptance, commit. */
 
+#define CLOCK_AGAIN_S (24 * 3600)
+
 struct issuance {
     struct cm_job *job;
     const struct cm_op *op;
@@ -153,6 +155,28 @@ static void note_predecessor(struct issuance *is, const struct cm_cert *old)
     cm_meta_free(&meta);
 }
 
+/* A CA knows what time it is, as a rule. What it issues now and is over by the clock here, or has
+ * not begun by far, may be good all the same: the order is kept, and looked at again when somebody
+ * may have set the clock. */
+static cm_status check_clock(const struct issuance *is, struct cm_span leaf_der, struct cm_err *err)
+{
+    int64_t now_s = cm_env_wall_s(is->job->cfg->env);
+    struct cm_leaf *leaf = NULL;
+
+    cm_status rc = cm_leaf_parse(leaf_der, &leaf, err);
+    if (rc != CM_OK)
+        return rc;
+    if (leaf->not_after_s < now_s || leaf->not_before_s > now_s + CM_CERT_SKEW_S) {
+        rc = cm_fail(err, CM_E_STATE,
+                     "a certificate that is %s by the clock here: is the clock right?",
+                     leaf->not_after_s < now_s ? "over already" : "not valid for a while yet");
+        if (err != NULL)
+            err->retry_after_s = CLOCK_AGAIN_S;
+    }
+    cm_leaf_free(leaf);
+    return rc;
+}
+
 /* The rules before anything is stored (cm_chain_accept), and the certificate made of it. */
 static cm_status accept(struct issuance *is, const char *issuer_key, const struct cm_issued *issued,
                         struct cm_cert **ret, struct cm_err *err)
@@ -164,8 +188,10 @@ static cm_status accept(struct issuance *is, const char *issuer_key, const struc
     cm_status rc = cm_chain_from_pem(cm_buf_span(&issued->chain_pem), &chain, err);
     if (rc != CM_OK) /* without memory it may still be good: then the order must not be given up */
         return cm_wrap(err, rc == CM_E_NOMEM ? rc : CM_E_CERT, "what %s issued", issuer_key);
-    rc = cm_chain_accept(&chain, is->journal.key, s->names, s->n, true,
-                         cm_env_wall_s(is->job->cfg->env), CM_CERT_SKEW_S, err);
+    rc = check_clock(is, chain.der[0], err);
+    if (rc == CM_OK)
+        rc = cm_chain_accept(&chain, is->journal.key, s->names, s->n, true,
+                             cm_env_wall_s(is->job->cfg->env), CM_CERT_SKEW_S, err);
     if (rc == CM_OK)
         rc = cm_leaf_parse(chain.der[0], &leaf, err);
     if (rc == CM_OK) {

@@ -35,11 +35,6 @@ static cm_status precheck(const struct cm_job *job, struct cm_err *err)
     return rc;
 }
 
-static bool is_due(const struct cm_job *job, const struct cm_cert *cert)
-{
-    return cm_env_wall_s(job->cfg->env) >= cm_cert_renew_at_s(cert, job->cfg);
-}
-
 /* A certificate that is due as soon as it is stored is due because the clock is wrong: the next one
  * would be due at once, too, and so on until the CA refuses. Both stamps are of this clock, so how
  * far off it is does not matter here. */
@@ -66,6 +61,26 @@ static bool was_just_stored(const struct cm_job *job, const struct cm_op *op,
     return true;
 }
 
+/* By what is stored with it the CA may have suggested another time; that it would not suggest one
+ * too soon has been seen to when it was asked. */
+static bool is_due(const struct cm_job *job, const struct cm_op *op, const struct cm_cert *cert)
+{
+    struct cm_ari ari = { .selected_s = 0 };
+    struct cm_when w;
+    struct cm_meta m;
+
+    if (cm_meta_load(job->cfg, op, cm_cert_issuer_key(cert), job->subject->dir, &m, NULL) ==
+        CM_OK) {
+        if (!cm_ari_from_meta(&m, cert, &ari))
+            ari.selected_s = 0;
+        cm_meta_free(&m);
+    }
+    cm_when_for(job->cfg, cert, &ari, &w);
+    if (cm_env_wall_s(job->cfg->env) < w.renew_at_s)
+        return false;
+    return w.rule == CM_RULE_ARI || !was_just_stored(job, op, cert);
+}
+
 /* Is there nothing (more) to do? *@old is what storage holds, NULL if nothing; *@before what it
  * held when the job began, for a forced renewal that a peer may have done meanwhile. */
 static cm_status look(struct cm_job *job, const struct cm_op *op, const struct cm_cert *before,
@@ -86,7 +101,7 @@ static cm_status look(struct cm_job *job, const struct cm_op *op, const struct c
     if (obtain)
         *ret_done = valid;
     else if (job->mode == CM_JOB_RENEW)
-        *ret_done = valid && (other || !is_due(job, cert) || was_just_stored(job, op, cert));
+        *ret_done = valid && (other || !is_due(job, op, cert));
     else
         *ret_done = valid && other;
     if (*ret_done) {

@@ -198,6 +198,32 @@ static void take_window(struct question *q, const struct cm_renewal_info *info)
             q->explanation_url);
 }
 
+/* "Renew it now", of a certificate that it has only just issued? Some CAs work that out without a
+ * thought for short lives, and whoever obeyed would renew again and again. A window that is moved
+ * into the past later is another matter. */
+static bool is_senseless(const struct question *q, const struct cm_renewal_info *info,
+                         int64_t *ret_until_s)
+{
+    const struct cm_cert *c = q->cert;
+    int64_t young_s = (c->not_after_s - c->not_before_s) / 4;
+
+    *ret_until_s = c->not_before_s + (young_s < DAY_S ? young_s : DAY_S);
+    return q->io->selected_s == 0 && info->end_s <= q->now_s && q->now_s < *ret_until_s &&
+           q->now_s >= c->not_before_s;
+}
+
+static void leave_window(struct question *q, const struct cm_renewal_info *info, int64_t until_s)
+{
+    int64_t wait_s = later(until_s - q->now_s, 60);
+
+    q->io->failures = 0;
+    postpone(q, later(wait_s, info->retry_after_s) * CM_NS_PER_S, 60);
+    cm_logf(&q->cfg->log, CM_LOG_WARN, "ari_senseless", NULL, 0,
+            "%s suggests to renew the certificate of '%s', which it has only just issued; that is "
+            "not done",
+            cm_issuer_key(q->issuer), q->subject->ident);
+}
+
 static cm_status failed(struct question *q, cm_status rc, const struct cm_err *why)
 {
     unsigned n = q->io->failures < CM_ARRAY_LEN(pauses_s) ? q->io->failures
@@ -228,11 +254,16 @@ static cm_status ask(struct question *q, const struct cm_op *op, struct cm_err *
     struct cm_renewal_info info = { .size = (uint32_t)sizeof info };
     struct cm_op within = cm_op_within(op, ASK_MAX_NS);
     struct cm_err why = CM_ERR_INIT;
+    int64_t until_s;
 
     cm_count(q->cfg, CM_COUNT_ARI_ASKED);
     cm_status rc = cm_issuer_renewal_info(q->issuer, &within, cm_cert_der(q->cert, 0), &info, err);
     if (rc != CM_OK)
         return failed(q, rc, err);
+    if (is_senseless(q, &info, &until_s)) {
+        leave_window(q, &info, until_s);
+        return CM_OK;
+    }
     take_window(q, &info);
     rc = cm_ari_store(q->cfg, op, q->subject, q->cert, q->id, q->io, q->explanation_url, &why);
     if (rc != CM_OK)

@@ -115,6 +115,18 @@ static void serve_old(struct cm_managed *m, const struct cm_subject *s, const st
     cm_cert_unref(cert);
 }
 
+/* It is due in the moment in which it is issued. The next would be, too. */
+static void note_wrong_clock(struct cm_managed *m, const struct cm_cert *cert, int64_t now_s)
+{
+    int64_t left_s = cert->not_after_s - now_s;
+
+    cm_logf(&m->cfg->log, CM_LOG_WARN, "clock_ahead", NULL, 0,
+            "the certificate for '%s' that was issued just now is due for renewal already: is the "
+            "clock right? The next is not ordered before half of the rest has passed",
+            m->name);
+    postpone(m, now_s + (left_s > 0 ? left_s / 2 : 0));
+}
+
 static void note_success(struct cm_managed *m, const struct cm_subject *s, const struct cm_op *op,
                          const struct cm_job *job, const struct cm_cert *before)
 {
@@ -126,6 +138,8 @@ static void note_success(struct cm_managed *m, const struct cm_subject *s, const
         cm_retry_clear(m->cfg, op, s->dir);
     if (!same) {
         cm_tend_begin(m, job->cert);
+        if (now_s >= cm_cert_renew_at_s(job->cert, m->cfg))
+            note_wrong_clock(m, job->cert, now_s);
         return;
     }
     /* It is due, and yet is not to be renewed now (cm_job_run has said why). */

@@ -72,7 +72,8 @@ struct kit_issuer {
     void (*on_issue)(struct kit_issuer *is); /* between checkpoint and issuance */
     void *user;
     const char *issuer_data;
-    bool already_replaced; /* any predecessor that is named has a successor, says the CA */
+    struct cm_issuer_limits limits; /* none while events is 0 */
+    bool already_replaced;          /* any predecessor that is named has a successor, says the CA */
     void (*on_replaced)(struct kit_issuer *is);
     struct cm_renewal_info ari;            /* what is suggested, with ... */
     _Atomic int ari_status;                /* ... CM_OK; else this is the answer, ... */

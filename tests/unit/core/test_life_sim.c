@@ -213,9 +213,167 @@ START_TEST(every_renewal_comes_in_its_time)
 }
 END_TEST
 
+/* Orders that the CA gets while it is down, by name. */
+START_TEST(month_without_the_ca_is_weathered)
+{
+    unsigned n = setting("CM_SIM_NAMES", 120);
+
+    open_stage();
+    for (unsigned day = 0; day < 60; day++) {
+        manage(n * day / 60, n * (day + 1) / 60);
+        (void)live(START_S + (day + 1) * DAY);
+    }
+    /* From now on one name after the other falls due, and nobody answers for 29 days. */
+    k.issuer->fail_status = CM_E_NET;
+    atomic_store(&k.issuer->step, KIT_FAIL_BEFORE);
+    unsigned before = atomic_load(&k.issuer->asked);
+    (void)live(START_S + 89 * DAY);
+    unsigned asked = atomic_load(&k.issuer->asked) - before;
+    ck_assert_uint_eq(served_well(n), n);
+    ck_assert_uint_gt(asked, 0);
+    ck_assert_uint_le(asked, 45 * n);
+    /* It is back: within a day all that is due has been renewed, and the rest goes on. */
+    atomic_store(&k.issuer->step, KIT_GO);
+    unsigned renewed = atomic_load(&seen.renewals);
+    (void)live(START_S + 90 * DAY + DAY / 2);
+    ck_assert_uint_eq(served_well(n), n);
+    printf("# a month without the CA: asked %u times for %u names, then %u renewals in 36 hours\n",
+           asked, n, atomic_load(&seen.renewals) - renewed);
+    ck_assert_uint_ge(atomic_load(&seen.renewals) - renewed, n * 28 / 60);
+    (void)live(START_S + 120 * DAY);
+    ck_assert_uint_eq(served_well(n), n);
+    close_stage();
+}
+END_TEST
+
+START_TEST(day_without_storage_is_weathered)
+{
+    unsigned n = setting("CM_SIM_NAMES", 120);
+
+    open_stage();
+    for (unsigned day = 0; day < 60; day++) {
+        manage(n * day / 60, n * (day + 1) / 60);
+        (void)live(START_S + (day + 1) * DAY);
+    }
+    unsigned orders = atomic_load(&k.issuer->orders);
+    atomic_store(&k.storage.fail_status, CM_E_IO);
+    k.storage.fail_key = NULL;
+    atomic_store(&k.storage.fail_loads, -1);
+    atomic_store(&k.storage.fail_commits, -1);
+    atomic_store(&k.storage.fail_locks, -1);
+    (void)live(START_S + 61 * DAY);
+    ck_assert_uint_eq(served_well(n), n);
+    ck_assert_uint_eq(atomic_load(&k.issuer->orders), orders); /* no lock, no order */
+    atomic_store(&k.storage.fail_loads, 0);
+    atomic_store(&k.storage.fail_commits, 0);
+    atomic_store(&k.storage.fail_locks, 0);
+    (void)live(START_S + 62 * DAY);
+    ck_assert_uint_eq(served_well(n), n);
+    ck_assert_uint_ge(atomic_load(&k.issuer->orders) - orders, n / 60);
+    close_stage();
+}
+END_TEST
+
+/* Whatever the clock is set to, no name is ordered more than once because of it, and all are
+ * served. */
+START_TEST(wrong_clocks_start_no_storm)
+{
+    static const int64_t jumps[] = { 60 * DAY, -3652 * DAY, 4082 * DAY /* 2038 */,
+                                     8770 * DAY /* 2050 */, -60 * DAY };
+    unsigned n = setting("CM_SIM_NAMES", 40);
+
+    if (n > 1000)
+        n = 1000;
+    for (size_t i = 0; i < CM_ARRAY_LEN(jumps); i++) {
+        open_stage();
+        manage(0, n);
+        (void)live(START_S + 5 * DAY);
+        ck_assert_uint_eq(atomic_load(&k.issuer->orders), n);
+        atomic_store(&k.env.wrong_ns, jumps[i] * CM_NS_PER_S);
+        for (int h = 0; h < 48; h++) {
+            kit_pass(&k.env, 3600 * CM_NS_PER_S);
+            ck_ok(cm_cache_maintain_now(cache, false, &err));
+        }
+        unsigned orders = atomic_load(&k.issuer->orders) - n;
+        printf("# clock %+lld days: %u orders for %u names\n", (long long)(jumps[i] / DAY), orders,
+               n);
+        ck_assert_uint_le(orders, 2 * n);
+        if (jumps[i] <= 60 * DAY)
+            ck_assert_uint_le(orders, n);
+        ck_assert_uint_eq(cm_cache_count(cache), n);
+        /* Mended: all goes on as if nothing had been. */
+        atomic_store(&k.env.wrong_ns, 0);
+        (void)live(START_S + 9 * DAY);
+        ck_assert_uint_eq(served_well(n), n);
+        ck_assert_uint_le(atomic_load(&k.issuer->orders), 3 * n);
+        close_stage();
+    }
+}
+END_TEST
+
+/* Nothing ran for a week, and now all is due at once: the CA is asked no faster than it allows, and
+ * for what ends first, first. */
+static struct {
+    _Atomic unsigned n, upside_down;
+    _Atomic int64_t last_end_s;
+} order_of_renewals;
+
+static cm_status note_order(void *user, const struct cm_event *ev, struct cm_err *e)
+{
+    if (ev->type == CM_EVENT_CERT_OBTAINED && ev->renewal) {
+        int64_t end_s = now_s() + ev->remaining_s;
+
+        (void)atomic_fetch_add(&order_of_renewals.n, 1);
+        /* Ten are at work at once, so neighbours may overtake each other. */
+        if (end_s < atomic_load(&order_of_renewals.last_end_s) - 10 * 3600)
+            (void)atomic_fetch_add(&order_of_renewals.upside_down, 1);
+        atomic_store(&order_of_renewals.last_end_s, end_s);
+    }
+    return on_event(user, ev, e);
+}
+
+START_TEST(week_of_downtime_is_made_up_for_in_order)
+{
+    unsigned n = setting("CM_SIM_NAMES", 200);
+
+    open_stage();
+    /* By number the later ones are the more urgent ones; each an hour apart. */
+    for (unsigned i = 0; i < n; i++) {
+        char name[32];
+
+        name_of(i, name);
+        kit_store_pair(&k.storage.base, "ca.test-dir", name,
+                       START_S - LIFE + 20 * DAY - (int64_t)(i % 400) * 3600, LIFE);
+    }
+    cm_config_free(k.cfg);
+    k.opts.on_event = note_order;
+    kit_start(&k);
+    k.issuer->lifetime_s = LIFE;
+    k.issuer->limits = (struct cm_issuer_limits){ .size = (uint32_t)sizeof k.issuer->limits,
+                                                  .events = 10,
+                                                  .window_ns = 60 * CM_NS_PER_S };
+    kit_pass(&k.env, 2 * DAY * CM_NS_PER_S); /* they were not stored just now */
+    int64_t from_s = now_s();
+    manage(0, n);
+    ck_assert_uint_eq(served_well(n), n);
+    (void)live(from_s + 60 * (int64_t)(n / 10) + 3600);
+    printf("# %u overdue: renewed %u in %lld min, %u out of order\n", n,
+           atomic_load(&order_of_renewals.n), (long long)(now_s() - from_s) / 60,
+           atomic_load(&order_of_renewals.upside_down));
+    ck_assert_uint_eq(atomic_load(&order_of_renewals.n), n);
+    ck_assert_uint_eq(atomic_load(&order_of_renewals.upside_down), 0);
+    ck_assert_uint_le(atomic_load(&seen.most_in_an_hour), 10 * 61);
+    close_stage();
+}
+END_TEST
+
 int main(void)
 {
-    const TTest *const tests[] = { every_renewal_comes_in_its_time };
+    (void)setvbuf(stdout, NULL, _IOLBF, 0);
+    const TTest *const tests[] = { every_renewal_comes_in_its_time,
+                                   month_without_the_ca_is_weathered,
+                                   day_without_storage_is_weathered, wrong_clocks_start_no_storm,
+                                   week_of_downtime_is_made_up_for_in_order };
 
     return kit_run("life_sim", tests, CM_ARRAY_LEN(tests));
 }
