@@ -8,8 +8,8 @@
 #include <string.h>
 #include <unistd.h>
 
-/* staple_testd STORE PORT CHAIN:KEY...: serve the given certificates, with staples that come from the
- * responders they name, until it is ended by a signal. Says "ready"; logs to standard error. */
+/* staple_testd STORE PORT CHAIN:KEY...: serve the given certificates, with staples that come from
+ * the responders they name, until it is ended by a signal. Says "ready"; logs to standard error. */
 
 struct web {
     struct cm_fetcher base;
