@@ -216,7 +216,7 @@ static cm_status set_up_issuers(struct cm_config *cfg, const struct cm_config_op
         if (rc == CM_OK)
             rc = check_issuer(cfg, i, err);
     }
-    return rc;
+    return rc == CM_OK ? cm_ca_gates_new(cfg, &cfg->gates, err) : rc;
 }
 
 /* Each order would fail, and again at each renewal: better said at the start. */
@@ -306,6 +306,7 @@ void cm_config_free(struct cm_config *cfg)
     cm_pump_free(cfg->pump);
     cm_cleaner_free(cfg->cleaner);
     cm_hub_close(cfg->hub);
+    cm_ca_gates_free(cfg->gates);
     for (size_t i = 0; i < cfg->n_issuers; i++)
         cm_issuer_destroy(cfg->issuers[i]);
     cm_names_free(cfg->names);

@@ -95,15 +95,20 @@ CM_MUST_CHECK cm_status cm_ca_gates_new(struct cm_config *cfg, struct cm_ca_gate
 void cm_ca_gates_free(struct cm_ca_gates *g); /* NULL ok */
 
 struct cm_ca_ask {
-    bool replaces; /* a renewal that names its predecessor to this CA */
-    bool urgent;   /* past urgent_at_s: the throttle does not hold it up, the CA's wish does */
+    bool replaces;  /* a renewal that names its predecessor to this CA */
+    bool urgent;    /* past urgent_at_s: the throttle does not hold it up, the CA's wish does */
+    bool resumes;   /* an order that is open already: the throttle knows it */
+    bool look_only; /* take nothing: would it be admitted? */
 };
 /* May one order be placed with issuer number @i now? Reads storage at most every 30 s per CA.
- * CM_E_AGAIN: err->retry_after_s until asking again makes sense, err->msg why. It takes the place
- * in the throttle, and when the breaker is open, the probe. */
+ * CM_E_AGAIN: err->retry_after_s until asking again makes sense, err->msg why; err->whole_ca is set
+ * when it is the CA's own wish to be left alone. It takes the place in the throttle, and when the
+ * breaker is open, the probe. After it closed, those who come are let in little by little. */
 CM_MUST_CHECK cm_status cm_ca_admit(struct cm_config *cfg, const struct cm_op *op, size_t i,
                                     const struct cm_ca_ask *ask, struct cm_err *err);
-/* What came of it: every call of cm_issuer_issue() after admittance is followed by this. */
+/* What came of it: every call of cm_issuer_issue() after admittance is followed by this. Failures
+ * with whole_ca are the CA's own; any other answer of the CA shows that it works. What happened
+ * here (storage, cancellation, a lost lock, the network without whole_ca) says nothing. */
 void cm_ca_outcome(struct cm_config *cfg, const struct cm_op *op, size_t i, cm_status rc,
                    const struct cm_err *why);
 /* What storage says of a CA, for people. CM_E_NOTFOUND: nothing bad. */

@@ -81,19 +81,35 @@ static bool is_new(struct cm_config *cfg, const char *what, const char *key)
     return true;
 }
 
+static cm_status finish(struct cm_record *r, const char *key, struct cm_err *err)
+{
+    cm_status rc = r->rc == CM_OK ? cm_buf_puts(&r->text, "\n}\n", NULL) : r->rc;
+
+    return rc == CM_OK ? rc : cm_fail(err, rc, "the text of '%s': %s", key, cm_status_text(rc));
+}
+
+cm_status cm_record_commit(struct cm_lease *lease, const struct cm_op *op, const char *key,
+                           struct cm_record *r, struct cm_err *err)
+{
+    struct cm_commit_item item = { key, { NULL, 0 }, false };
+
+    cm_status rc = finish(r, key, err);
+    item.value = cm_buf_span(&r->text);
+    if (rc == CM_OK)
+        rc = cm_lease_commit(lease, op, &item, 1, err);
+    cm_buf_free(&r->text);
+    return rc;
+}
+
 cm_status cm_record_store(struct cm_config *cfg, const struct cm_op *op, const char *key,
                           struct cm_record *r, struct cm_err *err)
 {
     struct cm_op own = cm_record_op(cfg, op);
     struct cm_err why = CM_ERR_INIT;
-    cm_status rc = r->rc;
 
-    if (rc == CM_OK)
-        rc = cm_buf_puts(&r->text, "\n}\n", &why);
+    cm_status rc = finish(r, key, &why);
     if (rc == CM_OK)
         rc = cm_storage_store(cfg->storage, &own, key, cm_buf_span(&r->text), &why);
-    else
-        (void)cm_fail(&why, rc, "no memory for '%s'", key);
     cm_buf_free(&r->text);
     if (rc != CM_OK && is_new(cfg, "note lost", ""))
         cm_logf(&cfg->log, CM_LOG_WARN, "note_not_stored", NULL, 0,

@@ -23,6 +23,9 @@ void cm_record_flag(struct cm_record *r, const char *name, bool value);
 /* Frees @r whatever happens. What fails is logged, but not for each of many. */
 cm_status cm_record_store(struct cm_config *cfg, const struct cm_op *op, const char *key,
                           struct cm_record *r, struct cm_err *err);
+/* The same under a lease. */
+cm_status cm_record_commit(struct cm_lease *lease, const struct cm_op *op, const char *key,
+                           struct cm_record *r, struct cm_err *err);
 
 /* CM_E_NOTFOUND also when what is there is no JSON object. The caller puts it. */
 CM_MUST_CHECK cm_status cm_record_load(struct cm_config *cfg, const struct cm_op *op,

@@ -68,6 +68,9 @@ struct kit_issuer {
     const char *wrong_name; /* certify this instead: a CA gone wrong */
     _Atomic int step;       /* enum kit_step */
     cm_status fail_status;
+    bool fail_whole_ca;
+    int64_t fail_retry_after_s;
+    struct cm_issuer_limits limits;          /* before the config takes it in */
     _Atomic bool hold;                       /* block in issue() until let go or canceled */
     void (*on_issue)(struct kit_issuer *is); /* between checkpoint and issuance */
     void *user;
@@ -80,7 +83,7 @@ struct kit_issuer {
     struct cm_err ari_err;                 /* ... with its whole_ca and retry_after_s */
     void (*on_ari)(struct kit_issuer *is); /* while the CA is being asked */
     /* what happened */
-    _Atomic unsigned asked, ari_asked;
+    _Atomic unsigned asked, ari_asked, failed;
     _Atomic unsigned orders, resumed, issued, revoked, prechecks, inside, most_inside;
     uint8_t last_csr[CM_SHA256_LEN];
     char last_resume[64];

@@ -167,8 +167,13 @@ static cm_status do_issue(struct kit_issuer *is, const struct cm_op *op,
             is->on_replaced(is);
         return cm_fail(err, CM_E_EXISTS, "%s has replaced that already", is->key);
     }
-    if (step == KIT_FAIL_BEFORE)
-        return cm_fail(err, is->fail_status, "%s does not feel like it", is->key);
+    if (step == KIT_FAIL_BEFORE) {
+        (void)atomic_fetch_add(&is->failed, 1);
+        (void)cm_fail(err, is->fail_status, "%s does not feel like it", is->key);
+        err->whole_ca = is->fail_whole_ca;
+        err->retry_after_s = is->fail_retry_after_s;
+        return is->fail_status;
+    }
     if (req->resume.len > 0) {
         (void)atomic_fetch_add(&is->resumed, 1);
     } else {
@@ -263,6 +268,11 @@ static const char *is_prefix(struct cm_issuer *base, unsigned index)
     return index == 0 && !is->no_prefix ? is->prefix : NULL;
 }
 
+static void is_limits(struct cm_issuer *base, struct cm_issuer_limits *ret)
+{
+    *ret = kit_issuer_of(base)->limits;
+}
+
 static void is_destroy(struct cm_issuer *base)
 {
     free(kit_issuer_of(base));
@@ -282,7 +292,8 @@ static const struct cm_issuer_ops kit_issuer_ops = { .abi = CM_SPI_ABI,
                                                      .issue = is_issue,
                                                      .revoke = is_revoke,
                                                      .challenge_prefix = is_prefix,
-                                                     .destroy = is_destroy };
+                                                     .destroy = is_destroy,
+                                                     .limits = is_limits };
 
 void kit_issuer_suggests(struct kit_issuer *is)
 {
