@@ -14,8 +14,8 @@
  *   5. cache writer  cache.c    the list of certificates, capacity
  *   6. index stripes index.c    all of them, in ascending order, to write; one's own to read
  *   7. leaves        uplink.c, cert.c (serving slot), board.c, probe.c,
- *                    life/staple_slot.c, life/responders.c: nothing is taken while one of these
- *                               is held
+ *                    life/staple_slot.c, life/responders.c, life/ring.c, life/cagate.c: nothing is
+ *                               taken while one of these is held
  */
 
 #include "core.h"
@@ -503,6 +503,7 @@ struct cm_job {
     void (*progress)(void *user, enum cm_phase phase);
     void *progress_user;
     unsigned attempt; /* failures in a row so far */
+    bool patient;     /* wait for a turn with the CA, instead of ending with CM_E_AGAIN */
     struct cm_job_news news;
     /* results */
     struct cm_cert *cert; /* owned by the caller; also set when storing it failed */
@@ -510,7 +511,9 @@ struct cm_job {
     bool asked;             /* a CA was asked */
     const char *issuer_key; /* of the last that was; NULL */
 };
-/* Obtain or renew; the whole of it, see obtain.c. job->cert is set on CM_OK. */
+/* Obtain or renew; the whole of it, see obtain.c. job->cert is set on CM_OK. CM_E_AGAIN: no issuer
+ * takes an order just now (or one has an order open and wants time); nothing failed, come back
+ * after err->retry_after_s. */
 CM_MUST_CHECK cm_status cm_job_run(struct cm_job *job, struct cm_err *err);
 void cm_job_progress(struct cm_job *job, enum cm_phase phase, const struct cm_err *why);
 

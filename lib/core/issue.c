@@ -19,7 +19,8 @@ struct issuance {
     char replaces[128];        /* ARI id */
     char account[512];         /* who ordered it, "" = unknown */
     const char *old_issuer_key;
-    bool found; /* a peer had stored the successor: nothing was issued */
+    bool found;  /* a peer had stored the successor: nothing was issued */
+    bool urgent; /* little is left of the predecessor's time */
 };
 
 static cm_status checkpoint(void *user, const struct cm_op *op, struct cm_span state,
@@ -147,6 +148,7 @@ static void note_predecessor(struct issuance *is, const struct cm_cert *old)
         return;
     memcpy(is->replaces, leaf->ari_id, sizeof is->replaces);
     is->old_issuer_key = cm_cert_issuer_key(old);
+    is->urgent = cm_when_tier(old, cm_env_wall_s(is->job->cfg->env)) != 0;
     cm_leaf_free(leaf);
     if (cm_meta_load(is->job->cfg, is->op, is->old_issuer_key, is->job->subject->dir, &meta,
                      NULL) != CM_OK)
@@ -248,10 +250,23 @@ static cm_status after_replacement(struct issuance *is, struct cm_issuer *issuer
     return cm_issuer_issue(issuer, is->op, req, issued, err);
 }
 
-static cm_status try_issuer(struct issuance *is, struct cm_issuer *issuer, struct cm_issued *issued,
+static bool has_open_order(const struct issuance *is, const char *issuer_key)
+{
+    return is->journaled_by[0] != '\0' && strcmp(is->journaled_by, issuer_key) == 0;
+}
+
+static bool does_replace(const struct issuance *is, const char *issuer_key)
+{
+    return is->replaces[0] != '\0' && strcmp(is->old_issuer_key, issuer_key) == 0;
+}
+
+/* The @i-th issuer of the config, which has admitted the order. */
+static cm_status try_issuer(struct issuance *is, size_t i, struct cm_issued *issued,
                             struct cm_cert **ret, struct cm_err *err)
 {
     const struct cm_subject *s = is->job->subject;
+    struct cm_config *cfg = is->job->cfg;
+    struct cm_issuer *issuer = cfg->issuers[i];
     const char *key = cm_issuer_key(issuer);
     struct cm_issue_request req = { .size = (uint32_t)sizeof req,
                                     .names = s->names,
@@ -268,14 +283,14 @@ static cm_status try_issuer(struct issuance *is, struct cm_issuer *issuer, struc
     cm_status rc = CM_OK;
 
     is->issuer = issuer;
-    if (is->journaled_by[0] != '\0' && strcmp(is->journaled_by, key) == 0)
+    if (has_open_order(is, key))
         rc = cm_buf_append(&resume, is->journal.resume.data, is->journal.resume.len, err);
     if (rc != CM_OK)
         return rc;
     req.resume = cm_buf_span(&resume);
     if (is->old != NULL)
         req.replaces_not_after_s = is->old->not_after_s;
-    if (is->replaces[0] != '\0' && strcmp(is->old_issuer_key, key) == 0) {
+    if (does_replace(is, key)) {
         req.replaces = is->replaces;
         req.replaces_account = is->account[0] != '\0' ? is->account : NULL;
     }
@@ -288,6 +303,7 @@ static cm_status try_issuer(struct issuance *is, struct cm_issuer *issuer, struc
     rc = cm_issuer_issue(issuer, is->op, &req, issued, err);
     if (rc == CM_E_EXISTS && req.replaces != NULL)
         rc = after_replacement(is, issuer, &req, issued, ret, err);
+    cm_ca_outcome(cfg, is->op, i, rc, err);
     if (rc != CM_OK || is->found)
         return rc;
     rc = accept(is, key, issued, ret, err);
@@ -296,50 +312,99 @@ static cm_status try_issuer(struct issuance *is, struct cm_issuer *issuer, struc
     return rc;
 }
 
-/* The i-th issuer to try: the one whose order is open comes first. */
-static struct cm_issuer *nth_issuer(const struct issuance *is, struct cm_issuer *first, size_t i)
+/* In which order they are tried: as given or shuffled, but the one whose order is open first. */
+static void put_in_order(const struct issuance *is, size_t order[CM_ISSUERS_MAX])
 {
     const struct cm_config *cfg = is->job->cfg;
 
-    if (first == NULL)
-        return cfg->issuers[i];
-    if (i == 0)
-        return first;
-    for (size_t k = 0; k < cfg->n_issuers; k++)
-        if (cfg->issuers[k] != first && --i == 0)
-            return cfg->issuers[k];
-    return NULL;
+    for (size_t i = 0; i < cfg->n_issuers; i++) {
+        size_t at = i;
+
+        if (cfg->issuer_policy == CM_ISSUERS_RANDOM)
+            at = (size_t)cm_random_below(cfg->env, i + 1);
+        order[i] = order[at];
+        order[at] = i;
+    }
+    for (size_t k = 1; k < cfg->n_issuers; k++) {
+        size_t i = order[k];
+
+        if (has_open_order(is, cm_issuer_key(cfg->issuers[i]))) {
+            memmove(order + 1, order, k * sizeof order[0]);
+            order[0] = i;
+        }
+    }
+}
+
+static cm_status admit(const struct issuance *is, size_t i, struct cm_err *err)
+{
+    const char *key = cm_issuer_key(is->job->cfg->issuers[i]);
+    const struct cm_ca_ask ask = { .replaces = does_replace(is, key),
+                                   .urgent = is->urgent,
+                                   .resumes = has_open_order(is, key) };
+
+    return cm_ca_admit(is->job->cfg, is->op, i, &ask, err);
+}
+
+/* What became of those that were asked so far. */
+struct tries {
+    cm_status rc; /* of the last that had the order, or does not certify such names */
+    struct cm_err why;
+    bool ordered;          /* by one at least */
+    struct cm_err soonest; /* of those that were held up; AGAIN if there is one */
+};
+
+static void note_try(struct tries *t, bool admitted, cm_status rc, const struct cm_err *why)
+{
+    t->ordered = t->ordered || admitted;
+    if (admitted || rc != CM_E_AGAIN) {
+        t->rc = rc;
+        t->why = *why;
+    } else if (t->soonest.status != CM_E_AGAIN || why->retry_after_s < t->soonest.retry_after_s) {
+        t->soonest = *why;
+    }
 }
 
 static cm_status try_all(struct issuance *is, struct cm_issued *issued, struct cm_cert **ret,
                          struct cm_issuer **ret_issuer, struct cm_err *err)
 {
+    struct tries t = { .rc = CM_E_INTERNAL, .why = CM_ERR_INIT, .soonest = CM_ERR_INIT };
     const struct cm_config *cfg = is->job->cfg;
     const struct cm_subject *s = is->job->subject;
-    struct cm_issuer *first = NULL;
-    cm_status rc = CM_E_INTERNAL;
+    size_t order[CM_ISSUERS_MAX] = { 0 };
 
-    if (is->journaled_by[0] != '\0')
-        first = cm_config_find_issuer(cfg, is->journaled_by);
-    for (size_t i = 0; i < cfg->n_issuers; i++) {
-        struct cm_issuer *issuer = nth_issuer(is, first, i);
+    put_in_order(is, order);
+    for (size_t k = 0; k < cfg->n_issuers; k++) {
+        struct cm_issuer *issuer = cfg->issuers[order[k]];
+        struct cm_err why = CM_ERR_INIT;
+        bool admitted = false;
 
-        rc = cm_issuer_precheck(issuer, s->names, s->n, err);
+        cm_status rc = cm_issuer_precheck(issuer, s->names, s->n, &why);
         if (rc == CM_OK)
-            rc = try_issuer(is, issuer, issued, ret, err);
+            rc = admit(is, order[k], &why);
+        if (rc == CM_OK) {
+            admitted = true;
+            rc = try_issuer(is, order[k], issued, ret, &why);
+        }
         if (rc == CM_OK) {
             *ret_issuer = issuer;
             return rc;
         }
-        cm_status over = cm_op_check(is->op, NULL);
-        if (over != CM_OK || cm_lease_check(is->lease, NULL) != CM_OK)
+        note_try(&t, admitted, rc, &why);
+        if (cm_op_check(is->op, NULL) != CM_OK || cm_lease_check(is->lease, NULL) != CM_OK) {
+            *err = why;
             return rc; /* the others would fare no better */
-        if (i + 1 < cfg->n_issuers)
+        }
+        if (k + 1 < cfg->n_issuers)
             cm_logf(&cfg->log, CM_LOG_WARN, "issuer_failed", NULL, 0,
                     "'%s' from %s: %s; trying the next issuer", s->ident, cm_issuer_key(issuer),
-                    err != NULL ? err->msg : "");
+                    why.msg);
     }
-    return rc;
+    if (t.soonest.status == CM_E_AGAIN && !t.ordered) {
+        *err = t.soonest;
+        return CM_E_AGAIN;
+    }
+    *err = t.why;
+    return t.rc;
 }
 
 cm_status cm_issue(struct cm_job *job, const struct cm_op *op, struct cm_lease *lease,

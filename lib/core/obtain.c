@@ -5,14 +5,17 @@
 #include <string.h>
 
 #define TOO_SOON_S (24 * 3600)
+/* How long somebody who waits for the outcome waits for a turn with a CA. */
+#define PATIENCE_S (10 * 60)
 
 /* One job: a name (or several for one certificate) gets a certificate in storage.
  *
- *   policy, without any I/O - storage: done already? - one at a time in this process - the lease -
- *   storage again - cm_issue() - commit - give the lease back
+ *   policy, without any I/O - storage: done already? - one at a time in this process - would any CA
+ *   take an order? - the lease - storage again - cm_issue() - commit - give the lease back
  *
  * There is no retry in here but one: when the lease was lost and storage shows that nobody else
- * has finished. Whether and when to try again after a failure is for the caller to decide. */
+ * has finished. Whether and when to try again after a failure is for the caller to decide. That no
+ * CA takes orders just now is no failure; who is patient waits for it here, without the lease. */
 
 void cm_job_progress(struct cm_job *job, enum cm_phase phase, const struct cm_err *why)
 {
@@ -141,13 +144,46 @@ static cm_status run_leased(struct cm_job *job, struct cm_lease *lease,
     return rc;
 }
 
+/* Would any issuer admit the order? Asked before the lease is taken, so that nobody holds it for
+ * nothing; the place itself is taken under it. */
+static cm_status knock(const struct cm_job *job, const struct cm_cert *old, struct cm_err *err)
+{
+    const struct cm_subject *s = job->subject;
+    struct cm_config *cfg = job->cfg;
+    struct cm_ca_ask ask = { .look_only = true };
+    struct cm_err soonest = CM_ERR_INIT;
+
+    ask.urgent = old != NULL && cm_when_tier(old, cm_env_wall_s(cfg->env)) != 0;
+    for (size_t i = 0; i < cfg->n_issuers; i++) {
+        const char *key = cm_issuer_key(cfg->issuers[i]);
+        struct cm_err why = CM_ERR_INIT;
+
+        if (cm_issuer_precheck(cfg->issuers[i], s->names, s->n, NULL) != CM_OK)
+            continue;
+        ask.replaces = old != NULL && strcmp(cm_cert_issuer_key(old), key) == 0;
+        cm_status rc = cm_ca_admit(cfg, job->op, i, &ask, &why);
+        if (rc == CM_OK)
+            return rc;
+        if (rc != CM_E_AGAIN) {
+            *err = why;
+            return rc;
+        }
+        if (soonest.status != CM_E_AGAIN || why.retry_after_s < soonest.retry_after_s)
+            soonest = why;
+    }
+    *err = soonest;
+    return soonest.status;
+}
+
 static cm_status run_locked(struct cm_job *job, const struct cm_cert *before, struct cm_err *err)
 {
     struct cm_lease_options lo = CM_LEASE_OPTIONS_INIT;
     char name[CM_LOCK_NAME_MAX + 1];
     struct cm_lease *lease = NULL;
 
-    cm_status rc = cm_lock_issue(job->subject->ident, name, err);
+    cm_status rc = knock(job, before, err);
+    if (rc == CM_OK)
+        rc = cm_lock_issue(job->subject->ident, name, err);
     if (rc != CM_OK)
         return rc;
     lo.log = job->cfg->log;
@@ -233,6 +269,40 @@ static cm_status run(struct cm_job *job, struct cm_err *err)
     return rc;
 }
 
+/* CM_OK: the turn may have come, look again. Else the end of it. */
+static cm_status wait_for_turn(struct cm_job *job, struct cm_err *err)
+{
+    int64_t wait_s = err->retry_after_s > 0 ? err->retry_after_s : 1;
+    struct cm_err over = CM_ERR_INIT;
+
+    if (wait_s > PATIENCE_S || cm_op_remaining_ns(job->op, INT64_MAX) <= wait_s * CM_NS_PER_S) {
+        if (err->whole_ca)
+            err->status = CM_E_RATELIMITED;
+        return err->status;
+    }
+    cm_logf(&job->cfg->log, CM_LOG_INFO, "waiting_for_turn", NULL, 0, "'%s' waits %lld s: %s",
+            job->subject->ident, (long long)wait_s, err->msg);
+    cm_job_progress(job, CM_PHASE_WAITING, NULL);
+    cm_status rc = cm_op_wait(job->op, wait_s * CM_NS_PER_S, &over);
+    if (rc != CM_OK)
+        *err = over;
+    return rc;
+}
+
+static cm_status run_patiently(struct cm_job *job, struct cm_err *err)
+{
+    cm_status rc;
+
+    do {
+        rc = run(job, err);
+        if (rc != CM_E_AGAIN || !job->patient)
+            return rc;
+        err->status = rc;
+        rc = wait_for_turn(job, err);
+    } while (rc == CM_OK);
+    return rc;
+}
+
 cm_status cm_job_run(struct cm_job *job, struct cm_err *err)
 {
     struct cm_op op = { NULL, 0, NULL };
@@ -246,7 +316,7 @@ cm_status cm_job_run(struct cm_job *job, struct cm_err *err)
     if (op.env == NULL)
         op.env = job->cfg->env;
     job->op = &op;
-    cm_status rc = run(job, e);
+    cm_status rc = run_patiently(job, e);
     job->op = given;
     cm_news_end(job, rc, e);
     if (job->progress == NULL) /* else it is told once the certificate is served, too */
@@ -275,7 +345,7 @@ static void give_result(const struct cm_job *job, struct cm_obtain_result *ret)
 static cm_status run_for(struct cm_config *cfg, const struct cm_op *op, struct cm_subject *s,
                          enum cm_job_mode mode, struct cm_obtain_result *ret, struct cm_err *err)
 {
-    struct cm_job job = { .cfg = cfg, .op = op, .subject = s, .mode = mode };
+    struct cm_job job = { .cfg = cfg, .op = op, .subject = s, .mode = mode, .patient = true };
 
     cm_status rc = cm_job_run(&job, err);
     if (rc == CM_OK)
