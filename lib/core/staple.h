@@ -28,6 +28,7 @@ struct cm_stapling {
     pthread_mutex_t lock;         /* a leaf, for ... */
     struct cm_staple *now;        /* ... this alone */
     int64_t again_s;              /* nothing is to be done before; 0 = now */
+    int64_t tended_s;             /* the last time; a clock that is before it was put back */
     unsigned failures;            /* in a row */
     int64_t floor_s;              /* newest thisUpdate seen: nothing older is believed any more */
     struct cm_revocation revoked; /* what that newest one said */

@@ -328,6 +328,8 @@ static void drop_expired(struct tending *t)
 static cm_status tend(struct tending *t, struct cm_err *err)
 {
     bool fresh = false;
+
+    t->s->tended_s = t->now_s;
     cm_status rc = find_issuer(t, err);
 
     if (rc == CM_OK && !t->wanted)
@@ -359,7 +361,7 @@ cm_status cm_staple_tend(struct cm_config *cfg, const struct cm_op *op, struct c
     if (cfg->disable_ocsp || cfg->fetcher == NULL || cm_cert_is_challenge(cert) ||
         cert->not_after_s < t.now_s)
         return CM_OK;
-    if (t.s == NULL || t.now_s >= t.s->again_s) {
+    if (t.s == NULL || t.now_s >= t.s->again_s || t.now_s < t.s->tended_s) {
         rc = find_responder(&t, err);
         if (rc == CM_OK && t.url != NULL && t.s != NULL)
             rc = tend(&t, err);

@@ -358,6 +358,20 @@ START_TEST(answer_past_its_half_is_not_asked_for_all_the_time)
 }
 END_TEST
 
+START_TEST(clock_that_was_put_back_ends_no_tending)
+{
+    /* Far ahead, everything that is true looks expired: the next try is as far ahead. */
+    world_pass(&w, 60 * OK_DAY);
+    w.responder.want = (struct ok_response){ .this_s = START_S, .next_s = START_S + 7 * OK_DAY };
+    ck_refused(tend(&w, true), CM_E_CERT);
+    kit_pass(&w.k.env, -60 * OK_DAY * CM_NS_PER_S);
+    ck_assert_int_gt(w.again_s, now_s(&w) + 59 * OK_DAY);
+    ck_ok(tend(&w, true));
+    check_has_staple(&w, true);
+    ck_assert_int_lt(w.again_s, now_s(&w) + 7 * OK_DAY);
+}
+END_TEST
+
 /* ---------------------------------------------------------------------- storage */
 
 START_TEST(storage_that_takes_nothing_leaves_it_in_memory)
@@ -497,6 +511,7 @@ int main(void)
         old_staple_stays_to_its_end_and_no_longer,
         tries_back_off_from_a_minute_to_an_hour,
         answer_past_its_half_is_not_asked_for_all_the_time,
+        clock_that_was_put_back_ends_no_tending,
         storage_that_takes_nothing_leaves_it_in_memory,
         storage_that_is_down_keeps_nobody_from_stapling,
         what_lies_in_storage_is_verified_and_removed_if_wrong,

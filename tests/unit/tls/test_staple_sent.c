@@ -97,5 +97,5 @@ int main(void)
         staple_goes_to_nobody_else,
     };
 
-    return run_tests_with("staple", tests, CM_ARRAY_LEN(tests), setup, teardown);
+    return run_tests_with("staple_sent", tests, CM_ARRAY_LEN(tests), setup, teardown);
 }
