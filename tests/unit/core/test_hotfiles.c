@@ -489,6 +489,31 @@ START_TEST(pair_that_is_of_no_use_at_first_is_refused)
 }
 END_TEST
 
+START_TEST(without_memory_nothing_is_half_watched)
+{
+    const char *const tags[] = { "blue", "green", NULL };
+    struct pair a = PAIR_INIT;
+    unsigned failed = 0;
+    cm_status rc;
+
+    begin();
+    make(&a, -HOUR, 24 * HOUR);
+    write_in_place("tls.crt", cm_buf_str(&a.chain));
+    write_in_place("tls.key", cm_buf_str(&a.key));
+    do {
+        ck_assert_uint_eq(cm_cache_count(cache), 0);
+        (void)cm_alloc_fail_at(++failed);
+        rc = cm_cache_watch_files(cache, path("tls.crt"), path("tls.key"), tags, &err);
+        (void)cm_alloc_fail_at(0);
+        ck_assert_msg(rc == CM_OK || rc == CM_E_NOMEM, "%s", err.msg);
+    } while (rc != CM_OK);
+    ck_assert_uint_gt(failed, 10);
+    ck_assert(is_served(&a));
+    pair_free(&a);
+    end();
+}
+END_TEST
+
 static bool has_thread(const char *name)
 {
     DIR *d = opendir("/proc/self/task");
@@ -605,6 +630,7 @@ int main(void)
         touched_files_change_nothing,
         served_name_is_never_missing_while_files_are_swapped,
         pair_that_is_of_no_use_at_first_is_refused,
+        without_memory_nothing_is_half_watched,
         thread_begins_with_the_first_pair_and_ends_when_stopped,
         without_inotify_files_are_looked_at_from_time_to_time,
         directory_that_was_away_is_found_again,
