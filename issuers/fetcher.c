@@ -5,13 +5,42 @@
 
 /* The built-in fetcher: lib/net behind the table that core calls, since core knows no network. The
  * addresses come out of certificates, so they are strangers': they get no local address, no POST
- * twice, and no more than was asked for. */
+ * twice, and no more than was asked for.
+ *
+ * The client is made for the first request: every config has a fetcher, and many never fetch. */
 
 struct http_fetcher {
     struct cm_fetcher base;
-    struct cm_http *http;
+    char *user_agent;
+    char *ca_root_file;
+    char *proxy;
+    struct cm_log log;
     bool allow_local;
+    _Atomic(struct cm_http *) http; /* NULL before the first request */
 };
+
+static cm_status client_of(struct http_fetcher *self, struct cm_http **ret, struct cm_err *err)
+{
+    const struct cm_http_options ho = { .ca_file = self->ca_root_file,
+                                        .user_agent = self->user_agent,
+                                        .proxy = self->proxy,
+                                        .allow_plain_http = true,
+                                        .log = self->log };
+    struct cm_http *there = atomic_load(&self->http);
+    struct cm_http *mine = NULL;
+
+    if (there == NULL) {
+        cm_status rc = cm_http_new(&ho, &mine, err);
+        if (rc != CM_OK)
+            return rc;
+        if (atomic_compare_exchange_strong(&self->http, &there, mine))
+            there = mine;
+        else
+            cm_http_free(mine); /* another thread was quicker */
+    }
+    *ret = there;
+    return CM_OK;
+}
 
 static cm_status http_fetch(struct cm_fetcher *f, const struct cm_op *op,
                             const struct cm_fetch *req, int *ret_http_status,
@@ -28,8 +57,11 @@ static cm_status http_fetch(struct cm_fetcher *f, const struct cm_op *op,
                                           .follow = strcmp(req->method, "GET") == 0,
                                           .refuse_local = !self->allow_local };
     struct cm_http_response resp = CM_HTTP_RESPONSE_INIT;
+    struct cm_http *client = NULL;
 
-    cm_status rc = cm_http_do(self->http, &within, &http, &resp, err);
+    cm_status rc = client_of(self, &client, err);
+    if (rc == CM_OK)
+        rc = cm_http_do(client, &within, &http, &resp, err);
     if (rc == CM_OK)
         rc = cm_buf_append(ret_body, resp.body.data, resp.body.len, err);
     if (rc == CM_OK)
@@ -42,7 +74,10 @@ static void http_destroy(struct cm_fetcher *f)
 {
     struct http_fetcher *self = CM_CONTAINER_OF(f, struct http_fetcher, base);
 
-    cm_http_free(self->http);
+    cm_http_free(atomic_load(&self->http));
+    free(self->user_agent);
+    free(self->ca_root_file);
+    free(self->proxy);
     free(self);
 }
 
@@ -63,19 +98,24 @@ cm_status cm_http_fetcher_new(const struct cm_http_fetcher_options *opts, struct
         return cm_fail(err, CM_E_INVAL, "cm_http_fetcher_new: no place for it, or no size set");
     if (opts != NULL)
         memcpy(&o, opts, opts->size < sizeof o ? opts->size : sizeof o);
-    const struct cm_http_options ho = { .ca_file = o.ca_root_file,
-                                        .user_agent = o.user_agent,
-                                        .proxy = o.proxy,
-                                        .allow_plain_http = true,
-                                        .log = o.log };
     struct http_fetcher *self = cm_calloc(1, sizeof *self);
     if (self == NULL)
         return cm_fail_nomem(err);
     self->base.ops = &http_fetcher_ops;
     self->allow_local = o.allow_local;
-    cm_status rc = cm_http_new(&ho, &self->http, err);
+    self->log = o.log;
+    self->user_agent = cm_strdup(o.user_agent);
+    self->ca_root_file = cm_strdup(o.ca_root_file);
+    self->proxy = cm_strdup(o.proxy);
+    cm_status rc = CM_OK;
+    if ((o.user_agent != NULL && self->user_agent == NULL) ||
+        (o.ca_root_file != NULL && self->ca_root_file == NULL) ||
+        (o.proxy != NULL && self->proxy == NULL))
+        rc = cm_fail_nomem(err);
+    else if (o.ca_root_file != NULL) /* that it cannot be used shall be known now */
+        rc = client_of(self, &(struct cm_http *){ NULL }, err);
     if (rc != CM_OK) {
-        free(self);
+        http_destroy(&self->base);
         return rc;
     }
     *ret = &self->base;

@@ -61,9 +61,9 @@ static cm_status fetch(const char *method, const char *path, size_t max_body, in
     return fetcher->ops->fetch(fetcher, NULL, &req, &status, &body, &err);
 }
 
-static int threads(void)
+static int entries(const char *dir)
 {
-    DIR *d = opendir("/proc/self/task");
+    DIR *d = opendir(dir);
     int n = -2; /* . and .. */
 
     ck_assert_ptr_nonnull(d);
@@ -130,15 +130,17 @@ START_TEST(size_and_time_are_bounded)
 }
 END_TEST
 
-START_TEST(no_thread_before_the_first_request)
+START_TEST(no_thread_and_no_descriptor_before_the_first_request)
 {
-    int before = threads();
+    int threads = entries("/proc/self/task");
+    int fds = entries("/proc/self/fd");
 
     begin(true);
-    ck_assert_int_eq(threads(), before);
+    ck_assert_int_eq(entries("/proc/self/task"), threads);
+    ck_assert_int_eq(entries("/proc/self/fd"), fds);
     sh_on(sh, "*", "/x", &(struct sh_reply){ .body = "y" });
     ck_ok(fetch("GET", "/x", 100, 5000));
-    ck_assert_int_gt(threads(), before);
+    ck_assert_int_gt(entries("/proc/self/task"), threads);
 }
 END_TEST
 
@@ -162,7 +164,7 @@ int main(void)
     tcase_add_test(tc, only_a_get_is_redirected);
     tcase_add_test(tc, addresses_of_this_machine_are_refused);
     tcase_add_test(tc, size_and_time_are_bounded);
-    tcase_add_test(tc, no_thread_before_the_first_request);
+    tcase_add_test(tc, no_thread_and_no_descriptor_before_the_first_request);
     tcase_add_test(tc, trust_that_is_not_there_is_an_error_at_once);
     suite_add_tcase(s, tc);
     SRunner *sr = srunner_create(s);
