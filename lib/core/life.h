@@ -164,7 +164,8 @@ CM_MUST_CHECK cm_status cm_staple_tend(struct cm_config *cfg, const struct cm_op
                                        struct cm_cert *cert, bool may_fetch, int64_t *ret_again_s,
                                        struct cm_revocation *ret_revoked, struct cm_err *err);
 
-/* crl.c: only for certificates with a CRL pointer and without a responder. */
+/* crl.c: only for certificates with a CRL pointer and without a responder. While nothing is known,
+ * *@ret_revoked is left alone. */
 CM_MUST_CHECK cm_status cm_crl_tend(struct cm_config *cfg, const struct cm_op *op,
                                     const struct cm_cert *cert, bool may_fetch,
                                     int64_t *ret_again_s, struct cm_revocation *ret_revoked,

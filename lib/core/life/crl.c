@@ -388,26 +388,30 @@ static bool has_responder(const struct cm_config *cfg, const char *url)
     return url[0] != '\0';
 }
 
-/* False if there is nothing to watch. */
-static bool watch_of(const struct cm_config *cfg, const struct cm_cert *cert, struct watch *ret)
+/* CM_E_NOTFOUND if there is nothing to watch. */
+static cm_status watch_of(const struct cm_config *cfg, const struct cm_cert *cert,
+                          struct watch *ret, struct cm_err *err)
 {
     struct cm_leaf *leaf = NULL;
-    bool is = false;
+    bool wanted;
 
     if (cfg->disable_crl || cfg->fetcher == NULL || cm_cert_chain_len(cert) < 2 ||
-        !cm_crl_url(cm_cert_der(cert, 0), ret->url) ||
-        cm_leaf_parse(cm_cert_der(cert, 0), &leaf, NULL) != CM_OK)
-        return false;
-    ret->issuer_der = cm_cert_der(cert, 1);
-    if (!has_responder(cfg, leaf->ocsp_url) &&
-        cm_crl_id(ret->issuer_der, ret->url, ret->id, NULL) == CM_OK) {
-        cm_crl_id_text(ret->id, ret->id_text);
-        memcpy(ret->serial, leaf->serial, leaf->serial_len);
-        ret->serial_len = leaf->serial_len;
-        is = true;
-    }
+        !cm_crl_url(cm_cert_der(cert, 0), ret->url))
+        return CM_E_NOTFOUND;
+    cm_status rc = cm_leaf_parse(cm_cert_der(cert, 0), &leaf, err);
+    if (rc != CM_OK)
+        return rc;
+    wanted = !has_responder(cfg, leaf->ocsp_url);
+    memcpy(ret->serial, leaf->serial, leaf->serial_len);
+    ret->serial_len = leaf->serial_len;
     cm_leaf_free(leaf);
-    return is;
+    if (!wanted)
+        return CM_E_NOTFOUND;
+    ret->issuer_der = cm_cert_der(cert, 1);
+    rc = cm_crl_id(ret->issuer_der, ret->url, ret->id, err);
+    if (rc == CM_OK)
+        cm_crl_id_text(ret->id, ret->id_text);
+    return rc;
 }
 
 /* One that has expired says nothing any more. True if that is found now. Whoever is at work on it
@@ -470,9 +474,10 @@ static cm_status answer_locked(const struct list *l, const struct watch *w, int6
             *err = l->last;
         return l->last.status;
     }
-    if (known)
-        r.revoked = cm_crl_set_find(l->got.set, (struct cm_span){ w->serial, w->serial_len },
-                                    &r.reason, &r.at_s);
+    if (!known)
+        return CM_OK; /* what was known before is as true as it was */
+    r.revoked = cm_crl_set_find(l->got.set, (struct cm_span){ w->serial, w->serial_len }, &r.reason,
+                                &r.at_s);
     *ret = r;
     return CM_OK;
 }
@@ -486,10 +491,10 @@ cm_status cm_crl_tend(struct cm_config *cfg, const struct cm_op *op, const struc
     bool fetch_too = false;
     struct watch w;
 
-    *ret_again_s = INT64_MAX;
-    if (!watch_of(cfg, cert, &w))
-        return CM_OK;
-    *ret_again_s = now + FAIL_FIRST_S;
+    cm_status rc = watch_of(cfg, cert, &w, err);
+    *ret_again_s = rc == CM_OK || rc == CM_E_NOMEM ? now + FAIL_FIRST_S : INT64_MAX;
+    if (rc != CM_OK)
+        return rc == CM_E_NOTFOUND ? CM_OK : rc;
     cm_mutex_lock(&table_lock);
     struct list *l = list_of_locked(w.id);
     if (l == NULL) {
@@ -505,7 +510,7 @@ cm_status cm_crl_tend(struct cm_config *cfg, const struct cm_op *op, const struc
         cm_mutex_lock(&table_lock);
         l->busy = false;
     }
-    cm_status rc = answer_locked(l, &w, now, ret_revoked, err);
+    rc = answer_locked(l, &w, now, ret_revoked, err);
     *ret_again_s = again_locked(l, now, may_fetch);
     cm_mutex_unlock(&table_lock);
     if (expired)

@@ -264,6 +264,34 @@ START_TEST(table_is_bounded)
 }
 END_TEST
 
+START_TEST(without_memory_nothing_is_said_and_it_is_tried_again)
+{
+    struct mk_crl_entry entry = { 7, 1, START_S };
+    struct cm_revocation rv;
+    unsigned said = 0;
+    int64_t again;
+
+    crl_begin();
+    struct cm_cert *cert = cert_of(7, URL, NULL);
+    publish(&ca, &entry, 1, DAY);
+    for (uint64_t n = 1; said < 3; n++) { /* three in a row without a failure: that was the last */
+        ck_assert_uint_lt(n, 1000);
+        cm_crl_table_clear();
+        ck_ok(cm_storage_remove(&k.storage.base, NULL, CM_CRL_DIR, &err));
+        (void)cm_alloc_fail_at(n);
+        cm_status rc = tend_by(k.cfg, cert, true, &again, &rv, &err);
+        (void)cm_alloc_fail_at(0);
+        said =
+            rc == CM_OK && rv.revoked && kit_count(&k.storage.base, CM_CRL_DIR) == 1 ? said + 1 : 0;
+        ck_assert_msg(rc == CM_OK || (rc == CM_E_NOMEM && !rv.revoked), "%d", (int)rc);
+        ck_assert_int_gt(again, now_s());
+        ck_assert_int_le(again, now_s() + DAY);
+    }
+    cm_cert_unref(cert);
+    crl_end();
+}
+END_TEST
+
 int main(void)
 {
     const TTest *const tests[] = {
@@ -275,6 +303,7 @@ int main(void)
         what_lies_in_storage_is_not_believed,
         storage_that_fails_does_not_keep_the_ca_from_being_asked,
         table_is_bounded,
+        without_memory_nothing_is_said_and_it_is_tried_again,
     };
 
     return kit_run("crl_share", tests, CM_ARRAY_LEN(tests));
