@@ -155,6 +155,8 @@ static cm_status set_up_workers(struct cm_config *cfg, unsigned max_parallel, st
     if (rc == CM_OK)
         rc = cm_probes_new(cfg->env, PROBES, &cfg->probes, err);
     if (rc == CM_OK)
+        rc = cm_revoked_new(&cfg->revoked, err);
+    if (rc == CM_OK)
         rc = cm_board_new_env(cfg->env, &cfg->board, err);
     if (rc == CM_OK)
         rc = cm_health_new(&cfg->health, err);
@@ -313,6 +315,7 @@ void cm_config_free(struct cm_config *cfg)
     cm_flights_free(cfg->flights);
     cm_lookups_free(cfg->lookups);
     cm_probes_free(cfg->probes);
+    cm_revoked_free(cfg->revoked);
     cm_board_free(cfg->board);
     cm_responders_free(cfg->responders);
     cm_ocsp_overrides_free(cfg);

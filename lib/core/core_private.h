@@ -400,10 +400,13 @@ CM_MUST_CHECK cm_status cm_store_load_dir(struct cm_config *cfg, const struct cm
                                           struct cm_cert **ret, struct cm_err *err);
 /* The deep part alone, for what was loaded quickly. */
 CM_MUST_CHECK cm_status cm_store_check(const struct cm_cert *cert, struct cm_err *err);
-/* Key, chain and metadata in one commit under @lease, together with the end of the journal. */
+/* Key, chain and metadata in one commit under @lease, together with the end of the journal and with
+ * @more (at most CM_STORE_MORE). */
+#define CM_STORE_MORE 2u
 CM_MUST_CHECK cm_status cm_store_commit(const struct cm_op *op, struct cm_lease *lease,
                                         const struct cm_subject *s, const char *issuer_key,
                                         const struct cm_key *key, const struct cm_issued *issued,
+                                        const struct cm_commit_item *more, size_t n_more,
                                         struct cm_err *err);
 /* Remove the three of one directory ("certificates/<I>/<dir>") under @lease. */
 CM_MUST_CHECK cm_status cm_store_remove(const struct cm_op *op, struct cm_lease *lease,
@@ -481,7 +484,12 @@ CM_MUST_CHECK cm_status cm_journal_store(struct cm_lease *lease, const struct cm
 
 /* ----------------------------------------------- obtain.c, issue.c, revoke.c */
 
-enum cm_job_mode { CM_JOB_OBTAIN, CM_JOB_RENEW, CM_JOB_RENEW_FORCE };
+enum cm_job_mode {
+    CM_JOB_OBTAIN,
+    CM_JOB_RENEW,
+    CM_JOB_RENEW_FORCE,
+    CM_JOB_REPLACE /* what is revoked: whatever else is in storage will do */
+};
 
 /* What is going to be told of a job (life/news.c). */
 struct cm_job_news {
@@ -499,6 +507,9 @@ struct cm_job {
     const struct cm_op *op; /* the caller's */
     const struct cm_subject *subject;
     enum cm_job_mode mode;
+    const char *revoked_serial;    /* of what must not stay, as cm_cert_serial() has it */
+    const struct cm_cert *revoked; /* the same, to know its key by; NULL = not known */
+    int revoked_reason;            /* RFC 5280 5.3.1 */
     /* Beside the config's; whoever sets it tells the end (stored, failed) himself. May be NULL. */
     void (*progress)(void *user, enum cm_phase phase);
     void *progress_user;
@@ -510,6 +521,9 @@ struct cm_job {
     bool already_there;
     bool asked;             /* a CA was asked */
     const char *issuer_key; /* of the last that was; NULL */
+    /* between obtain.c and issue.c */
+    bool replacing;   /* what storage has is revoked */
+    bool key_is_lost; /* and others know its key */
 };
 /* Obtain or renew; the whole of it, see obtain.c. job->cert is set on CM_OK. CM_E_AGAIN: no issuer
  * takes an order just now (or one has an order open and wants time); nothing failed, come back
@@ -640,6 +654,7 @@ struct cm_config {
     struct cm_listening listening;    /* to what happens to the cache */
     struct cm_responders *responders; /* life/responders.c */
     struct cm_ari_pace ari_pace[CM_ISSUERS_MAX];
+    struct cm_revoked *revoked;
 };
 
 /* The issuer of cfg with this raw key; NULL if there is none. */

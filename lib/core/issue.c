@@ -63,6 +63,18 @@ static char *join_names(const struct cm_subject *s)
     return (char *)text.data; /* allocated by the buffer, freed with free() */
 }
 
+/* Was the order made with a key that others know by now? If what had it is gone, it may have been.
+ */
+static bool is_lost(const struct issuance *is, const struct cm_key *key)
+{
+    bool same = true;
+
+    if (!is->job->key_is_lost)
+        return false;
+    return is->old == NULL ||
+           cm_key_matches_cert(key, cm_cert_der(is->old, 0), &same, NULL) != CM_OK || same;
+}
+
 /* Is what the journal holds an order for just what is wanted now? */
 static bool is_usable(const struct issuance *is, const struct cm_journal *j)
 {
@@ -73,7 +85,7 @@ static bool is_usable(const struct issuance *is, const struct cm_journal *j)
     return names != NULL && strcmp(names, j->names) == 0 && age < CM_JOURNAL_FRESH_S &&
            age > -CM_JOURNAL_FRESH_S && j->must_staple == cfg->must_staple &&
            (cfg->reuse_key || cm_key_type_of(j->key) == cfg->key_type) &&
-           cm_config_find_issuer(cfg, j->issuer_key) != NULL &&
+           cm_config_find_issuer(cfg, j->issuer_key) != NULL && !is_lost(is, j->key) &&
            /* else the CA would certify a key that is not here */
            cm_csr_check(cm_buf_span(&j->csr_der), j->key, NULL) == CM_OK;
 }
@@ -112,14 +124,15 @@ static cm_status prepare(struct issuance *is, const struct cm_cert *old, struct 
 {
     const struct cm_subject *s = is->job->subject;
     const struct cm_config *cfg = is->job->cfg;
+    bool keep = cfg->reuse_key && !is->job->key_is_lost;
     bool resumed = false;
 
     cm_status rc = resume_journal(is, &resumed, err);
     if (rc != CM_OK || resumed)
         return rc;
-    if (cfg->reuse_key && old != NULL)
+    if (keep && old != NULL)
         rc = cm_cert_key(old, &is->journal.key, err);
-    else if (cfg->reuse_key && cm_store_orphan_key(is->job->cfg, is->op, s, &is->journal.key))
+    else if (keep && cm_store_orphan_key(is->job->cfg, is->op, s, &is->journal.key))
         cm_logf(&cfg->log, CM_LOG_WARN, "key_kept", NULL, 0,
                 "the chain of '%s' is damaged or gone, its key is not: the key is kept", s->ident);
     else if (cfg->key_source != NULL)
@@ -407,10 +420,27 @@ static cm_status try_all(struct issuance *is, struct cm_issued *issued, struct c
     return t.rc;
 }
 
+/* A key that others know goes away in the commit that brings its successor. */
+static cm_status commit(struct issuance *is, struct cm_issuer *issuer,
+                        const struct cm_issued *issued, struct cm_err *err)
+{
+    struct cm_quarantine q = CM_QUARANTINE_INIT;
+    cm_status rc = CM_OK;
+
+    if (is->job->key_is_lost && is->old != NULL)
+        rc = cm_quarantine_plan(is->job->cfg, is->op, is->job->subject, is->old,
+                                cm_issuer_key(issuer), &q, err);
+    if (rc == CM_OK)
+        rc = cm_store_commit(is->op, is->lease, is->job->subject, cm_issuer_key(issuer),
+                             is->journal.key, issued, q.items, q.n, err);
+    cm_buf_free(&q.pem);
+    return rc;
+}
+
 cm_status cm_issue(struct cm_job *job, const struct cm_op *op, struct cm_lease *lease,
                    const struct cm_cert *old, struct cm_err *err)
 {
-    struct issuance is = { .job = job, .op = op, .lease = lease };
+    struct issuance is = { .job = job, .op = op, .lease = lease, .old = old };
     struct cm_issued issued = { CM_BUF_INIT(CM_CHAIN_PEM_MAX), CM_BUF_INIT(CM_META_MAX) };
     struct cm_issuer *issuer = NULL;
     struct cm_cert *cert = NULL;
@@ -426,8 +456,7 @@ cm_status cm_issue(struct cm_job *job, const struct cm_op *op, struct cm_lease *
         job->already_there = is.found;
     }
     if (rc == CM_OK && !is.found) {
-        rc = cm_store_commit(op, lease, job->subject, cm_issuer_key(issuer), is.journal.key,
-                             &issued, err);
+        rc = commit(&is, issuer, &issued, err);
         cm_health_note(job->cfg, rc, err);
         if (rc == CM_OK)
             cm_news_issued(job, cm_buf_span(&is.journal.csr_der));

@@ -6,8 +6,9 @@
  * them. Each "tend" function looks after one thing of one certificate and says when it wants to be
  * called again; which of them is due when is for maintain.c alone.
  *
- * Lock order: as in core_private.h; of what is in here, gates (cagate.c), the CRL table (crl.c) and
- * the due index (due.c, inside the maintenance's lock) are leaves. */
+ * Lock order: as in core_private.h; of what is in here, gates (cagate.c), the CRL table (crl.c),
+ * the revoked (revoked_set.c) and the due index (due.c, inside the maintenance's lock) are leaves.
+ */
 
 #include "core_private.h"
 
@@ -170,6 +171,60 @@ CM_MUST_CHECK cm_status cm_crl_tend(struct cm_config *cfg, const struct cm_op *o
                                     const struct cm_cert *cert, bool may_fetch,
                                     int64_t *ret_again_s, struct cm_revocation *ret_revoked,
                                     struct cm_err *err);
+
+/* ------------------------------------------- revoked.c, revoked_set.c, quarantine.c */
+
+#define CM_REASON_KEY_COMPROMISE 1
+
+/* Which leaves this process has found revoked: they are never loaded from storage again to be
+ * served, and every job replaces them. Of a config; any thread. */
+struct cm_revoked;
+CM_MUST_CHECK cm_status cm_revoked_new(struct cm_revoked **ret, struct cm_err *err);
+void cm_revoked_free(struct cm_revoked *r); /* NULL ok */
+/* Is it one of them? *@ret_reason (NULL ok) is set if so. */
+bool cm_revoked_is(const struct cm_config *cfg, const struct cm_cert *cert, int *ret_reason);
+/* From now on it is. *@ret_first: it was not before. Fails only without memory or when there are
+ * too many. */
+CM_MUST_CHECK cm_status cm_revoked_note(struct cm_config *cfg, const struct cm_cert *cert,
+                                        int reason, bool *ret_first, struct cm_err *err);
+/* May another order be placed for @s because what it has is revoked? CM_E_RATELIMITED within a day
+ * after the last one of this process: then its successor was revoked, too, and that may go on. */
+CM_MUST_CHECK cm_status cm_revoked_may_order(const struct cm_config *cfg,
+                                             const struct cm_subject *s, struct cm_err *err);
+void cm_revoked_note_order(struct cm_config *cfg, const struct cm_subject *s);
+
+/**
+ * @cert, managed for job->subject, is revoked: run the job (its mode is set here) to have it
+ * replaced. At most one order in the fleet; a new key if others know the old one, which then lies
+ * under <N>.key.compromised. The new one is in the cache when this returns, even if it could not be
+ * stored, and @cert is not; when nothing came of it, @cert is not served any more, and it is for
+ * the caller to try again when the time has come: any job that finds it in storage replaces it.
+ * Only CM_E_AGAIN and CM_E_CANCELED leave everything as it was. The event "cert_ocsp_revoked" is
+ * told the first time.
+ */
+CM_MUST_CHECK cm_status cm_revoked_run(struct cm_job *job, struct cm_cert *cert,
+                                       const struct cm_revocation *rv, struct cm_err *err);
+/* The same, when no attempt may be made now because of @why: it is told, and not served any more.
+ */
+void cm_revoked_stop(struct cm_config *cfg, const struct cm_subject *s, struct cm_cert *cert,
+                     const struct cm_revocation *rv, const struct cm_err *why);
+
+/* What to commit together with the successor of @old, whose key others know: its key moves out of
+ * the way. Under the lease of @s. Free q->pem. */
+struct cm_quarantine {
+    struct cm_commit_item items[CM_STORE_MORE];
+    size_t n;
+    struct cm_buf pem;
+    char paths[CM_STORE_MORE][CM_KEY_BUF];
+};
+#define CM_QUARANTINE_INIT                                                                         \
+    {                                                                                              \
+        .n = 0, .pem = CM_BUF_SECRET(CM_PEM_FILE_MAX)                                              \
+    }
+CM_MUST_CHECK cm_status cm_quarantine_plan(struct cm_config *cfg, const struct cm_op *op,
+                                           const struct cm_subject *s, const struct cm_cert *old,
+                                           const char *new_issuer_key, struct cm_quarantine *q,
+                                           struct cm_err *err);
 
 /* ---------------------------------------------------------------- events.c */
 

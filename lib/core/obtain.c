@@ -84,21 +84,53 @@ static bool is_due(const struct cm_job *job, const struct cm_op *op, const struc
     return w.rule == CM_RULE_ARI || !was_just_stored(job, op, cert);
 }
 
+/* Has @cert the key of the revoked one that others know? A peer that keeps keys may have renewed it
+ * before it was known. */
+static bool has_lost_key(const struct cm_job *job, const struct cm_cert *cert)
+{
+    struct cm_key *key = NULL;
+    bool same = false;
+
+    if (job->mode != CM_JOB_REPLACE || job->revoked_reason != CM_REASON_KEY_COMPROMISE ||
+        job->revoked == NULL || cm_cert_key(cert, &key, NULL) != CM_OK)
+        return false;
+    if (cm_key_matches_cert(key, cm_cert_der(job->revoked, 0), &same, NULL) != CM_OK)
+        same = false;
+    cm_key_unref(key);
+    return same;
+}
+
+/* Is @cert revoked, as the job was told or as this process has found out before? Then it is
+ * replaced in any mode, and if others know its key, by one with another. */
+static bool is_revoked(struct cm_job *job, const struct cm_cert *cert)
+{
+    int reason = job->revoked_reason;
+    bool is = job->mode == CM_JOB_REPLACE && strcmp(cm_cert_serial(cert), job->revoked_serial) == 0;
+
+    is = is || has_lost_key(job, cert) || cm_revoked_is(job->cfg, cert, &reason);
+    job->replacing = is;
+    job->key_is_lost = is && reason == CM_REASON_KEY_COMPROMISE;
+    return is;
+}
+
 /* Is there nothing (more) to do? *@old is what storage holds, NULL if nothing; *@before what it
  * held when the job began, for a forced renewal that a peer may have done meanwhile. */
 static cm_status look(struct cm_job *job, const struct cm_op *op, const struct cm_cert *before,
                       struct cm_cert **old, bool *ret_done, struct cm_err *err)
 {
     struct cm_cert *cert = NULL;
-    bool obtain = job->mode == CM_JOB_OBTAIN;
+    bool obtain = job->mode == CM_JOB_OBTAIN || job->mode == CM_JOB_REPLACE;
 
     *ret_done = false;
+    job->replacing = false;
+    job->key_is_lost = job->revoked_reason == CM_REASON_KEY_COMPROMISE;
     cm_status rc = cm_store_load(job->cfg, op, job->subject, CM_LOAD_NEWEST, &cert, err);
     if (rc == CM_E_NOTFOUND && obtain)
         return CM_OK;
     if (rc != CM_OK)
         return rc;
-    bool valid = cm_cert_is_valid_at(cert, cm_env_wall_s(job->cfg->env), CM_CERT_SKEW_S);
+    bool valid = !is_revoked(job, cert) &&
+                 cm_cert_is_valid_at(cert, cm_env_wall_s(job->cfg->env), CM_CERT_SKEW_S);
     bool other = before != NULL && !cm_cert_same_leaf(before, cert) &&
                  cert->not_before_s >= before->not_before_s;
     if (obtain)
@@ -128,10 +160,14 @@ static cm_status run_leased(struct cm_job *job, struct cm_lease *lease,
 
     op.cancel = cm_lease_cancel(lease);
     cm_status rc = look(job, &op, before, &old, &done, err);
+    if (rc == CM_OK && !done && job->replacing && job->mode != CM_JOB_RENEW_FORCE)
+        rc = cm_revoked_may_order(job->cfg, job->subject, err);
     if (rc == CM_OK && !done)
         rc = cm_news_begin(job, old, err);
     if (rc == CM_OK && !done)
         rc = cm_issue(job, &op, lease, old, err);
+    if (rc == CM_OK && job->replacing && !job->already_there)
+        cm_revoked_note_order(job->cfg, job->subject);
     cm_cert_unref(old);
     if (rc != CM_OK && cm_op_check(job->op, NULL) == CM_OK) {
         struct cm_err lost = CM_ERR_INIT;
@@ -225,9 +261,10 @@ static bool is_leaders_own(cm_status rc)
 
 static cm_status fly(struct cm_job *job, const struct cm_cert *before, struct cm_err *err)
 {
-    static const char kinds[] = {
-        [CM_JOB_OBTAIN] = 'o', [CM_JOB_RENEW] = 'r', [CM_JOB_RENEW_FORCE] = 'f'
-    };
+    static const char kinds[] = { [CM_JOB_OBTAIN] = 'o',
+                                  [CM_JOB_RENEW] = 'r',
+                                  [CM_JOB_RENEW_FORCE] = 'f',
+                                  [CM_JOB_REPLACE] = 'x' };
     CM_AUTO_FREE char *name = cm_asprintf("%c %s", kinds[job->mode], job->subject->ident);
     struct cm_cert *old = NULL;
     bool is_lead;

@@ -163,7 +163,9 @@ static cm_status load_best(struct cm_config *cfg, const struct cm_op *op, const 
         cm_status rc = cm_path_cert(issuer_key, dir, NULL, base, &why);
         if (rc == CM_OK)
             rc = cm_store_load_dir(cfg, op, base, dir, issuer_key, names, n, deep, &cert, &why);
-        if (rc == CM_OK && is_better(cert, best, now)) {
+        if (rc == CM_OK && !deep && cm_revoked_is(cfg, cert, NULL)) {
+            cm_cert_unref(cert); /* to be served: never again */
+        } else if (rc == CM_OK && is_better(cert, best, now)) {
             cm_cert_unref(best);
             best = cert;
         } else if (rc == CM_OK) {
@@ -219,14 +221,15 @@ static cm_status path_of(const char *issuer_key, const char *dir, const char *su
 cm_status cm_store_commit(const struct cm_op *op, struct cm_lease *lease,
                           const struct cm_subject *s, const char *issuer_key,
                           const struct cm_key *key, const struct cm_issued *issued,
-                          struct cm_err *err)
+                          const struct cm_commit_item *more, size_t n_more, struct cm_err *err)
 {
     CM_AUTO_BUF struct cm_buf key_pem = CM_BUF_SECRET(CM_KEY_PEM_MAX);
     CM_AUTO_BUF struct cm_buf meta = CM_BUF_INIT(2 * CM_META_MAX);
     char paths[4][CM_KEY_BUF];
     /* In this order for readers that do not verify the pair: it is certmagic's. */
-    struct cm_commit_item items[4] = { { NULL, { NULL, 0 }, false } };
+    struct cm_commit_item items[4 + CM_STORE_MORE] = { { NULL, { NULL, 0 }, false } };
 
+    CM_ASSERT(n_more <= CM_STORE_MORE);
     cm_status rc = cm_key_to_pem(key, &key_pem, err);
     if (rc == CM_OK)
         rc = cm_meta_format(s->names, s->n, cm_buf_span(&issued->issuer_data), &meta, err);
@@ -245,7 +248,9 @@ cm_status cm_store_commit(const struct cm_op *op, struct cm_lease *lease,
     items[2].value = cm_buf_span(&meta);
     items[3].key = paths[3];
     items[3].remove = true;
-    return cm_lease_commit(lease, op, items, CM_ARRAY_LEN(items), err);
+    for (size_t i = 0; i < n_more; i++)
+        items[4 + i] = more[i];
+    return cm_lease_commit(lease, op, items, 4 + n_more, err);
 }
 
 cm_status cm_store_remove(const struct cm_op *op, struct cm_lease *lease, const char *base,
