@@ -115,7 +115,7 @@ static void finish(struct cm_managed *m, struct cm_outcome *o)
     m->passed_by = false;
     if (!m->lined)
         m->background = false;
-    m->served = m->served || o->served;
+    m->served = (m->served && !o->lost) || o->served;
     cancel = m->cancel;
     m->cancel = NULL;
     waiting = m->lined && !m->served ? NULL : cm_waiters_take(cfg->hub, &m->waiters);

@@ -114,6 +114,7 @@ struct cm_outcome {
     bool go_on;
     uint8_t next; /* enum cm_stage to go on with */
     bool served;
+    bool lost;    /* what was served is served no more */
     bool put_off; /* the CA takes nothing for wait_s: stand in line again */
     int64_t wait_s;
     int64_t urgency_s; /* for the pump: when the certificate ends, 0 without one */

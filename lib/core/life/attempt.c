@@ -171,6 +171,44 @@ static void serve_new(struct cm_managed *m, struct cm_job *job, struct cm_outcom
     }
 }
 
+/* It cannot be had now. What is revoked is not served until then. */
+static void not_allowed(struct cm_managed *m, const struct cm_subject *s, struct cm_cert *before,
+                        struct cm_outcome *o)
+{
+    o->rc = o->err.status;
+    o->served = before != NULL;
+    if (m->stage != CM_STAGE_REPLACE || before == NULL)
+        return;
+    cm_revoked_stop(m->cfg, s, before, &m->life->revoked, &o->err);
+    o->served = false;
+    o->lost = true;
+}
+
+static void put_off(struct cm_managed *m, const struct cm_cert *before, struct cm_outcome *o)
+{
+    o->put_off = true;
+    o->wait_s = o->err.retry_after_s > 0 ? o->err.retry_after_s : 1;
+    o->rc = CM_E_RATELIMITED;
+    o->served = before != NULL;
+    postpone(m, cm_env_wall_s(m->cfg->env) + o->wait_s);
+}
+
+static void run_job(struct cm_managed *m, struct cm_job *job, struct cm_cert *before,
+                    struct cm_outcome *o)
+{
+    if (m->stage == CM_STAGE_REPLACE && before != NULL) {
+        const struct cm_revocation rv = m->life->revoked;
+
+        o->rc = cm_revoked_run(job, before, &rv, &o->err);
+        o->served = job->cert != NULL;
+        o->lost = !o->served && o->rc != CM_E_AGAIN && o->rc != CM_E_CANCELED;
+        return;
+    }
+    o->rc = cm_job_run(job, &o->err);
+    if (job->cert != NULL && o->rc != CM_E_AGAIN)
+        serve_new(m, job, o);
+}
+
 void cm_attempt_stage(struct cm_managed *m, const struct cm_subject *s, const struct cm_op *op,
                       struct cm_outcome *o)
 {
@@ -179,28 +217,21 @@ void cm_attempt_stage(struct cm_managed *m, const struct cm_subject *s, const st
     struct cm_job job = { .cfg = m->cfg,
                           .op = op,
                           .subject = s,
-                          .mode = m->stage == CM_STAGE_OBTAIN ? CM_JOB_OBTAIN : CM_JOB_RENEW,
+                          .mode = m->stage == CM_STAGE_RENEW ? CM_JOB_RENEW : CM_JOB_OBTAIN,
                           .progress = job_progress,
                           .progress_user = m };
 
     o->urgency_s = before != NULL ? before->not_after_s : 0;
     if (!cm_attempt_allowed(m, s, op, &retry, &o->err)) {
-        o->rc = o->err.status;
-        o->served = before != NULL;
+        not_allowed(m, s, before, o);
         cm_cert_unref(before);
         return;
     }
     job.attempt = retry.attempts;
-    o->rc = cm_job_run(&job, &o->err);
+    run_job(m, &job, before, o);
     if (o->rc == CM_E_AGAIN) {
-        o->put_off = true;
-        o->wait_s = o->err.retry_after_s > 0 ? o->err.retry_after_s : 1;
-        o->rc = CM_E_RATELIMITED;
-        o->served = before != NULL;
-        postpone(m, cm_env_wall_s(m->cfg->env) + o->wait_s);
+        put_off(m, before, o);
     } else {
-        if (job.cert != NULL)
-            serve_new(m, &job, o);
         if (o->rc == CM_OK)
             note_success(m, s, op, &job, before);
         else if (o->rc != CM_E_CANCELED)

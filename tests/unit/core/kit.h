@@ -70,13 +70,12 @@ struct kit_issuer {
     cm_status fail_status;
     bool fail_whole_ca;
     int64_t fail_retry_after_s;
-    struct cm_issuer_limits limits;          /* before the config takes it in */
+    struct cm_issuer_limits limits;          /* before the config takes it in; none while 0 */
     _Atomic bool hold;                       /* block in issue() until let go or canceled */
     void (*on_issue)(struct kit_issuer *is); /* between checkpoint and issuance */
     void *user;
     const char *issuer_data;
-    struct cm_issuer_limits limits; /* none while events is 0 */
-    bool already_replaced;          /* any predecessor that is named has a successor, says the CA */
+    bool already_replaced; /* any predecessor that is named has a successor, says the CA */
     void (*on_replaced)(struct kit_issuer *is);
     struct cm_renewal_info ari;            /* what is suggested, with ... */
     _Atomic int ari_status;                /* ... CM_OK; else this is the answer, ... */

@@ -270,18 +270,13 @@ static const char *is_prefix(struct cm_issuer *base, unsigned index)
 
 static void is_limits(struct cm_issuer *base, struct cm_issuer_limits *ret)
 {
-    *ret = kit_issuer_of(base)->limits;
+    if (kit_issuer_of(base)->limits.events > 0)
+        *ret = kit_issuer_of(base)->limits;
 }
 
 static void is_destroy(struct cm_issuer *base)
 {
     free(kit_issuer_of(base));
-}
-
-static void is_limits(struct cm_issuer *base, struct cm_issuer_limits *ret)
-{
-    if (kit_issuer_of(base)->limits.events > 0)
-        *ret = kit_issuer_of(base)->limits;
 }
 
 static const struct cm_issuer_ops kit_issuer_ops = { .abi = CM_SPI_ABI,
