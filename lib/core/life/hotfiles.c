@@ -273,6 +273,8 @@ static void stop(struct cm_hotfiles *h)
 {
     bool join;
 
+    if (h == NULL)
+        return;
     cm_mutex_lock(&h->lock);
     h->stopped = true;
     join = h->running;

@@ -323,11 +323,14 @@ static cm_status note_order(void *user, const struct cm_event *ev, struct cm_err
     if (ev->type == CM_EVENT_CERT_OBTAINED && ev->renewal) {
         int64_t end_s = now_s() + ev->remaining_s;
 
-        (void)atomic_fetch_add(&order_of_renewals.n, 1);
-        /* Ten are at work at once, so neighbours may overtake each other. */
-        if (end_s < atomic_load(&order_of_renewals.last_end_s) - 10 * 3600)
+        unsigned before = atomic_fetch_add(&order_of_renewals.n, 1);
+
+        /* The first ten begin before the others are there. And ten are at work at once, ten are
+         * told to come later: so neighbours may overtake each other. */
+        if (before > 10 && end_s < atomic_load(&order_of_renewals.last_end_s) - 40 * 3600)
             (void)atomic_fetch_add(&order_of_renewals.upside_down, 1);
-        atomic_store(&order_of_renewals.last_end_s, end_s);
+        if (before >= 10)
+            atomic_store(&order_of_renewals.last_end_s, end_s);
     }
     return on_event(user, ev, e);
 }
