@@ -158,7 +158,12 @@ void cm_pump_done(struct cm_pump *p, unsigned slot)
 void cm_pump_pause(struct cm_pump *p, int64_t wait_s)
 {
     cm_mutex_lock(&p->lock);
-    p->paused_until = cm_wall_ms(p->cfg->env) + cm_ms_of(wait_s > 0 ? wait_s : 1);
+    int64_t now_ms = cm_wall_ms(p->cfg->env);
+    int64_t until_ms = now_ms + cm_ms_of(wait_s > 0 ? wait_s : 1);
+    /* Of several who are turned away together the first is told when a place is free. */
+    if (p->paused_until <= now_ms || p->paused_until - now_ms > PAUSE_MAX_MS ||
+        until_ms < p->paused_until)
+        p->paused_until = until_ms;
     cm_mutex_unlock(&p->lock);
 }
 

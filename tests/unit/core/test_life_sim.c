@@ -350,11 +350,16 @@ START_TEST(week_of_downtime_is_made_up_for_in_order)
     }
     cm_config_free(k.cfg);
     k.opts.on_event = note_order;
+    struct cm_issuer *is = kit_issuer_new(&k.env, "ca.test-dir");
+    kit_issuer_of(is)->lifetime_s = LIFE;
+    kit_issuer_of(is)->limits =
+        (struct cm_issuer_limits){ .size = (uint32_t)sizeof(struct cm_issuer_limits),
+                                   .events = 10,
+                                   .window_ns = 60 * CM_NS_PER_S };
+    k.opts.issuers = &is;
+    k.opts.n_issuers = 1;
     kit_start(&k);
-    k.issuer->lifetime_s = LIFE;
-    k.issuer->limits = (struct cm_issuer_limits){ .size = (uint32_t)sizeof k.issuer->limits,
-                                                  .events = 10,
-                                                  .window_ns = 60 * CM_NS_PER_S };
+    k.opts.issuers = NULL;
     kit_pass(&k.env, 2 * DAY * CM_NS_PER_S); /* they were not stored just now */
     int64_t from_s = now_s();
     manage(0, n);
