@@ -337,9 +337,14 @@ struct cm_names_walk {
     uint64_t count[CM_NAME_STATES]; /* complete once done */
     bool done;
 };
-/* Up to @max names whose last attempt failed; they last as long as the table. Few or none of a
- * piece does not mean that it is done. */
-size_t cm_names_failing(struct cm_names *t, struct cm_names_walk *w, const char **ret, size_t max);
+struct cm_name_failing {
+    const char *name; /* lasts as long as the table */
+    unsigned attempts;
+};
+/* Up to @max names whose last attempt failed. Few or none of a piece does not mean that it is
+ * done. */
+size_t cm_names_failing(struct cm_names *t, struct cm_names_walk *w, struct cm_name_failing *ret,
+                        size_t max);
 
 /* ------------------------------------------------------------------- due.c */
 

@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "life.h"
+#include "maintain.h"
 #include "names.h"
+#include "staple.h"
 
 #include <inttypes.h>
 #include <stdio.h>
@@ -129,6 +131,29 @@ static bool managed(const struct cm_config *cfg, const struct cm_cert *cert, int
     return true;
 }
 
+static bool staple_age(const struct cm_config *cfg, const struct cm_cert *cert, int64_t *ret)
+{
+    struct cm_staple *staple = cm_cert_staple(cert);
+
+    if (staple == NULL)
+        return false;
+    *ret = cm_env_wall_s(cfg->env) - staple->this_update_s;
+    cm_staple_unref(staple);
+    return true;
+}
+
+static bool staple_end(const struct cm_config *cfg, const struct cm_cert *cert, int64_t *ret)
+{
+    struct cm_staple *staple = cm_cert_staple(cert);
+
+    (void)cfg;
+    if (staple == NULL)
+        return false;
+    *ret = cm_staple_end_s(staple);
+    cm_staple_unref(staple);
+    return true;
+}
+
 static const struct per_cert per_cert[] = {
     { "certmesh_certificate_not_after_seconds",
       "End of validity of a served certificate, in seconds since 1970.", not_after },
@@ -139,6 +164,10 @@ static const struct per_cert per_cert[] = {
       renew_at },
     { "certmesh_certificate_managed",
       "1 for a certificate that certmesh renews, 0 for one of the program's own.", managed },
+    { "certmesh_staple_age_seconds",
+      "How long ago the responder made the OCSP response that is stapled.", staple_age },
+    { "certmesh_staple_next_update_seconds",
+      "Until when the stapled OCSP response may be used, in seconds since 1970.", staple_end },
 };
 
 /* The serial tells certificates of the same name apart: keys of two types, an old one and its
@@ -206,16 +235,17 @@ static const char *const states[CM_NAME_STATES] = {
 
 static void names(struct sheet *s)
 {
-    const char *failing[CHUNK];
+    struct cm_name_failing failing[CHUNK];
     struct cm_names_walk walk = { 0 };
     size_t n;
 
     family(s, "certmesh_name_failing", "gauge",
-           "1 for each managed name whose last attempt failed, served or not.");
+           "Failures in a row of a managed name whose last attempt failed, served or not.");
     do {
         n = cm_names_failing(s->cfg->names, &walk, failing, CHUNK);
         for (size_t i = 0; i < n; i++)
-            sample(s, "certmesh_name_failing", "name", failing[i], NULL, NULL, 1);
+            sample(s, "certmesh_name_failing", "name", failing[i].name, NULL, NULL,
+                   failing[i].attempts);
     } while (!walk.done && s->rc == CM_OK);
     family(s, "certmesh_names", "gauge", "Managed names by state.");
     for (size_t i = 0; i < CM_NAME_STATES; i++)
@@ -307,12 +337,14 @@ static void queues(struct sheet *s)
                 { "storage", s->cfg->io },
                 { "fetch", s->cfg->fetch },
                 { "check", s->cfg->idle } };
+    size_t in_line = s->cfg->pump != NULL ? cm_pump_length(s->cfg->pump) : 0;
 
     family(s, "certmesh_queue_length", "gauge", "Work that no worker has begun yet.");
     for (size_t i = 0; i < CM_ARRAY_LEN(all); i++)
         if (all[i].q != NULL)
             sample(s, "certmesh_queue_length", "queue", all[i].name, NULL, NULL,
                    cm_runq_length(all[i].q));
+    sample(s, "certmesh_queue_length", "queue", "order", NULL, NULL, in_line);
 }
 
 static void general(struct sheet *s)

@@ -23,21 +23,28 @@ static enum cm_names_state state_of(const struct cm_managed *m)
     return m->served ? CM_NAME_SERVED : CM_NAME_WAITING;
 }
 
+/* A failure that the fleet does not count is one all the same. */
+static unsigned attempts_of(const struct cm_failure *f)
+{
+    return f->attempts > 0 ? f->attempts : 1;
+}
+
 /* How many of a bucket are failing, the first @max of them in @ret. */
 static size_t look_locked(const struct cm_managed *m, uint64_t count[CM_NAME_STATES],
-                          const char **ret, size_t max)
+                          struct cm_name_failing *ret, size_t max)
 {
     size_t n = 0;
 
     for (; m != NULL; m = m->next) {
         count[state_of(m)]++;
         if (state_of(m) == CM_NAME_FAILING && n++ < max)
-            ret[n - 1] = m->name;
+            ret[n - 1] = (struct cm_name_failing){ m->name, attempts_of(m->last) };
     }
     return n;
 }
 
-size_t cm_names_failing(struct cm_names *t, struct cm_names_walk *w, const char **ret, size_t max)
+size_t cm_names_failing(struct cm_names *t, struct cm_names_walk *w, struct cm_name_failing *ret,
+                        size_t max)
 {
     size_t looked = 0;
     size_t n = 0;

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "kit.h"
 #include "life.h"
+#include "staple.h"
 
 #include <ctype.h>
 
@@ -270,6 +271,7 @@ START_TEST(metrics_say_what_is_served_and_done)
     ck_assert(value("certmesh_lock_wait_seconds_count") == 2);
     ck_assert(value("certmesh_storage_up") == 1);
     ck_assert(value("certmesh_queue_length{queue=\"issue\"}") == 0);
+    ck_assert(value("certmesh_queue_length{queue=\"order\"}") == 0);
     cm_cert_unref(cert);
     end();
 }
@@ -301,6 +303,30 @@ START_TEST(storage_that_is_down_is_seen)
         cm_health_note(k.cfg, CM_E_IO, NULL);
     scrape(NULL);
     ck_assert(value("certmesh_storage_up") == 0);
+    end();
+}
+END_TEST
+
+START_TEST(staple_has_an_age_and_an_end)
+{
+    const struct cm_ocsp o = { .this_update_s = START_S - 500, .end_s = START_S + 7000 };
+    const char *const names[] = { "a.example", "b.example" };
+    struct cm_stapling *slot = NULL;
+    struct cm_staple *staple = NULL;
+
+    begin();
+    ck_ok(cm_manage(k.cfg, NULL, names, 2, &err));
+    cm_cache_match(cm_config_cache(k.cfg), "a.example", keep_first, NULL);
+    ck_ok(cm_staple_new(cm_span_str("response"), &o, &staple, &err));
+    ck_ok(cm_stapling_get(newest, &slot, &err));
+    cm_stapling_swap(slot, staple);
+    kit_pass(&k.env, 100 * CM_NS_PER_S);
+    scrape(NULL);
+    ck_assert(value(with_labels("certmesh_staple_age_seconds", "a.example", "ca.test-dir")) == 600);
+    ck_assert(value(with_labels("certmesh_staple_next_update_seconds", "a.example",
+                                "ca.test-dir")) == (double)(START_S + 7000));
+    ck_assert_uint_eq(count("certmesh_staple_age_seconds"), 1);
+    ck_assert_uint_eq(count("certmesh_staple_next_update_seconds"), 1);
     end();
 }
 END_TEST
@@ -449,12 +475,12 @@ START_TEST(very_many_names_are_streamed)
 }
 END_TEST
 
-static size_t seen_of(const char *const *list, size_t n, const char *name)
+static size_t seen_of(const struct cm_name_failing *list, size_t n, const char *name)
 {
     size_t seen = 0;
 
     for (size_t i = 0; i < n; i++)
-        seen += strcmp(list[i], name) == 0;
+        seen += strcmp(list[i].name, name) == 0;
     return seen;
 }
 
@@ -464,7 +490,7 @@ START_TEST(walk_over_names_survives_the_growth_of_the_table)
     enum { FIRST = 60, LATER = 3000 };
     static char text[FIRST + LATER][24];
     static const char *names[FIRST + LATER];
-    static const char *seen[2 * (FIRST + LATER)];
+    static struct cm_name_failing seen[2 * (FIRST + LATER)];
     struct cm_names_walk walk = { 0 };
     size_t n = 0;
     int piece = 0;
@@ -498,6 +524,7 @@ int main(void)
         metrics_say_what_is_served_and_done,
         histogram_is_cumulative,
         storage_that_is_down_is_seen,
+        staple_has_an_age_and_an_end,
         labels_are_escaped,
         no_lock_is_held_while_the_text_is_written,
         reader_that_has_enough_ends_it,

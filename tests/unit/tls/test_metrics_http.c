@@ -25,7 +25,7 @@ cm_status cm_metrics_write(struct cm_config *c,
                            cm_status (*write)(void *, struct cm_span, struct cm_err *), void *user,
                            struct cm_err *e)
 {
-    static uint8_t text[64 * 1024];
+    uint8_t text[64 * 1024]; /* several threads write at once */
     cm_status rc = CM_OK;
 
     ck_assert(c == cfg);
