@@ -75,14 +75,16 @@ static void look_at_lock(const struct cm_facts_view *v, struct cm_facts *f)
         f->lock_is = CM_FACTS_LOCK_FREE;
 }
 
-static void take_failure(struct cm_facts *f, const struct cm_err *last)
+static void take_failure(struct cm_facts *f, const struct cm_name_state *st)
 {
     f->failed = true;
-    f->retry.attempts = 1;
-    f->retry.status = last->status;
-    f->retry.no_retry = last->no_retry;
-    memcpy(f->retry.problem, last->problem, sizeof f->retry.problem);
-    memcpy(f->retry.msg, last->msg, sizeof f->retry.msg);
+    memset(&f->retry, 0, sizeof f->retry);
+    f->retry.attempts = st->attempts;
+    f->retry.next_s = st->next_try_s;
+    f->retry.no_retry = st->next_try_s == INT64_MAX;
+    f->retry.status = st->last.status;
+    memcpy(f->retry.problem, st->last.problem, sizeof f->retry.problem);
+    memcpy(f->retry.msg, st->last.msg, sizeof f->retry.msg);
 }
 
 /* A failure that storage did not take is known here only. */
@@ -97,7 +99,7 @@ static void look_at_process(const struct cm_facts_view *v, struct cm_facts *f)
     f->busy = st.busy;
     f->served = st.served;
     if (!f->failed && st.last.status != CM_OK)
-        take_failure(f, &st.last);
+        take_failure(f, &st);
 }
 
 /* ---- all of it ---- */

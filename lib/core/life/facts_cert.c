@@ -9,11 +9,6 @@
 
 #define STAPLE_MAX (1024u * 1024)
 
-static bool is_damage(cm_status rc)
-{
-    return rc == CM_E_PARSE || rc == CM_E_KEY || rc == CM_E_CERT || rc == CM_E_LIMIT;
-}
-
 /* ---- whose it is ---- */
 
 static struct cm_subject *subject_of(const char *const *names, size_t n, const char *dir)
@@ -134,7 +129,7 @@ static cm_status look_in(const struct cm_facts_view *v, struct cm_facts *f, cons
         f->remains = f->remains || has_half(v, base, f->dir);
         return CM_OK;
     }
-    if (is_damage(rc)) {
+    if (cm_status_is_damage(rc)) {
         f->remains = true;
         memcpy(f->damage, why.msg, sizeof f->damage);
         return CM_OK;
@@ -148,12 +143,9 @@ static cm_status look_in(const struct cm_facts_view *v, struct cm_facts *f, cons
 
 static void look_at_meta(const struct cm_facts_view *v, struct cm_facts *f)
 {
-    CM_AUTO_BUF struct cm_buf json = CM_BUF_INIT(CM_META_MAX);
-    CM_AUTO_FREE char *key = cm_asprintf("%s/%s.json", f->base, f->dir);
     struct cm_meta m;
 
-    if (key == NULL || cm_storage_load(v->cfg->storage, v->op, key, &json, NULL) != CM_OK ||
-        cm_meta_parse(cm_buf_span(&json), &m, NULL) != CM_OK)
+    if (cm_meta_load(v->cfg, v->op, f->issuer_key, f->dir, &m, NULL) != CM_OK)
         return;
     f->has_ari = cm_ari_from_meta(&m, f->cert, &f->ari);
     cm_meta_free(&m);
@@ -180,6 +172,26 @@ static bool peek_at_staple(const struct cm_facts_view *v, struct cm_facts *f, st
            cm_ocsp_peek(cm_buf_span(&der), &f->staple);
 }
 
+/* What this process sends to clients, which storage may have refused to take. */
+static bool peek_at_served(const struct cm_facts_view *v, struct cm_facts *f)
+{
+    const char *name = cm_cert_name(f->cert, 0);
+    struct cm_cert *certs[CM_CANDIDATES_MAX];
+    size_t n = name != NULL ? cm_cache_find(v->cfg->cache, name, strlen(name), certs) : 0;
+    bool has = false;
+
+    for (size_t i = 0; i < n; i++) {
+        struct cm_staple *s =
+            !has && cm_cert_same_leaf(certs[i], f->cert) ? cm_cert_staple(certs[i]) : NULL;
+
+        if (s != NULL)
+            has = cm_ocsp_peek(cm_staple_der(s), &f->staple);
+        cm_staple_unref(s);
+        cm_cert_unref(certs[i]);
+    }
+    return has;
+}
+
 /* Peers may have hashed the chain as it lies there, or as they write it: see storage-format.md. */
 static void look_for_staple(const struct cm_facts_view *v, struct cm_facts *f)
 {
@@ -191,6 +203,8 @@ static void look_for_staple(const struct cm_facts_view *v, struct cm_facts *f)
         f->has_staple = peek_at_staple(v, f, cm_buf_span(&stored));
     if (!f->has_staple && cm_cert_chain_pem(f->cert, &canonical, NULL) == CM_OK)
         f->has_staple = peek_at_staple(v, f, cm_buf_span(&canonical));
+    if (!f->has_staple)
+        f->has_staple = peek_at_served(v, f);
 }
 
 cm_status cm_facts_cert(const struct cm_facts_view *v, struct cm_facts *f, struct cm_err *err)

@@ -77,28 +77,37 @@ static cm_status add_noted(const struct cm_facts_view *v, struct known *k, struc
     return rc;
 }
 
-/* Only copies under the lock of the names: handshakes may be waiting for it. */
+static cm_status add_name(struct known *k, const char *name, struct cm_err *err)
+{
+    struct cm_subject *s = NULL;
+
+    cm_status rc = cm_subject_new(&name, 1, &s, err);
+    if (rc == CM_OK)
+        rc = known_add(k, s->dir, name, err);
+    cm_subject_free(s);
+    return rc;
+}
+
+/* Handshakes may be waiting for the lock of the names, so it is held for the pointers alone; names
+ * never leave the table. */
 static cm_status add_managed(struct cm_names *t, struct known *k, struct cm_err *err)
 {
     cm_status rc = CM_OK;
+    size_t n = 0;
 
     cm_mutex_lock(&t->lock);
-    for (size_t i = 0; i < t->n_buckets && rc == CM_OK; i++)
-        for (const struct cm_managed *m = t->buckets[i]; m != NULL && rc == CM_OK; m = m->next)
-            rc = known_add(k, "", m->name, err);
+    size_t cap = t->n;
     cm_mutex_unlock(&t->lock);
-    for (size_t i = 0; i < k->n && rc == CM_OK; i++) {
-        struct cm_subject *s = NULL;
-
-        rc = cm_subject_new((const char *const *)&k->at[i].name, 1, &s, err);
-        if (rc != CM_OK)
-            break;
-        free(k->at[i].dir);
-        k->at[i].dir = cm_strdup(s->dir);
-        if (k->at[i].dir == NULL)
-            rc = cm_fail_nomem(err);
-        cm_subject_free(s);
-    }
+    CM_AUTO_FREE const char **names = cm_calloc(cap + 1, sizeof(char *));
+    if (names == NULL)
+        return cm_fail_nomem(err);
+    cm_mutex_lock(&t->lock);
+    for (size_t i = 0; i < t->n_buckets && n < cap; i++)
+        for (const struct cm_managed *m = t->buckets[i]; m != NULL && n < cap; m = m->next)
+            names[n++] = m->name;
+    cm_mutex_unlock(&t->lock);
+    for (size_t i = 0; i < n && rc == CM_OK; i++)
+        rc = add_name(k, names[i], err);
     return rc;
 }
 

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "kit_life.h"
+#include "staple.h"
 
 #define DAY INT64_C(86400)
 
@@ -299,6 +300,41 @@ START_TEST(the_staple_is_told)
 }
 END_TEST
 
+START_TEST(a_staple_that_only_this_process_has_is_told)
+{
+    CM_AUTO_BUF struct cm_buf crt = CM_BUF_INIT(CM_PEM_FILE_MAX);
+    CM_AUTO_BUF struct cm_buf key = CM_BUF_SECRET(CM_KEY_PEM_MAX);
+    CM_AUTO_BUF struct cm_buf der = CM_BUF_INIT(4096);
+    const struct cm_ocsp none = { 0 };
+    struct cm_stapling *slot = NULL;
+    struct cm_staple *staple = NULL;
+    struct cm_cert *cert = NULL;
+
+    kit_init(&k);
+    k.opts.disable_ocsp = true; /* nobody looks after the one that is put in by hand */
+    kit_start(&k);
+    kit_put_stapled(&k.storage.base);
+    kit_put_staple(&k.storage.base, "elsewhere", START_S - DAY, START_S + 3 * DAY, false);
+    ck_ok(cm_storage_load(&k.storage.base, NULL, "elsewhere", &der, &err));
+    ck_ok(cm_storage_load(&k.storage.base, NULL,
+                          "certificates/elsewhere/stapled.example/stapled.example.crt", &crt,
+                          &err));
+    ck_ok(cm_storage_load(&k.storage.base, NULL,
+                          "certificates/elsewhere/stapled.example/stapled.example.key", &key,
+                          &err));
+    ck_ok(cm_cache_add_pem(cm_config_cache(k.cfg), cm_buf_span(&crt), cm_buf_span(&key), NULL,
+                           &cert, &err));
+    ck_ok(cm_stapling_get(cert, &slot, &err));
+    ck_ok(cm_staple_new(cm_buf_span(&der), &none, &staple, &err));
+    cm_stapling_swap(slot, staple);
+    cm_cert_unref(cert);
+    struct cm_life_status st = status_of("stapled.example");
+    ck_assert(st.staple_known);
+    ck_assert_int_eq(st.staple_next_update_s, START_S + 3 * DAY);
+    kit_stop(&k);
+}
+END_TEST
+
 START_TEST(who_works_on_it_is_told)
 {
     struct cm_lease *lease = NULL;
@@ -352,6 +388,13 @@ START_TEST(what_this_process_manages_is_told)
     ck_assert_int_eq(st.state, CM_LIFE_FAILING);
     ck_assert_uint_ge(st.attempts, 1);
     ck_assert_uint_gt(strlen(st.last_error), 0);
+    /* Without the note in storage this process knows it still. */
+    ck_ok(cm_storage_remove(&k.storage.base, NULL, CM_RETRY_DIR, &err));
+    st = status_of("a.example");
+    ck_assert_int_eq(st.state, CM_LIFE_FAILING);
+    ck_assert_uint_gt(strlen(st.last_error), 0);
+    ck_assert_int_gt(st.next_try_s, START_S);
+    ck_assert_int_eq(st.last_failed_s, 0);
     kit_stop(&k);
 }
 END_TEST
@@ -509,6 +552,7 @@ int main(void)
         a_certificate_is_found_by_each_of_its_names_and_by_its_folder,
         the_suggestion_of_the_ca_is_told_if_it_is_for_this_certificate,
         the_staple_is_told,
+        a_staple_that_only_this_process_has_is_told,
         who_works_on_it_is_told,
         a_ca_that_is_paused_holds_up_what_is_next,
         what_this_process_manages_is_told,
