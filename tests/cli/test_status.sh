@@ -110,6 +110,22 @@ is "why: no escape sequences from storage" "$(grep -c $'\033' "$work/out")" 0
 run why final.test
 is "why: nothing happens by itself" "$(tail -n 1 <<<"$out")" 'So nothing happens until somebody does something.'
 
+# ---- a server whose CA cannot be reached
+"$certmesh" serve --agree --ca "https://127.0.0.1:$(free_port)/dir" --listen 127.0.0.1 --no-http \
+    --tls-port "$(free_port)" www.example.com >"$work/serve.out" 2>"$work/serve.err" </dev/null &
+server=$!
+check "a server notes that it failed" await test -e "$store/certmesh/retry/www.example.com"
+run status www.example.com
+is "status: what it could not get is a problem" "$rc" 1
+like "status: it is tried again" "$out" '^www\.example\.com +failing +- +retry (in [0-9]+ s|now) +[0-9]+ failed +-$'
+like "status: why it failed, below it" "$out" '^ +.*127\.0\.0\.1'
+run why www.example.com
+like "why: it is tried again" "$(tail -n 1 <<<"$out")" '^So whoever maintains it tries again at .* \(in [0-9]+ seconds?\)\.$'
+kill -TERM "$server"
+wait "$server"
+is "the server ends well" "$?" 0
+server=
+
 # ---- who works on it: a process with an unreachable CA holds the lock of the name
 port=$(free_port)
 python3 - "$port" <<'PY' &
