@@ -120,7 +120,7 @@ is "status: what it could not get is a problem" "$rc" 1
 like "status: it is tried again" "$out" '^www\.example\.com +failing +- +retry (in [0-9]+ s|now) +[0-9]+ failed +-$'
 like "status: why it failed, below it" "$out" '^ +.*127\.0\.0\.1'
 run why www.example.com
-like "why: it is tried again" "$(tail -n 1 <<<"$out")" '^So whoever maintains it tries again at .* \(in [0-9]+ seconds?\)\.$'
+like "why: it is tried again" "$(tail -n 1 <<<"$out")" '^So whoever maintains it tries again at .* \((in [0-9]+ seconds?|now)\)\.$'
 kill -TERM "$server"
 wait "$server"
 is "the server ends well" "$?" 0

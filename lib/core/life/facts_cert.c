@@ -222,6 +222,7 @@ cm_status cm_facts_cert(const struct cm_facts_view *v, struct cm_facts *f, struc
     cm_when_for(v->cfg, f->cert, f->has_ari ? &f->ari : NULL, &f->when);
     if (f->leaf->ocsp_url[0] != '\0')
         look_for_staple(v, f);
+    f->revoked = (f->has_staple && f->staple.revoked) || cm_revoked_is(v->cfg, f->cert, NULL);
     return cm_op_check(v->op, err);
 }
 

@@ -48,7 +48,7 @@ static void put_names(const struct cm_facts *f, char *out, size_t size)
 
 static enum cm_life_state state_of(const struct cm_facts *f)
 {
-    if (f->has_staple && f->staple.revoked)
+    if (f->revoked)
         return CM_LIFE_REVOKED;
     if (f->failed)
         return CM_LIFE_FAILING;
@@ -78,6 +78,12 @@ static void next_if_sooner(struct cm_life_status *st, const char *action, int64_
         next(st, action, at_s);
 }
 
+static void put_retry(const struct cm_facts *f, struct cm_life_status *st)
+{
+    if (!f->retry.no_retry)
+        next(st, "retry", later(later(st->next_try_s, f->now_s), st->ca_paused_until_s));
+}
+
 static void put_next(const struct cm_facts *f, struct cm_life_status *st)
 {
     next(st, "none", 0);
@@ -90,11 +96,13 @@ static void put_next(const struct cm_facts *f, struct cm_life_status *st)
         next(st, "obtain", later(f->now_s, st->ca_paused_until_s));
         break;
     case CM_LIFE_FAILING:
-        if (!f->retry.no_retry)
-            next(st, "retry", later(later(st->next_try_s, f->now_s), st->ca_paused_until_s));
+        put_retry(f, st);
         break;
     case CM_LIFE_REVOKED:
-        next(st, "renew", later(f->now_s, st->ca_paused_until_s));
+        if (f->failed)
+            put_retry(f, st);
+        else
+            next(st, "renew", later(f->now_s, st->ca_paused_until_s));
         break;
     case CM_LIFE_DUE:
     case CM_LIFE_EXPIRED:

@@ -62,9 +62,12 @@ static const char *at(const struct tale *t, int64_t s, char out[AT_MAX])
                            : s < 0                     ? 0
                                                        : s * CM_NS_PER_S,
                            true, stamp);
-    span(left_s < 0 ? -left_s : left_s, far);
+    if (left_s == 0)
+        (void)snprintf(far, sizeof far, "now");
+    else
+        span(left_s < 0 ? -left_s : left_s, far);
     (void)snprintf(out, AT_MAX, "%.10s %.5s UTC (%s%s%s)", stamp, stamp + 11,
-                   left_s >= 0 ? "in " : "", far, left_s < 0 ? " ago" : "");
+                   left_s > 0 ? "in " : "", far, left_s < 0 ? " ago" : "");
     return out;
 }
 
@@ -82,6 +85,14 @@ static void tell_dates(const struct tale *t)
             at(t, c->not_before_s, when));
 }
 
+static void tell_revoked(const struct tale *t)
+{
+    if (t->f->has_staple && t->f->staple.revoked)
+        say(t, "The OCSP response in storage says that it is REVOKED.");
+    else if (t->f->revoked)
+        say(t, "This process has found out that it is REVOKED.");
+}
+
 static void tell_cert(const struct tale *t)
 {
     const struct cm_facts *f = t->f;
@@ -94,6 +105,7 @@ static void tell_cert(const struct tale *t)
             t->st->name, f->issuer_key, cm_cert_serial(f->cert), type != NULL ? type : "?",
             at(t, f->cert->not_after_s, when));
         tell_dates(t);
+        tell_revoked(t);
         if (!f->is_ours && t->cfg->n_issuers > 0)
             say(t, "This configuration orders from %s: the next one comes from there.",
                 cm_issuer_key(t->cfg->issuers[0]));
@@ -155,7 +167,7 @@ static void tell_staple(const struct tale *t)
     if (st->ocsp_url[0] == '\0')
         say(t, "It names no OCSP responder: there is nothing to staple.");
     else if (t->f->has_staple && t->f->staple.revoked)
-        say(t, "The OCSP response in storage says that it is REVOKED.");
+        say(t, "Its OCSP responder is %s; there is nothing good to staple.", st->ocsp_url);
     else if (!st->staple_known)
         say(t, "Its OCSP responder is %s; storage holds no staple.", st->ocsp_url);
     else if (st->staple_next_update_s == 0)
@@ -228,6 +240,16 @@ static void tell_lock(const struct tale *t)
 
 /* ---- what follows ---- */
 
+static void tell_retry(const struct tale *t)
+{
+    char when[AT_MAX];
+
+    if (t->st->no_retry)
+        say(t, "So nothing happens until somebody does something.");
+    else
+        say(t, "So whoever maintains it tries again at %s.", at(t, t->st->next_at_s, when));
+}
+
 static void tell_outcome(const struct tale *t)
 {
     const struct cm_life_status *st = t->st;
@@ -248,13 +270,13 @@ static void tell_outcome(const struct tale *t)
                 at(t, st->renew_at_s, when));
         break;
     case CM_LIFE_FAILING:
-        if (st->no_retry)
-            say(t, "So nothing happens until somebody does something.");
-        else
-            say(t, "So whoever maintains it tries again at %s.", at(t, st->next_at_s, when));
+        tell_retry(t);
         break;
     case CM_LIFE_REVOKED:
-        say(t, "So whoever maintains it replaces it now.");
+        if (t->f->failed)
+            tell_retry(t);
+        else
+            say(t, "So whoever maintains it replaces it now.");
         break;
     case CM_LIFE_DAMAGED:
         say(t, "So a new one has to be obtained; whoever maintains it does that now.");

@@ -300,6 +300,29 @@ START_TEST(the_staple_is_told)
 }
 END_TEST
 
+START_TEST(what_this_process_found_revoked_is_told)
+{
+    struct cm_cert *cert = NULL;
+    bool first = false;
+
+    set_up();
+    put_site("ca.test-dir", "a.example", START_S, 90 * DAY);
+    ck_ok(cm_load_stored(k.cfg, NULL, "a.example", &cert, &err));
+    ck_ok(cm_revoked_note(k.cfg, cert, 1, &first, &err));
+    cm_cert_unref(cert);
+    struct cm_life_status st = status_of("a.example");
+    ck_assert_int_eq(st.state, CM_LIFE_REVOKED);
+    ck_assert_str_eq(st.next_action, "renew");
+    ck_assert_int_eq(st.next_at_s, START_S);
+    kit_note_failure(k.cfg, "a.example", &refused, 1); /* the attempt to replace it */
+    st = status_of("a.example");
+    ck_assert_int_eq(st.state, CM_LIFE_REVOKED);
+    ck_assert_str_eq(st.next_action, "retry");
+    ck_assert_int_eq(st.next_at_s, st.next_try_s);
+    kit_stop(&k);
+}
+END_TEST
+
 START_TEST(a_staple_that_only_this_process_has_is_told)
 {
     CM_AUTO_BUF struct cm_buf crt = CM_BUF_INIT(CM_PEM_FILE_MAX);
@@ -552,6 +575,7 @@ int main(void)
         a_certificate_is_found_by_each_of_its_names_and_by_its_folder,
         the_suggestion_of_the_ca_is_told_if_it_is_for_this_certificate,
         the_staple_is_told,
+        what_this_process_found_revoked_is_told,
         a_staple_that_only_this_process_has_is_told,
         who_works_on_it_is_told,
         a_ca_that_is_paused_holds_up_what_is_next,

@@ -116,6 +116,29 @@ START_TEST(one_with_a_staple)
 }
 END_TEST
 
+START_TEST(one_that_this_process_found_revoked)
+{
+    const struct cm_err refused = { .status = CM_E_NET, .msg = "no route" };
+    struct cm_cert *cert = NULL;
+    bool first = false;
+
+    set_up();
+    kit_store_pair(&k.storage.base, "ca.test-dir", "a.example", START_S, 90 * DAY);
+    ck_ok(cm_load_stored(k.cfg, NULL, "a.example", &cert, &err));
+    ck_ok(cm_revoked_note(k.cfg, cert, 1, &first, &err));
+    cm_cert_unref(cert);
+    ask("a.example");
+    ck_heard("This process has found out that it is REVOKED.");
+    ends_with("So whoever maintains it replaces it now.");
+    kit_note_failure(k.cfg, "a.example", &refused, 1);
+    ask("a.example");
+    ck_heard("The last attempt failed at 2026-01-01 00:00 UTC (now) (attempt 1), by "
+             "ca.test-dir: no route");
+    ck_assert_ptr_nonnull(strstr(told.lines[told.n - 1], "tries again at 2026-01-01 00:0"));
+    kit_stop(&k);
+}
+END_TEST
+
 START_TEST(one_that_is_due_and_worked_on)
 {
     struct cm_lease *lease = NULL;
@@ -241,6 +264,7 @@ int main(void)
         a_good_one,
         one_that_the_ca_has_a_suggestion_for,
         one_with_a_staple,
+        one_that_this_process_found_revoked,
         one_that_is_due_and_worked_on,
         one_that_fails_while_its_ca_is_paused,
         one_that_nobody_will_try_again,
