@@ -258,7 +258,7 @@ static void go_on(struct cm_managed *m, struct cm_outcome *o)
         m->lined = true;
         m->passed_by = false;
         m->wants = o->next;
-        missed = is_missed_locked(m);
+        missed = m->stage != CM_STAGE_LOAD && is_missed_locked(m); /* storage has nothing, either */
         m->busy = missed;
         if (missed)
             m->stage = CM_STAGE_LOAD;
@@ -296,10 +296,9 @@ void cm_managed_drop(struct cm_managed *m)
     finish(m, &o);
 }
 
-void cm_managed_to_work(struct cm_managed *m)
+void cm_managed_to_work(struct cm_managed *m, unsigned slot)
 {
     struct cm_outcome o = { .rc = CM_OK, .err = CM_ERR_INIT };
-    unsigned slot = m->slot;
     bool free_now;
 
     cm_mutex_lock(&m->cfg->names->lock);
@@ -308,6 +307,7 @@ void cm_managed_to_work(struct cm_managed *m)
         m->lined = false;
         m->busy = true;
         m->stage = m->wants;
+        m->slot = (uint16_t)slot; /* not before: another may be taking it from the line, too */
     } else {
         m->passed_by = true; /* whatever it does now puts it back when that is over */
     }

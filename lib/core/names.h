@@ -97,8 +97,8 @@ bool cm_is_served_well(struct cm_config *cfg, const char *name);
 
 /* managejob.c: the clockwork's call. */
 void cm_managed_fire(struct cm_task *task);
-/* It has come through the pump. */
-void cm_managed_to_work(struct cm_managed *m);
+/* It has come through the pump, and has this slot there. */
+void cm_managed_to_work(struct cm_managed *m, unsigned slot);
 
 /* Have it obtained, if nothing is being done for it: what it has is of no use. */
 void cm_managed_obtain_anew(struct cm_managed *m);

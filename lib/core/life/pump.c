@@ -79,8 +79,8 @@ static void look_again_at(struct cm_pump *p, int64_t at_ms)
     cm_maint_at(cm_cache_maint(p->cfg->cache), &p->task, at_ms);
 }
 
-/* The next that may go to work, NULL if none may. */
-static struct cm_managed *take_locked(struct cm_pump *p)
+/* The next that may go to work, NULL if none may; and the slot that it has. */
+static struct cm_managed *take_locked(struct cm_pump *p, unsigned *ret_slot)
 {
     const struct cm_env *env = p->cfg->env;
     int64_t now_ns = env->mono_ns(env), now_ms = cm_wall_ms(env), soonest_ns;
@@ -101,20 +101,21 @@ static struct cm_managed *take_locked(struct cm_pump *p)
     struct cm_managed *m = CM_CONTAINER_OF(first, struct cm_managed, line);
     cm_due_remove(&p->line, first);
     p->slots[slot] = (struct slot){ true, now_ns };
-    m->slot = (uint16_t)slot;
+    *ret_slot = slot;
     return m;
 }
 
 static void pump(struct cm_pump *p)
 {
     struct cm_managed *m;
+    unsigned slot = 0;
 
     do {
         cm_mutex_lock(&p->lock);
-        m = take_locked(p);
+        m = take_locked(p, &slot);
         cm_mutex_unlock(&p->lock);
         if (m != NULL)
-            cm_managed_to_work(m);
+            cm_managed_to_work(m, slot);
     } while (m != NULL);
 }
 
