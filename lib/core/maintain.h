@@ -6,7 +6,7 @@
  * then hands it to whoever does it. It does nothing itself and waits for nothing else.
  *
  * What is in flight is counted, so that stopping can wait for it, and a cache without a thread can
- * be driven step by step. Lock order: names.h's lock, the pump's, the clockwork's. */
+ * be driven step by step. */
 
 #include "life.h"
 
