@@ -66,7 +66,7 @@ CM_MUST_CHECK cm_status cm_sweep_staples(struct cm_sweep *w, struct cm_err *err)
 
 /* ---- clean_records.c: what certmesh noted for itself ---- */
 
-#define CM_CLEAN_CA_DIR  "certmesh/ca"
+#define CM_CLEAN_CA_DIR  "certmesh/gates"
 #define CM_CLEAN_CRL_DIR "certmesh/crl"
 
 CM_MUST_CHECK cm_status cm_sweep_journals(struct cm_sweep *w, struct cm_err *err);

@@ -87,7 +87,7 @@ void cm_retry_clear(struct cm_config *cfg, const struct cm_op *op, const char *d
 /* ---------------------------------------------------------------- cagate.c */
 
 /* Between the jobs and the CAs, one gate per issuer of a config: the CA's own wish to be left alone
- * (Retry-After, shared with the fleet under certmesh/ca/<Safe(issuer key)>), a circuit breaker
+ * (Retry-After, shared with the fleet under certmesh/gates/<Safe(issuer key)>), a circuit breaker
  * (after 5 failures in a row that are the CA's; shared too, so that the fleet sends one probe a
  * minute), and a throttle per CA and account (cm_issuer_limits; this process). */
 struct cm_ca_gates;

@@ -8,7 +8,7 @@
 
 /* What one node has learnt of a CA, for all. Read and written seldom; nothing depends on it. */
 
-#define CA_DIR "certmesh/ca"
+#define CA_DIR "certmesh/gates"
 
 static cm_status path_of(const char *issuer_key, char ret[CM_KEY_BUF], struct cm_err *err)
 {

@@ -2,7 +2,7 @@
 #include "kit.h"
 #include "life.h"
 
-#define RECORD "certmesh/ca/ca.test-dir"
+#define RECORD "certmesh/gates/ca.test-dir"
 #define DAY_S  INT64_C(86400)
 
 static struct kit k;

@@ -220,7 +220,7 @@ START_TEST(records_go_after_sixty_days)
     kit_init(&k);
     kit_start(&k);
     kit_put(&k.storage.base, "certmesh/retry/gone.example", "{}");
-    kit_put(&k.storage.base, "certmesh/ca/old-ca", "{}");
+    kit_put(&k.storage.base, "certmesh/gates/old-ca", "{}");
     kit_put(&k.storage.base, "certmesh/crl/0123/0", "x");
     kit_put(&k.storage.base, "certmesh/crl/0123/1", "x");
     kit_put(&k.storage.base, "certmesh/crl/4567", "x");

@@ -377,7 +377,7 @@ END_TEST
 
 static void put_ca(const char *text)
 {
-    kit_put(&k.storage.base, "certmesh/ca/ca.test-dir", text);
+    kit_put(&k.storage.base, "certmesh/gates/ca.test-dir", text);
 }
 
 START_TEST(a_ca_that_is_paused_holds_up_what_is_next)

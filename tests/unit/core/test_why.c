@@ -164,7 +164,7 @@ START_TEST(one_that_fails_while_its_ca_is_paused)
     set_up();
     kit_store_pair(&k.storage.base, "ca.test-dir", "a.example", START_S - 100 * DAY, 90 * DAY);
     kit_note_failure(k.cfg, "a.example", &refused, 4);
-    kit_put(&k.storage.base, "certmesh/ca/ca.test-dir",
+    kit_put(&k.storage.base, "certmesh/gates/ca.test-dir",
             "{\"paused_until\":\"2026-01-01T09:00:00Z\",\"reason\":\"too many orders\","
             "\"updated\":\"2026-01-01T00:00:00Z\"}");
     kit_pass(&k.env, 3 * 3600 * CM_NS_PER_S);
