@@ -331,6 +331,7 @@ static cm_status run_patiently(struct cm_job *job, struct cm_err *err)
     cm_status rc;
 
     do {
+        job->news.followed = job->news.vetoed = false; /* that was the one before */
         rc = run(job, err);
         if (rc != CM_E_AGAIN || !job->patient)
             return rc;

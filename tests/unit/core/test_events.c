@@ -297,6 +297,29 @@ START_TEST(program_may_go_on_with_the_same_name_at_once)
 }
 END_TEST
 
+static void be_refused_next(const struct cm_event *ev)
+{
+    if (ev->type == CM_EVENT_CERT_OBTAINING)
+        k.issuer->refuse = "example";
+}
+
+/* A program that says "not now" is waited for; what comes after that is another attempt. */
+START_TEST(attempt_after_a_wait_is_told_for_itself)
+{
+    begin();
+    kit_start(&k);
+    program.veto = CM_EVENT_CERT_OBTAINING;
+    program.also = be_refused_next;
+    (void)cm_fail(&program.refusal, CM_E_AGAIN, "not now");
+    program.refusal.retry_after_s = 1;
+    ck_refused(cm_obtain(k.cfg, NULL, example, 1, NULL, &err), CM_E_POLICY);
+    ck_assert_uint_eq(count_told(CM_EVENT_CERT_OBTAINING), 1);
+    ck_assert_uint_eq(count_told(CM_EVENT_CERT_FAILED), 1);
+    ck_assert_uint_eq(counted(CM_COUNT_FAILED_OTHER), 1);
+    kit_stop(&k);
+}
+END_TEST
+
 /* Whatever allocation fails: the attempt ends as it must, and is told as it ended. */
 START_TEST(telling_survives_every_failed_allocation)
 {
@@ -476,6 +499,7 @@ int main(void)
         failure_is_told_once_with_all_issuers_that_were_tried,
         who_waits_for_anothers_attempt_tells_nothing,
         program_may_go_on_with_the_same_name_at_once,
+        attempt_after_a_wait_is_told_for_itself,
         telling_survives_every_failed_allocation,
         cancelled_job_is_no_failure,
         lost_lock_is_told_and_counted,
