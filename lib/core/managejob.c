@@ -163,7 +163,8 @@ static bool serve_future(struct cm_managed *m, const struct cm_subject *s, const
 
     if (cm_store_load(m->cfg, op, s, CM_LOAD_NEWEST, &cert, NULL) != CM_OK)
         return false;
-    future = cert->not_before_s > now_s && cert->not_after_s > now_s;
+    future = cert->not_before_s > now_s && cert->not_after_s > now_s &&
+             !cm_revoked_is(m->cfg, cert, NULL);
     if (future) {
         cm_logf(&m->cfg->log, CM_LOG_WARN, "clock_behind", NULL, 0,
                 "the certificate for '%s' begins %lld s from now: is the clock right? It is served "

@@ -104,7 +104,7 @@ static void serve_old(struct cm_managed *m, const struct cm_subject *s, const st
 
     if (cm_store_load(m->cfg, op, s, CM_LOAD_NEWEST, &cert, NULL) != CM_OK)
         return;
-    o->served = cm_managed_serve(m, cert, NULL) == CM_OK;
+    o->served = !cm_revoked_is(m->cfg, cert, NULL) && cm_managed_serve(m, cert, NULL) == CM_OK;
     if (o->served) {
         struct cm_life *life = cm_managed_life(m);
         int64_t next_try_s = life != NULL ? life->next_try_s : 0;
