@@ -171,13 +171,21 @@ static void serve_new(struct cm_managed *m, struct cm_job *job, struct cm_outcom
     }
 }
 
+/* Is what is served still that which was found revoked? While the name stood in line, a peer may
+ * have replaced it. */
+static bool is_to_be_replaced(const struct cm_managed *m, const struct cm_cert *cert)
+{
+    return m->stage == CM_STAGE_REPLACE && cert != NULL && m->life != NULL &&
+           m->life->revoked.revoked && strcmp(m->life->serial, cm_cert_serial(cert)) == 0;
+}
+
 /* It cannot be had now. What is revoked is not served until then. */
 static void not_allowed(struct cm_managed *m, const struct cm_subject *s, struct cm_cert *before,
                         struct cm_outcome *o)
 {
     o->rc = o->err.status;
     o->served = before != NULL;
-    if (m->stage != CM_STAGE_REPLACE || before == NULL)
+    if (!is_to_be_replaced(m, before))
         return;
     cm_revoked_stop(m->cfg, s, before, &m->life->revoked, &o->err);
     o->served = false;
@@ -196,7 +204,7 @@ static void put_off(struct cm_managed *m, const struct cm_cert *before, struct c
 static void run_job(struct cm_managed *m, struct cm_job *job, struct cm_cert *before,
                     struct cm_outcome *o)
 {
-    if (m->stage == CM_STAGE_REPLACE && before != NULL) {
+    if (is_to_be_replaced(m, before)) {
         const struct cm_revocation rv = m->life->revoked;
 
         o->rc = cm_revoked_run(job, before, &rv, &o->err);
