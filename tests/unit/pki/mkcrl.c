@@ -168,7 +168,6 @@ static void frame(struct cm_buf *buf, uint8_t tag)
 
 static void put_entry(struct cm_derw *w, const struct mk_crl_entry *e, bool critical)
 {
-    CM_AUTO_BUF struct cm_buf value = CM_BUF_INIT(16);
     uint8_t reason[] = { 0x0a, 1, (uint8_t)e->reason };
     uint8_t room[9];
     size_t entry = cm_derw_open(w, CM_DER_SEQUENCE);
