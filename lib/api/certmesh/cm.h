@@ -207,7 +207,10 @@ struct cm_obtain_result {
     char issuer_key[256];
 };
 /** Obtain into storage without loading into the cache. One name, or several as one certificate
- *  (SANs; stored under all its names, see docs/storage-format.md). */
+ *  (SANs; stored under all its names, see docs/storage-format.md). When no CA takes an order just
+ *  now it waits, ten minutes at most and no longer than @op has left; else CM_E_RATELIMITED when a
+ *  CA wants to be left alone, or CM_E_AGAIN: nothing was ordered, err->retry_after_s says when to
+ *  come back. The same goes for cm_renew(). */
 CM_API CM_MUST_CHECK cm_status cm_obtain(struct cm_config *cfg, const struct cm_op *op,
                                          const char *const *names, size_t n,
                                          struct cm_obtain_result *ret, struct cm_err *err);

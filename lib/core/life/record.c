@@ -129,7 +129,8 @@ cm_status cm_record_remove(struct cm_config *cfg, const struct cm_op *op, const 
     cm_status rc = cm_storage_stat(cfg->storage, &own, key, &info, err);
     if (rc == CM_E_NOTFOUND)
         return CM_OK;
-    return rc == CM_OK ? cm_storage_remove(cfg->storage, &own, key, err) : rc;
+    /* Removing a directory would take all below it along, which is not ours. */
+    return rc == CM_OK && info.terminal ? cm_storage_remove(cfg->storage, &own, key, err) : rc;
 }
 
 /* ---- reading ---- */

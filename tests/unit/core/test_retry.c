@@ -394,6 +394,16 @@ START_TEST(clearing_what_never_failed_writes_nothing)
 }
 END_TEST
 
+START_TEST(clearing_takes_nothing_along_that_is_no_record)
+{
+    set_up();
+    kit_put(&k.storage.base, RECORD "/precious", "x");
+    cm_retry_clear(k.cfg, NULL, "example.com");
+    ck_assert(kit_has(&k.storage.base, RECORD "/precious"));
+    tear_down();
+}
+END_TEST
+
 int main(void)
 {
     const TTest *const tests[] = {
@@ -411,6 +421,7 @@ int main(void)
         without_storage_this_process_knows_all_the_same,
         a_failure_is_noted_although_its_operation_is_over,
         clearing_what_never_failed_writes_nothing,
+        clearing_takes_nothing_along_that_is_no_record,
     };
     return kit_run("retry", tests, CM_ARRAY_LEN(tests));
 }
