@@ -106,6 +106,7 @@ static void adopt_locked(struct gate *g, const struct cm_ca_note *n, int64_t now
     int64_t left_s = cm_ca_note_pause_left_s(n, now_s);
     int64_t end_ns = left_s > 0 ? now_ns + left_s * CM_NS_PER_S : 0;
     g->seen = *n;
+    g->generation++;
     if (!g->dirty || end_ns > g->pause_end_ns)
         g->pause_end_ns = end_ns;
     if (n->open_since_s != 0) {
@@ -228,23 +229,27 @@ static void probe(struct cm_config *cfg, const struct cm_op *op, struct gate *g,
         cm_mutex_unlock(&g->lock);
         return;
     }
+    unsigned failures = g->breaker.failures;
     cm_breaker_probe(&g->breaker, now_ns); /* no other thread of this process */
-    g->generation++;
+    unsigned generation = ++g->generation;
     compose_locked(g, now_ns, now_s, &n);
     seen = g->seen;
     cm_mutex_unlock(&g->lock);
 
     cm_status rc = cm_ca_note_claim(cfg, op, g->key, &seen, &n, &mine, NULL);
     cm_mutex_lock(&g->lock);
-    g->generation++;
+    bool is_news = g->generation++ != generation; /* of the peer's probe, meanwhile */
     if (rc == CM_OK && mine) {
         g->seen = n;
     } else if (rc == CM_OK) {
         adopt_locked(g, &n, now_ns, now_s);
         look_locked(g, now_ns, dice, ret);
     } else if (rc == CM_E_BUSY) {
-        g->breaker.next_probe_ns = now_ns + BUSY_NS;
-        g->read_at_ns = now_ns;
+        if (!is_news) {
+            g->breaker.failures = failures; /* it is the peer's probe that counts */
+            g->breaker.next_probe_ns = now_ns + BUSY_NS;
+            g->read_at_ns = now_ns;
+        }
         look_locked(g, now_ns, dice, ret);
     } else {
         g->dirty = true; /* storage is down, so every process probes for itself */

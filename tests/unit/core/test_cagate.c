@@ -320,6 +320,7 @@ END_TEST
 START_TEST(the_probe_is_not_sent_twice_by_peers_at_the_same_moment)
 {
     struct cm_lease *lease = NULL;
+    struct cm_ca_state st;
     struct cm_op op = { &k.env.base, 0, NULL };
 
     set_up();
@@ -331,6 +332,8 @@ START_TEST(the_probe_is_not_sent_twice_by_peers_at_the_same_moment)
     cm_lease_release(lease);
     pass_s(5);
     ck_ok(ask(k.cfg));
+    ck_ok(cm_ca_state_load(k.cfg, NULL, "ca.test-dir", &st, &err));
+    ck_assert_uint_eq(st.failures, 6); /* what was not sent does not count */
     tear_down();
 }
 END_TEST
@@ -525,27 +528,44 @@ END_TEST
 
 /* ---- threads ---- */
 
+/* Time passes between two questions, not between two looks at the clocks: minutes there are no
+ * thread's doing. */
+static pthread_rwlock_t still = PTHREAD_RWLOCK_WRITER_NONRECURSIVE_INITIALIZER_NP;
+
+static void pass_between(int64_t s)
+{
+    ck_assert_int_eq(pthread_rwlock_wrlock(&still), 0);
+    pass_s(s);
+    ck_assert_int_eq(pthread_rwlock_unlock(&still), 0);
+}
+
 struct crowd {
     _Atomic unsigned asked;
     _Atomic unsigned admitted;
     _Atomic bool stop;
 };
 
+static void ask_once(struct crowd *c, struct cm_config *cfg)
+{
+    struct cm_err why = CM_ERR_INIT;
+
+    (void)atomic_fetch_add(&c->asked, 1);
+    if (cm_ca_admit(cfg, NULL, 0, &order, &why) != CM_OK)
+        return;
+    (void)atomic_fetch_add(&c->admitted, 1);
+    (void)cm_fail(&why, CM_E_NET, "down");
+    why.whole_ca = true;
+    cm_ca_outcome(cfg, NULL, 0, CM_E_NET, &why);
+}
+
 static void *come_and_go(void *arg)
 {
     struct crowd *c = arg;
 
     for (unsigned i = 0; !atomic_load(&c->stop); i++) {
-        struct cm_config *cfg = i % 2 == 0 ? k.cfg : peer;
-        struct cm_err why = CM_ERR_INIT;
-
-        (void)atomic_fetch_add(&c->asked, 1);
-        if (cm_ca_admit(cfg, NULL, 0, &order, &why) != CM_OK)
-            continue;
-        (void)atomic_fetch_add(&c->admitted, 1);
-        (void)cm_fail(&why, CM_E_NET, "down");
-        why.whole_ca = true;
-        cm_ca_outcome(cfg, NULL, 0, CM_E_NET, &why);
+        (void)pthread_rwlock_rdlock(&still);
+        ask_once(c, i % 2 == 0 ? k.cfg : peer);
+        (void)pthread_rwlock_unlock(&still);
     }
     return NULL;
 }
@@ -561,9 +581,9 @@ START_TEST(threads_of_two_nodes_send_one_probe_between_them)
     for (size_t i = 0; i < CM_ARRAY_LEN(threads); i++)
         ck_assert_int_eq(pthread_create(&threads[i], NULL, come_and_go, &c), 0);
     for (unsigned i = 0; i < 4; i++) {
-        pass_s(60 << i);
+        pass_between(60 << i);
         kit_until(atomic_load(&c.admitted) == i + 1);
-        pass_s(5); /* whoever found the lock taken comes back; nobody gets in */
+        pass_between(5); /* whoever found the lock taken comes back; nobody gets in */
         unsigned asked = atomic_load(&c.asked);
         kit_until(atomic_load(&c.asked) > asked + 200);
         ck_assert_uint_eq(atomic_load(&c.admitted), i + 1);
