@@ -31,8 +31,8 @@ void cm_breaker_probe(struct cm_breaker *b, int64_t now_ns);
 
 /* ---------------------------------------------------------- cagate_store.c */
 
-/* What all nodes know of one CA, under certmesh/gates/<Safe(issuer key)>. All zero: nothing bad, and
- * no record. Seconds since 1970 by the clock of who wrote it. */
+/* What all nodes know of one CA, under certmesh/gates/<Safe(issuer key)>. All zero: nothing bad,
+ * and no record. Seconds since 1970 by the clock of who wrote it. */
 struct cm_ca_note {
     int64_t paused_until_s;
     int64_t open_since_s;
