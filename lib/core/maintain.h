@@ -67,8 +67,9 @@ CM_MUST_CHECK cm_status cm_pump_new(struct cm_config *cfg, unsigned max_parallel
 void cm_pump_free(struct cm_pump *p); /* NULL ok */
 /* Room for @n names in all, so that cm_pump_add() cannot fail. */
 CM_MUST_CHECK cm_status cm_pump_room(struct cm_pump *p, size_t n, struct cm_err *err);
-/* @urgency_s: earlier comes first; when its certificate ends, 0 without one. False after stop. */
-bool cm_pump_add(struct cm_pump *p, struct cm_managed *m, int64_t urgency_s);
+/* @urgency_s: earlier comes first; when its certificate ends, 0 without one. @urgent ones come
+ * before all others, and go on while the line is stopped. False after stop. */
+bool cm_pump_add(struct cm_pump *p, struct cm_managed *m, int64_t urgency_s, bool urgent);
 /* If it stands in line: to its head. */
 void cm_pump_hurry(struct cm_pump *p, struct cm_managed *m);
 /* A job is over. @slot is what cm_managed.slot said. */

@@ -129,7 +129,7 @@ static void finish(struct cm_managed *m, struct cm_outcome *o)
     if (!silent)
         tell(m, o->rc == CM_OK ? CM_PHASE_STORED : CM_PHASE_FAILED,
              o->rc == CM_OK ? NULL : &o->err);
-    if (line_up && !cm_pump_add(cfg->pump, m, 0))
+    if (line_up && !cm_pump_add(cfg->pump, m, 0, false))
         cm_managed_drop(m);
     if (next_ms < INT64_MAX)
         cm_maint_at(maint_of(m), &m->task, next_ms);
@@ -197,6 +197,10 @@ static void load_stage(struct cm_managed *m, const struct cm_subject *s, const s
             o->next = CM_STAGE_OBTAIN;
             o->go_on = true;
         }
+    } else if (o->rc != CM_E_CANCELED) {
+        cm_logf(&cfg->log, CM_LOG_ERROR, "load_failed", NULL, 0, "load '%s': %s", m->name,
+                o->err.msg);
+        cm_managed_stumbled(m);
     }
 }
 
@@ -273,7 +277,7 @@ static void go_on(struct cm_managed *m, struct cm_outcome *o)
     cm_cancel_free(cancel);
     if (missed)
         cm_managed_start(m);
-    if (line && !cm_pump_add(m->cfg->pump, m, o->urgency_s))
+    if (line && !cm_pump_add(m->cfg->pump, m, o->urgency_s, o->urgent))
         cm_managed_drop(m);
     else if (next_ms < INT64_MAX)
         cm_maint_at(maint_of(m), &m->task, next_ms);
@@ -437,7 +441,7 @@ void cm_managed_obtain_anew(struct cm_managed *m)
         m->phase = CM_PHASE_WAITING;
     }
     cm_mutex_unlock(&t->lock);
-    if (line && !cm_pump_add(m->cfg->pump, m, 0))
+    if (line && !cm_pump_add(m->cfg->pump, m, 0, false))
         cm_managed_drop(m);
 }
 

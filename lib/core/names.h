@@ -118,6 +118,7 @@ struct cm_outcome {
     bool put_off; /* the CA takes nothing for wait_s: stand in line again */
     int64_t wait_s;
     int64_t urgency_s; /* for the pump: when the certificate ends, 0 without one */
+    bool urgent;       /* its end is near: no throttle of ours holds it up */
     int64_t due_s;     /* of one that is not in the cache: when to renew it; 0 = not known */
 };
 
@@ -134,7 +135,10 @@ struct cm_cert *cm_managed_cert(struct cm_managed *m);
 CM_MUST_CHECK cm_status cm_managed_serve(struct cm_managed *m, struct cm_cert *cert,
                                          struct cm_err *err);
 
-/* life/attempt.c: the stages that ask a CA. */
+/* life/attempt.c: something failed that was nobody's fault but ours: wait a little, and longer each
+ * time. */
+void cm_managed_stumbled(struct cm_managed *m);
+/* The stages that ask a CA. */
 void cm_attempt_stage(struct cm_managed *m, const struct cm_subject *s, const struct cm_op *op,
                       struct cm_outcome *o);
 /* May one be made for it, as far as the fleet's memory of failures goes? If not, @err is what the

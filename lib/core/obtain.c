@@ -380,12 +380,33 @@ static void give_result(const struct cm_job *job, struct cm_obtain_result *ret)
     memcpy(ret, &full, size);
 }
 
+/* Who asks for a certificate by name gets an attempt whatever came of earlier ones; but what comes
+ * of this one the fleet shall know. */
+static void remember(const struct cm_job *job, cm_status rc, struct cm_err *why)
+{
+    struct cm_retry retry;
+
+    if (!job->asked || rc == CM_E_AGAIN || rc == CM_E_CANCELED || rc == CM_E_NOMEM)
+        return;
+    if (rc == CM_OK) {
+        cm_retry_clear(job->cfg, job->op, job->subject->dir);
+        return;
+    }
+    if (cm_retry_load(job->cfg, job->op, job->subject->dir, &retry, NULL) != CM_OK)
+        memset(&retry, 0, sizeof retry);
+    why->status = rc;
+    cm_retry_note(job->cfg, job->op, job->subject, NULL, job->issuer_key, why, &retry);
+}
+
 static cm_status run_for(struct cm_config *cfg, const struct cm_op *op, struct cm_subject *s,
                          enum cm_job_mode mode, struct cm_obtain_result *ret, struct cm_err *err)
 {
     struct cm_job job = { .cfg = cfg, .op = op, .subject = s, .mode = mode, .patient = true };
+    struct cm_err own = CM_ERR_INIT;
+    struct cm_err *e = err != NULL ? err : &own;
 
-    cm_status rc = cm_job_run(&job, err);
+    cm_status rc = cm_job_run(&job, e);
+    remember(&job, rc, e);
     if (rc == CM_OK)
         give_result(&job, ret);
     cm_cert_unref(job.cert);

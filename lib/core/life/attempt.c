@@ -22,7 +22,7 @@ static void postpone(struct cm_managed *m, int64_t until_s)
 
 /* Storage that is down, a lock that was lost: 10 s, doubled up to 10 min, by chance up to a fifth
  * more. */
-static void note_stumble(struct cm_managed *m)
+void cm_managed_stumbled(struct cm_managed *m)
 {
     struct cm_life *life = cm_managed_life(m);
     int64_t wait_s = STUMBLE_S;
@@ -83,7 +83,7 @@ static void note_failure(struct cm_managed *m, const struct cm_subject *s, const
             m->stage == CM_STAGE_OBTAIN ? "obtain" : "renew", m->name, o->err.msg,
             o->served ? " (it is served from memory)" : "");
     if (!job->asked || o->rc == CM_E_NOMEM) {
-        note_stumble(m);
+        cm_managed_stumbled(m);
         return;
     }
     cert = cm_managed_cert(m);
@@ -192,9 +192,13 @@ static void not_allowed(struct cm_managed *m, const struct cm_subject *s, struct
     o->lost = true;
 }
 
-static void put_off(struct cm_managed *m, const struct cm_cert *before, struct cm_outcome *o)
+/* The gates let nobody in, and whoever stands in line would fare the same: it stops. But what the
+ * CA says of one order concerns that alone; and one whose end is near is not held up by our own
+ * throttle, so that its turn away says nothing of the others. */
+static void put_off(struct cm_managed *m, const struct cm_job *job, const struct cm_cert *before,
+                    struct cm_outcome *o)
 {
-    o->put_off = true;
+    o->put_off = !job->asked && !o->urgent;
     o->wait_s = o->err.retry_after_s > 0 ? o->err.retry_after_s : 1;
     o->rc = CM_E_RATELIMITED;
     o->served = before != NULL;
@@ -229,7 +233,10 @@ void cm_attempt_stage(struct cm_managed *m, const struct cm_subject *s, const st
                           .progress = job_progress,
                           .progress_user = m };
 
-    o->urgency_s = before != NULL ? before->not_after_s : 0;
+    if (before != NULL) {
+        o->urgency_s = before->not_after_s;
+        o->urgent = cm_when_tier(before, cm_env_wall_s(m->cfg->env)) != 0;
+    }
     if (!cm_attempt_allowed(m, s, op, &retry, &o->err)) {
         not_allowed(m, s, before, o);
         cm_cert_unref(before);
@@ -238,7 +245,7 @@ void cm_attempt_stage(struct cm_managed *m, const struct cm_subject *s, const st
     job.attempt = retry.attempts;
     run_job(m, &job, before, o);
     if (o->rc == CM_E_AGAIN) {
-        put_off(m, before, o);
+        put_off(m, &job, before, o);
     } else {
         if (o->rc == CM_OK)
             note_success(m, s, op, &job, before);

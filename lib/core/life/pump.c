@@ -7,6 +7,8 @@
 #define PAUSE_MAX_MS (24 * 3600 * INT64_C(1000)) /* longer: the clock went back meanwhile */
 #define PATIENCE_NS  (30 * CM_NS_PER_S)
 
+#define URGENT_S (-(INT64_C(1) << 50)) /* so much earlier than any date */
+
 struct slot {
     bool used;
     int64_t since_ns; /* monotonic */
@@ -88,7 +90,7 @@ static struct cm_managed *take_locked(struct cm_pump *p, unsigned *ret_slot)
 
     if (first == NULL || p->stopped)
         return NULL;
-    if (p->paused_until > now_ms && p->paused_until - now_ms <= PAUSE_MAX_MS) {
+    if (first->at_ms >= 0 && p->paused_until > now_ms && p->paused_until - now_ms <= PAUSE_MAX_MS) {
         look_again_at(p, p->paused_until);
         return NULL;
     }
@@ -124,7 +126,16 @@ static void fire(struct cm_task *t)
     pump(CM_CONTAINER_OF(t, struct cm_pump, task));
 }
 
-bool cm_pump_add(struct cm_pump *p, struct cm_managed *m, int64_t urgency_s)
+static int64_t place_of(int64_t urgency_s, bool urgent)
+{
+    if (urgency_s < 0)
+        urgency_s = 0;
+    if (urgency_s > -URGENT_S / 2)
+        urgency_s = -URGENT_S / 2;
+    return urgent ? URGENT_S + urgency_s : urgency_s;
+}
+
+bool cm_pump_add(struct cm_pump *p, struct cm_managed *m, int64_t urgency_s, bool urgent)
 {
     bool taken;
 
@@ -132,7 +143,7 @@ bool cm_pump_add(struct cm_pump *p, struct cm_managed *m, int64_t urgency_s)
     taken = !p->stopped;
     /* There is room for every name since it became one. */
     if (taken)
-        CM_ASSERT(cm_due_set(&p->line, &m->line, urgency_s, NULL) == CM_OK);
+        CM_ASSERT(cm_due_set(&p->line, &m->line, place_of(urgency_s, urgent), NULL) == CM_OK);
     cm_mutex_unlock(&p->lock);
     if (taken)
         pump(p);

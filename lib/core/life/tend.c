@@ -146,6 +146,7 @@ static void decide(struct cm_managed *m, struct cm_cert *cert, bool wants_networ
     tell_schedule(m, cert, &w);
     tell_tier(m, cert, now_s);
     o->urgency_s = cert->not_after_s;
+    o->urgent = now_s >= w.urgent_at_s;
     bool may_ask = now_s >= life->next_try_s && !stands_in_line(m);
     if (life->revoked.revoked && may_ask) {
         o->next = CM_STAGE_REPLACE;

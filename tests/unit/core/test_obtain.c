@@ -104,16 +104,19 @@ START_TEST(refused_names_cause_no_input_or_output)
 }
 END_TEST
 
-START_TEST(failure_leaves_nothing_but_the_lock_free)
+START_TEST(failure_leaves_a_note_of_it_and_the_lock_free)
 {
     kit_init(&k);
     kit_start(&k);
     atomic_store(&k.issuer->step, KIT_FAIL_BEFORE);
     ck_refused(cm_obtain(k.cfg, NULL, example, 1, NULL, &err), CM_E_ACME);
     ck_assert_ptr_nonnull(strstr(err.msg, "does not feel like it"));
-    ck_assert_uint_eq(kit_count(&k.storage.base, ""), 0);
+    ck_assert_uint_eq(kit_count(&k.storage.base, ""), 1);
+    ck_assert(kit_has(&k.storage.base, "certmesh/retry/example.com"));
+    /* Who asks by name need not wait; and success is the end of it. */
     atomic_store(&k.issuer->step, KIT_GO);
     ck_ok(cm_obtain(k.cfg, NULL, example, 1, NULL, &err));
+    ck_assert(!kit_has(&k.storage.base, "certmesh/retry/example.com"));
     kit_stop(&k);
 }
 END_TEST
@@ -553,7 +556,7 @@ int main(void)
         expired_certificate_is_obtained_anew,
         several_names_become_one_certificate,
         refused_names_cause_no_input_or_output,
-        failure_leaves_nothing_but_the_lock_free,
+        failure_leaves_a_note_of_it_and_the_lock_free,
         crash_after_checkpoint_is_resumed_by_a_peer,
         journal_is_for_these_names_this_kind_of_key_and_a_day,
         damaged_journal_is_no_obstacle,
