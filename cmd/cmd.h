@@ -48,12 +48,22 @@ struct cli_list {
     size_t n;
 };
 
+/* New orders in any window of time; both 0 = as the CA is known to allow, a window of -1 = no
+ * limit. */
+struct cli_rate {
+    size_t events;
+    int64_t window_ms;
+};
+
 /* What the command line and the environment said. Text is borrowed from them. */
 struct cli_opts {
     const char *storage;
     const char *root;
     const char *ca; /* URL or short name, as given */
     bool internal;
+    const char *test_ca;          /* as ca, but never the internal one */
+    struct cli_list fallback_cas; /* likewise */
+    bool ca_random;               /* these and the first in any order */
     const char *ca_root;
     const char *email;
     bool agree;
@@ -69,6 +79,10 @@ struct cli_opts {
     const char *account_key;
     const char *profile;
     const char *preferred_chain;
+    bool must_staple;
+    struct cli_rate rate;
+    bool no_ari;
+    int64_t renew_before_s;
     int64_t timeout_s;
     unsigned parallel;
     int reason; /* RFC 5280 5.3.1, -1 = none */
@@ -77,6 +91,11 @@ struct cli_opts {
     int64_t if_older_s;
     const char *dir;
     struct cli_list certs, keys; /* files: of each certificate and its key */
+    struct cli_list responders;  /* "FROM=TO" */
+    bool no_ocsp;
+    bool no_crl;
+    bool fetch_local;
+    bool no_clean;
     const char *metrics;
     const char *out;
     bool no_http;
@@ -135,7 +154,13 @@ enum cli_option_kind {
     CLI_KIND_COUNT,
     CLI_KIND_SECONDS,
     CLI_KIND_DURATION,
+    CLI_KIND_SPAN, /* a time above 0 */
     CLI_KIND_CA,
+    CLI_KIND_ACME_CA,
+    CLI_KIND_CA_LIST,
+    CLI_KIND_CA_ORDER,
+    CLI_KIND_RATE,
+    CLI_KIND_RESPONDER,
     CLI_KIND_CHALLENGE,
     CLI_KIND_KEY_TYPE,
     CLI_KIND_REASON,
@@ -162,6 +187,20 @@ extern const struct cli_reason cli_reasons[];
 
 /* Fill c->command, c->o and c->names. -1 to go on, else the exit code (already explained). */
 int cli_parse(struct cli *c, int argc, char **argv);
+
+/* ---- option_life.c: options about CAs and the life of certificates ---- */
+
+/* Each: -1 to go on, else the exit code (already explained). @option without its dashes. */
+int cli_set_ca(const struct cli *c, const char *option, const char **ca, const char *value);
+int cli_set_acme_ca(const struct cli *c, const char *option, const char **ca, const char *value);
+int cli_add_ca(const struct cli *c, const char *option, struct cli_list *cas, const char *value);
+int cli_set_ca_order(const struct cli *c, bool *random, const char *value);
+int cli_set_rate(const struct cli *c, struct cli_rate *rate, const char *value);
+int cli_add_responder(const struct cli *c, struct cli_list *list, const char *value);
+/* What the environment says of CAs, where the command line is silent. */
+int cli_cas_from_environment(struct cli *c);
+/* Do they go together? */
+int cli_life_check(const struct cli *c);
 
 /* ---- text.c: small parsers and printers ---- */
 
@@ -260,10 +299,28 @@ void cli_close(struct cli *c);
 bool cli_is_internal(const struct cli *c);
 /* "--ca" resolved to a directory URL; NULL for the internal CA. */
 const char *cli_ca_url(const struct cli *c);
+/* The directory URL behind a CA as given; NULL = the default one. */
+const char *cli_ca_resolve(const char *ca);
 /* The whole command's operation, bounded by --timeout or @default_s. */
 struct cm_op cli_op(const struct cli *c, int64_t default_s);
 /* Ask on the terminal, unless --yes. -1 to go on, else the exit code (already explained). */
 int cli_confirm(const struct cli *c, const char *fmt, ...) CM_PRINTF(2, 3);
+
+/* ---- life.c: options about the life of certificates, for the library ---- */
+
+/* What the options of a config borrow from here. */
+struct cli_life {
+    struct cm_issuer *issuers[CLI_LIST_MAX + 1];
+    size_t n_issuers;
+    struct cm_ocsp_override overrides[CLI_LIST_MAX];
+    char *texts[CLI_LIST_MAX];
+    size_t n_overrides;
+};
+/* Complete @o, whose acme part is that of --ca. */
+cm_status cli_life_fill(const struct cli *c, struct cm_config_options *o, struct cli_life *life,
+                        struct cm_err *err);
+/* @taken: a config has taken the issuers over. */
+void cli_life_end(struct cli_life *life, bool taken);
 
 /* ---- signals.c ---- */
 
@@ -314,7 +371,7 @@ cm_status cli_stored_collect(struct cli *c, const struct cm_op *op, const char *
 void cli_stored_free(struct cli_stored_list *list);
 /* What to call it: "example.com", "a.test +2", "*.example.com". */
 const char *cli_stored_name(const struct cli_stored *s, char *out, size_t out_size);
-/* Did the CA of this config issue it? */
+/* Did a CA of this config issue it? */
 bool cli_stored_is_ours(const struct cli *c, const struct cli_stored *s);
 /* Say on stderr which other CAs hold a certificate for @name, if any does. */
 void cli_say_where_else(struct cli *c, const char *name);

@@ -20,11 +20,15 @@ _certmesh() {
         mapfile -t COMPREPLY < <(compgen -d -- "$word")
         return
         ;;
-    --*-file | --ca-root | --account-key | --out)
+    --*-file | --ca-root | --account-key | --out | --cert | --key)
         mapfile -t COMPREPLY < <(compgen -f -- "$word")
         return
         ;;
     --ca) set -- 'letsencrypt letsencrypt-staging internal https://' ;;
+    --fallback-ca | --test-ca) set -- 'letsencrypt letsencrypt-staging https://' ;;
+    --ca-order) set -- 'listed random' ;;
+    --log-format) set -- 'text json' ;;
+    --rate) set -- 'off' ;;
     --challenge) set -- 'http-01 tls-alpn-01' ;;
     --key-type) set -- 'p256 p384 rsa2048 rsa3072 rsa4096 ed25519' ;;
     --reason)

@@ -9,6 +9,7 @@
 #define READING   (CLI_LIST | CLI_SHOW | CLI_CLEAN | CLI_STATUS | CLI_WHY)
 #define ALL       (ACME | READING | CLI_TRUST | CLI_VERSION | CLI_HELP)
 #define STORING   (ACME | READING | CLI_TRUST)
+#define JUDGING   (ISSUING | READING)
 #define AT(field) offsetof(struct cli_opts, field)
 
 const struct cli_option cli_options[] = {
@@ -37,6 +38,18 @@ const struct cli_option cli_options[] = {
       "port that redirects to HTTPS name; default: the TLS port" },
     { "no-http", 0, CLI_SERVE, CLI_KIND_FLAG, AT(no_http), NULL,
       "open no plain HTTP port: no redirect, no http-01" },
+    { "no-ocsp", 0, CLI_SERVE, CLI_KIND_FLAG, AT(no_ocsp), NULL,
+      "staple no OCSP responses, and do not look for revocation by OCSP" },
+    { "no-crl", 0, CLI_SERVE, CLI_KIND_FLAG, AT(no_crl), NULL,
+      "do not look into the CRLs of certificates without OCSP" },
+    { "ocsp-responder", 0, CLI_SERVE, CLI_KIND_RESPONDER, AT(responders), "FROM=TO",
+      "ask the OCSP responder at URL TO where a certificate names FROM; with nothing behind "
+      "the =: none; may be given several times" },
+    { "fetch-local", 0, CLI_SERVE, CLI_KIND_FLAG, AT(fetch_local), NULL,
+      "OCSP responders and CRLs may be at loopback and link-local addresses: for labs" },
+    { "no-clean", 0, CLI_SERVE, CLI_KIND_FLAG, AT(no_clean), NULL,
+      "do not clean the storage; default: one machine of all does, once a day, as "
+      "certmesh clean" },
     { "grace", 0, CLI_CLEAN, CLI_KIND_DURATION, AT(grace_s), "TIME",
       "how long a certificate must have been expired: 14d (default), 36h, ..." },
     { "dry-run", 0, CLI_CLEAN, CLI_KIND_FLAG, AT(dry_run), NULL,
@@ -60,6 +73,14 @@ const struct cli_option cli_options[] = {
       "an ACME directory; or $CERTMESH_CA" },
     { "internal", 0, ACME | READING | CLI_TRUST, CLI_KIND_FLAG, AT(internal), NULL,
       "the same as --ca internal: certmesh's own local CA, no network" },
+    { "fallback-ca", 0, ISSUING | CLI_REVOKE | READING, CLI_KIND_CA_LIST, AT(fallback_cas), "CA",
+      "an ACME CA to go to when those before it fail; may be given several times; or "
+      "$CERTMESH_FALLBACK_CA" },
+    { "ca-order", 0, ISSUING, CLI_KIND_CA_ORDER, AT(ca_random), "ORDER",
+      "listed (default) or random: which of --ca and --fallback-ca is tried first" },
+    { "test-ca", 0, ISSUING, CLI_KIND_ACME_CA, AT(test_ca), "CA",
+      "after a failure, try there first; its certificate is thrown away; or "
+      "$CERTMESH_TEST_CA" },
     { "ca-root", 0, ACME, CLI_KIND_TEXT, AT(ca_root), "FILE",
       "trust only this PEM file for the CA's own HTTPS; or $CERTMESH_CA_ROOT" },
     { "email", 0, ACME, CLI_KIND_TEXT, AT(email), "ADDRESS",
@@ -83,6 +104,16 @@ const struct cli_option cli_options[] = {
       "certificate profile of the CA, such as shortlived" },
     { "preferred-chain", 0, ISSUING, CLI_KIND_TEXT, AT(preferred_chain), "NAME",
       "common name of the root the chain should lead to" },
+    { "must-staple", 0, ISSUING, CLI_KIND_FLAG, AT(must_staple), NULL,
+      "ask for certificates that clients accept only with an OCSP staple; some CAs refuse" },
+    { "renew-before", 0, JUDGING, CLI_KIND_SPAN, AT(renew_before_s), "TIME",
+      "renew so long before the end: 30d; default: when a third of the lifetime is left, "
+      "half of less than ten days" },
+    { "no-ari", 0, ISSUING, CLI_KIND_FLAG, AT(no_ari), NULL,
+      "do not ask the CA when it suggests to renew" },
+    { "rate", 0, ISSUING, CLI_KIND_RATE, AT(rate), "EVENTS/TIME",
+      "new orders at most, for each CA, in any such time: 300/3h; off: no limit; default: "
+      "as the CA is known to allow" },
     { "http-port", 0, ISSUING, CLI_KIND_PORT, AT(http_port), "PORT",
       "plain port for http-01 and redirects; default: 80. The CA always asks "
       "on port 80, so forward that port here" },

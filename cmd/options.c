@@ -8,7 +8,7 @@
 /* Command line: `certmesh [OPTION...] COMMAND [OPTION... NAME...]`. The command is found first,
  * because it decides which options there are; then getopt_long() does the rest. */
 
-#define OPTIONS_MAX 64
+#define OPTIONS_MAX 96
 #define FIRST_VALUE 256 /* getopt values: FIRST_VALUE + index in the table */
 
 static const struct cli_option *option_find(const char *name, size_t len)
@@ -149,32 +149,6 @@ static int set_reason(struct cli *c, int *reason, const char *value)
     return cli_usage(c, "--reason '%s' is no reason of RFC 5280; see certmesh help revoke", value);
 }
 
-static int set_ca(struct cli *c, const char **ca, const char *value)
-{
-    static const char *const words[] = { "letsencrypt", "letsencrypt-staging", "internal", NULL };
-    const char *close = NULL;
-
-    for (size_t i = 0; words[i] != NULL; i++) {
-        if (strcmp(words[i], value) == 0) {
-            *ca = value;
-            return -1;
-        }
-    }
-    if (strncmp(value, "https://", 8) == 0 && value[8] != '\0') {
-        *ca = value;
-        return -1;
-    }
-    if (strncmp(value, "http://", 7) == 0)
-        return cli_usage(c, "--ca '%s': an ACME CA is only talked to over https", value);
-    close = cli_closest(value, words);
-    if (close != NULL)
-        return cli_usage(c, "--ca '%s' is not known; did you mean %s?", value, close);
-    return cli_usage(c,
-                     "--ca '%s' is neither letsencrypt, letsencrypt-staging, internal nor the "
-                     "https URL of an ACME directory",
-                     value);
-}
-
 static int set_list(struct cli *c, const struct cli_option *opt, struct cli_list *list,
                     const char *value)
 {
@@ -228,8 +202,23 @@ static int set_value(struct cli *c, const struct cli_option *opt, const char *va
             return cli_usage(c, "--%s '%s' is not a time such as 14d, 36h or 90m", opt->name,
                              value);
         return -1;
+    case CLI_KIND_SPAN:
+        if (!cli_parse_duration(value, (int64_t *)slot) || *(int64_t *)slot <= 0)
+            return cli_usage(c, "--%s '%s' is not a time above 0 such as 30d, 36h or 90m",
+                             opt->name, value);
+        return -1;
     case CLI_KIND_CA:
-        return set_ca(c, slot, value);
+        return cli_set_ca(c, opt->name, slot, value);
+    case CLI_KIND_ACME_CA:
+        return cli_set_acme_ca(c, opt->name, slot, value);
+    case CLI_KIND_CA_LIST:
+        return cli_add_ca(c, opt->name, slot, value);
+    case CLI_KIND_CA_ORDER:
+        return cli_set_ca_order(c, slot, value);
+    case CLI_KIND_RATE:
+        return cli_set_rate(c, slot, value);
+    case CLI_KIND_RESPONDER:
+        return cli_add_responder(c, slot, value);
     case CLI_KIND_CHALLENGE:
         return set_challenge(c, slot, value);
     case CLI_KIND_KEY_TYPE:
@@ -265,17 +254,10 @@ static int apply_environment(struct cli *c)
         if (!texts[i].taken && value != NULL && value[0] != '\0')
             *texts[i].slot = value;
     }
-    value = getenv("CERTMESH_CA");
-    if (c->o.ca == NULL && !c->o.internal && value != NULL && value[0] != '\0') {
-        int rc = set_ca(c, &c->o.ca, value);
-
-        if (rc >= 0)
-            return rc;
-    }
     value = getenv("NO_COLOR");
     if (value != NULL && value[0] != '\0')
         c->o.no_color = true;
-    return -1;
+    return cli_cas_from_environment(c);
 }
 
 static int check_together(struct cli *c)
@@ -288,7 +270,9 @@ static int check_together(struct cli *c)
         return cli_usage(c, "--quiet and --verbose exclude each other");
     if (c->o.eab_kid == NULL && c->o.eab_key_file != NULL)
         return cli_usage(c, "--eab-key-file needs --eab-kid, the identifier of that key");
-    int rc = cli_beside_check(c);
+    int rc = cli_life_check(c);
+    if (rc < 0)
+        rc = cli_beside_check(c);
     if (rc >= 0)
         return rc;
     if (c->n_names < c->command->min_args && c->o.certs.n == 0)

@@ -16,15 +16,18 @@ bool cli_is_internal(const struct cli *c)
     return c->o.internal || (c->o.ca != NULL && strcmp(c->o.ca, "internal") == 0);
 }
 
+const char *cli_ca_resolve(const char *ca)
+{
+    if (ca == NULL || strcmp(ca, "letsencrypt") == 0)
+        return CM_CA_LETSENCRYPT;
+    if (strcmp(ca, "letsencrypt-staging") == 0)
+        return CM_CA_LETSENCRYPT_STAGING;
+    return ca;
+}
+
 const char *cli_ca_url(const struct cli *c)
 {
-    if (cli_is_internal(c))
-        return NULL;
-    if (c->o.ca == NULL || strcmp(c->o.ca, "letsencrypt") == 0)
-        return CM_CA_LETSENCRYPT;
-    if (strcmp(c->o.ca, "letsencrypt-staging") == 0)
-        return CM_CA_LETSENCRYPT_STAGING;
-    return c->o.ca;
+    return cli_is_internal(c) ? NULL : cli_ca_resolve(c->o.ca);
 }
 
 static cm_status read_key_file(const char *path, struct cm_buf *ret, struct cm_err *err)
@@ -107,9 +110,32 @@ static char *file_url(const char *dir)
     return url;
 }
 
+static void fill_acme(const struct cli *c, const struct cm_buf *eab_key, struct cm_acme_options *o)
+{
+    o->directory_url = cli_ca_url(c);
+    o->email = c->o.email;
+    o->agreed = c->o.agree;
+    o->ca_root_file = c->o.ca_root;
+    o->eab_kid = c->o.eab_kid;
+    o->eab_mac_key = eab_key->len > 0 ? cm_buf_str(eab_key) : NULL;
+    o->eab_alg = c->o.eab_alg;
+    o->account_key_file = c->o.account_key;
+    o->challenges = c->o.challenges;
+    if (c->o.no_http && o->challenges == 0)
+        o->challenges = CM_CHALLENGE_TLSALPN01;
+    o->profile = c->o.profile;
+    o->preferred_chain = c->o.preferred_chain;
+    o->obtain_timeout_s = c->o.timeout_s;
+    o->test_directory_url = c->o.test_ca != NULL ? cli_ca_resolve(c->o.test_ca) : NULL;
+    o->rate_events = c->o.rate.events;
+    o->rate_window_ms = c->o.rate.window_ms;
+    o->disable_ari = c->o.no_ari;
+}
+
 int cli_open(struct cli *c)
 {
     struct cm_config_options o = CM_CONFIG_OPTIONS_INIT;
+    struct cli_life life = { .n_issuers = 0 };
     struct cm_buf eab_key = CM_BUF_SECRET(EAB_KEY_MAX);
     struct cm_err err = CM_ERR_INIT;
     char *url = NULL;
@@ -122,20 +148,7 @@ int cli_open(struct cli *c)
     }
     if (rc == CM_OK) {
         o.storage = url != NULL ? url : c->o.storage;
-        o.acme.directory_url = cli_ca_url(c);
-        o.acme.email = c->o.email;
-        o.acme.agreed = c->o.agree;
-        o.acme.ca_root_file = c->o.ca_root;
-        o.acme.eab_kid = c->o.eab_kid;
-        o.acme.eab_mac_key = eab_key.len > 0 ? cm_buf_str(&eab_key) : NULL;
-        o.acme.eab_alg = c->o.eab_alg;
-        o.acme.account_key_file = c->o.account_key;
-        o.acme.challenges = c->o.challenges;
-        if (c->o.no_http && o.acme.challenges == 0)
-            o.acme.challenges = CM_CHALLENGE_TLSALPN01;
-        o.acme.profile = c->o.profile;
-        o.acme.preferred_chain = c->o.preferred_chain;
-        o.acme.obtain_timeout_s = c->o.timeout_s;
+        fill_acme(c, &eab_key, &o.acme);
         o.internal = cli_is_internal(c);
         o.key_type = c->o.key_type;
         o.listen_host = c->o.listen;
@@ -148,8 +161,11 @@ int cli_open(struct cli *c)
             o.on_event = cli_event;
             o.event_user = c;
         }
-        rc = cm_config_new(&o, &c->cfg, &err);
+        rc = cli_life_fill(c, &o, &life, &err);
     }
+    if (rc == CM_OK)
+        rc = cm_config_new(&o, &c->cfg, &err);
+    cli_life_end(&life, rc == CM_OK);
     cm_buf_free(&eab_key);
     free(url);
     c->op.cancel = c->cancel;

@@ -120,16 +120,24 @@ const char *cli_stored_name(const struct cli_stored *s, char *out, size_t out_si
     return out;
 }
 
-bool cli_stored_is_ours(const struct cli *c, const struct cli_stored *s)
+static const char *stored_key(struct cm_issuer *is)
 {
-    struct cm_issuer *is = cm_config_issuer(c->cfg, 0);
-    const char *prefix = is != NULL ? cm_issuer_challenge_prefix(is, 0) : NULL;
-    const char *key = is != NULL ? cm_issuer_key(is) : "";
+    const char *prefix = cm_issuer_challenge_prefix(is, 0);
 
     /* the prefix of the challenge tokens ends in the stored form of the issuer's key */
     if (prefix != NULL && strrchr(prefix, '/') != NULL)
-        key = strrchr(prefix, '/') + 1;
-    return strcmp(key, s->issuer_key) == 0;
+        return strrchr(prefix, '/') + 1;
+    return cm_issuer_key(is);
+}
+
+bool cli_stored_is_ours(const struct cli *c, const struct cli_stored *s)
+{
+    struct cm_issuer *is = NULL;
+
+    for (size_t i = 0; (is = cm_config_issuer(c->cfg, i)) != NULL; i++)
+        if (strcmp(stored_key(is), s->issuer_key) == 0)
+            return true;
+    return false;
 }
 
 void cli_say_where_else(struct cli *c, const char *name)

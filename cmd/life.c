@@ -1,0 +1,80 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "cmd.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+/* What the options about the life of certificates come to as options of a config. */
+
+/* The same account holder at another CA. What belongs to one CA alone (its external account, its
+ * profiles and roots) would only be refused there. */
+static cm_status add_fallback(const struct cm_acme_options *first, const char *ca,
+                              struct cli_life *life, struct cm_err *err)
+{
+    struct cm_acme_options o = *first;
+
+    o.directory_url = cli_ca_resolve(ca);
+    o.eab_kid = o.eab_mac_key = o.eab_alg = NULL;
+    o.account_key_file = o.profile = o.preferred_chain = NULL;
+    cm_status rc = cm_acme_issuer_new(&o, &life->issuers[life->n_issuers], err);
+    if (rc != CM_OK)
+        return cm_wrap(err, rc, "--fallback-ca %.200s", ca);
+    life->n_issuers++;
+    return CM_OK;
+}
+
+static cm_status fill_issuers(const struct cli *c, struct cm_config_options *o,
+                              struct cli_life *life, struct cm_err *err)
+{
+    if (c->o.fallback_cas.n == 0)
+        return CM_OK;
+    cm_status rc = cm_acme_issuer_new(&o->acme, &life->issuers[0], err);
+    if (rc != CM_OK)
+        return rc;
+    life->n_issuers = 1;
+    for (size_t i = 0; rc == CM_OK && i < c->o.fallback_cas.n; i++)
+        rc = add_fallback(&o->acme, c->o.fallback_cas.at[i], life, err);
+    o->issuers = life->issuers;
+    o->n_issuers = life->n_issuers;
+    o->issuer_policy = c->o.ca_random ? CM_ISSUERS_RANDOM : CM_ISSUERS_IN_ORDER;
+    return rc;
+}
+
+static cm_status fill_responders(const struct cli *c, struct cm_config_options *o,
+                                 struct cli_life *life, struct cm_err *err)
+{
+    for (size_t i = 0; i < c->o.responders.n; i++) {
+        char *text = strdup(c->o.responders.at[i]);
+
+        if (text == NULL)
+            return cm_fail(err, CM_E_NOMEM, "out of memory");
+        life->texts[life->n_overrides] = text;
+        char *to = strchr(text, '=');
+        *to++ = '\0';
+        life->overrides[life->n_overrides++] = (struct cm_ocsp_override){ text, to };
+    }
+    o->ocsp_overrides = life->overrides;
+    o->n_ocsp_overrides = life->n_overrides;
+    return CM_OK;
+}
+
+cm_status cli_life_fill(const struct cli *c, struct cm_config_options *o, struct cli_life *life,
+                        struct cm_err *err)
+{
+    o->must_staple = c->o.must_staple;
+    o->renew_before_s = c->o.renew_before_s;
+    o->disable_ocsp = c->o.no_ocsp;
+    o->disable_crl = c->o.no_crl;
+    o->fetch_local = c->o.fetch_local;
+    o->clean_storage = c->command->bit == CLI_SERVE && !c->o.no_clean;
+    cm_status rc = fill_responders(c, o, life, err);
+    return rc == CM_OK ? fill_issuers(c, o, life, err) : rc;
+}
+
+void cli_life_end(struct cli_life *life, bool taken)
+{
+    for (size_t i = 0; !taken && i < life->n_issuers; i++)
+        cm_issuer_destroy(life->issuers[i]);
+    for (size_t i = 0; i < life->n_overrides; i++)
+        free(life->texts[i]);
+}
