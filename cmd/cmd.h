@@ -316,6 +316,9 @@ struct cli_life {
     char *texts[CLI_LIST_MAX];
     size_t n_overrides;
 };
+/* The same account holder at another CA. What belongs to one CA alone (its external account, its
+ * profiles and roots) would only be refused there. */
+struct cm_acme_options cli_acme_at(const struct cm_acme_options *first, const char *ca);
 /* Complete @o, whose acme part is that of --ca. */
 cm_status cli_life_fill(const struct cli *c, struct cm_config_options *o, struct cli_life *life,
                         struct cm_err *err);

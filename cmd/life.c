@@ -6,16 +6,21 @@
 
 /* What the options about the life of certificates come to as options of a config. */
 
-/* The same account holder at another CA. What belongs to one CA alone (its external account, its
- * profiles and roots) would only be refused there. */
-static cm_status add_fallback(const struct cm_acme_options *first, const char *ca,
-                              struct cli_life *life, struct cm_err *err)
+struct cm_acme_options cli_acme_at(const struct cm_acme_options *first, const char *ca)
 {
     struct cm_acme_options o = *first;
 
     o.directory_url = cli_ca_resolve(ca);
     o.eab_kid = o.eab_mac_key = o.eab_alg = NULL;
     o.account_key_file = o.profile = o.preferred_chain = NULL;
+    return o;
+}
+
+static cm_status add_fallback(const struct cm_acme_options *first, const char *ca,
+                              struct cli_life *life, struct cm_err *err)
+{
+    const struct cm_acme_options o = cli_acme_at(first, ca);
+
     cm_status rc = cm_acme_issuer_new(&o, &life->issuers[life->n_issuers], err);
     if (rc != CM_OK)
         return cm_wrap(err, rc, "--fallback-ca %.200s", ca);

@@ -78,7 +78,7 @@ const struct cli_option cli_options[] = {
       "$CERTMESH_FALLBACK_CA" },
     { "ca-order", 0, ISSUING, CLI_KIND_CA_ORDER, AT(ca_random), "ORDER",
       "listed (default) or random: which of --ca and --fallback-ca is tried first" },
-    { "test-ca", 0, ISSUING, CLI_KIND_ACME_CA, AT(test_ca), "CA",
+    { "test-ca", 0, CLI_SERVE, CLI_KIND_ACME_CA, AT(test_ca), "CA",
       "after a failure, try there first; its certificate is thrown away; or "
       "$CERTMESH_TEST_CA" },
     { "ca-root", 0, ACME, CLI_KIND_TEXT, AT(ca_root), "FILE",

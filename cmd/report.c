@@ -113,8 +113,11 @@ void cli_hint(const struct cli *c, const char *object, const struct cm_err *err)
     }
     if (err->problem[0] != '\0')
         hint_problem(c, object, err);
-    if (err->retry_after_s > 0)
-        cli_complain("  The CA asks to wait: try again %s, at %s.",
+    if (err->retry_after_s > 0) /* as the CA asks, or a limit of our own */
+        cli_complain("  %s %s, at %s.",
+                     err->problem[0] != '\0' || err->http_status != 0
+                         ? "The CA asks to wait: try again"
+                         : "Try again",
                      cli_relative(err->retry_after_s, span),
                      cli_time_human(cli_now_s() + err->retry_after_s, when));
     if (err->status == CM_E_POLICY && !c->o.agree && !cli_is_internal(c) &&

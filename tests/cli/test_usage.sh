@@ -50,6 +50,28 @@ fails "timeout 0" 2 'not a number of seconds' cm list --timeout 0
 fails "CA over plain http" 2 'only talked to over https' cm obtain --ca http://ca.test/dir a.test
 fails "misspelled CA" 2 'did you mean letsencrypt' cm obtain --ca letsencrpt a.test
 fails "CA in the environment" 2 'neither letsencrypt' env CERTMESH_CA=nonsense "$certmesh" list
+fails "fallback CA over plain http" 2 'fallback-ca .* only talked to over https' \
+    cm obtain --fallback-ca http://ca.test/dir a.test
+fails "the local CA as a fallback" 2 'fallback-ca internal: .* speaks ACME' cm obtain --fallback-ca internal a.test
+fails "a fallback for the local CA" 2 'internal CA and --fallback-ca exclude' \
+    cm obtain --internal --fallback-ca letsencrypt a.test
+fails "the local CA to try things out at" 2 'test-ca internal: .* speaks ACME' cm serve --test-ca internal a.test
+fails "a test CA for the local CA" 2 'internal CA and --test-ca exclude' \
+    cm serve --internal --test-ca letsencrypt-staging a.test
+fails "CA order" 2 'listed and random' cm obtain --ca-order any a.test
+fails "nothing to choose from" 2 'needs another CA' cm obtain --ca-order random a.test
+for rate in 300 300/ /3h 0/3h 300/0 300/3y 1000001/1h 300/367d -1/3h on; do
+    fails "rate $rate" 2 'neither off nor a number of orders' cm obtain --rate "$rate" a.test
+done
+for time in 0 0d -3d 30y soon; do
+    fails "renew before $time" 2 'not a time above 0 such as 30d' cm renew --renew-before "$time"
+done
+for pair in http://a.test a.test=http://b.test http://a.test=b.test =http://b.test http://=; do
+    fails "OCSP responder $pair" 2 'not FROM=TO' cm serve --ocsp-responder "$pair" a.test
+done
+fails "no OCSP, and whom to ask" 2 'exclude each other' \
+    cm serve --no-ocsp --ocsp-responder http://a.test= a.test
+fails "another command's flag" 2 'but to: serve' cm obtain --no-clean a.test
 fails "storage twice" 2 'the same thing twice' cm list --root a --storage file:b
 fails "internal and a CA" 2 'exclude each other' cm obtain --internal --ca letsencrypt a.test
 fails "quiet and verbose" 2 'exclude each other' cm list -q -v

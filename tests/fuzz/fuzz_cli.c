@@ -26,6 +26,11 @@ static void check(const struct cli *c, int argc)
     CM_ASSERT(c->o.reason >= -1 && c->o.reason <= 10 && c->o.reason != 7);
     CM_ASSERT((c->o.challenges & ~(unsigned)(CM_CHALLENGE_HTTP01 | CM_CHALLENGE_TLSALPN01)) == 0);
     CM_ASSERT(cm_key_type_name(c->o.key_type) != NULL);
+    CM_ASSERT((c->o.rate.events == 0) == (c->o.rate.window_ms <= 0) && c->o.rate.window_ms >= -1);
+    CM_ASSERT(c->o.fallback_cas.n < 16 && (!c->o.ca_random || c->o.fallback_cas.n > 0));
+    for (size_t i = 0; i < c->o.responders.n; i++)
+        CM_ASSERT(strchr(c->o.responders.at[i], '=') != NULL);
+    CM_ASSERT(c->o.renew_before_s >= 0);
     CM_ASSERT(!(c->o.quiet && c->o.verbose) && !(c->o.storage != NULL && c->o.root != NULL));
 }
 
@@ -59,8 +64,9 @@ static int parse(const char *words, size_t size, struct cli *c)
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
-    static const char *const variables[] = { "CERTMESH_CA", "CERTMESH_STORAGE", "CERTMESH_CA_ROOT",
-                                             "CERTMESH_EMAIL" };
+    static const char *const variables[] = { "CERTMESH_CA",      "CERTMESH_STORAGE",
+                                             "CERTMESH_CA_ROOT", "CERTMESH_EMAIL",
+                                             "CERTMESH_TEST_CA", "CERTMESH_FALLBACK_CA" };
     static FILE *nowhere;
     struct cli a;
     struct cli b;
