@@ -51,9 +51,12 @@ const struct cli_command cli_commands[] = {
     { "serve", CLI_SERVE, cli_run_serve, 1, ANY, "NAME...", "serve HTTPS for the names",
       "Serves HTTPS for each NAME and redirects plain HTTP to it. Certificates come\n"
       "from storage or are obtained on the way; handshakes wait for them. They are\n"
-      "renewed as it goes. Runs in the foreground, tells systemd when it is ready,\n"
-      "ends on SIGTERM or Ctrl-C.",
+      "renewed and stapled as it goes, and replaced when they are revoked; the\n"
+      "storage is cleaned once a day. Runs in the foreground, tells systemd when it is\n"
+      "ready, ends on SIGTERM or Ctrl-C.",
       "  certmesh serve --agree --email ops@example.com --dir /srv/www example.com\n"
+      "  certmesh serve --agree --fallback-ca https://acme.zerossl.com/v2/DV90 \\\n"
+      "      --email ops@example.com example.com\n"
       "  certmesh serve --internal --root ./store localhost\n"
       "  certmesh serve --internal --tls-port 8443 --no-http localhost" },
     { "clean", CLI_CLEAN, cli_run_clean, 0, 0, "", "remove expired things from storage",
