@@ -121,6 +121,9 @@ static void finish(struct cm_managed *m, struct cm_outcome *o)
     waiting = m->lined && !m->served ? NULL : cm_waiters_take(cfg->hub, &m->waiters);
     if (m->awaited)
         (void)pthread_cond_broadcast(&t->changed);
+    /* Under the lock: afterwards a stage may begin that knows better. */
+    if (next_ms < INT64_MAX)
+        cm_maint_at(maint_of(m), &m->task, next_ms);
     cm_mutex_unlock(&t->lock);
     /* From here on another stage may begin: m is only read for what is fixed. */
     cm_cancel_free(cancel);
@@ -131,8 +134,6 @@ static void finish(struct cm_managed *m, struct cm_outcome *o)
              o->rc == CM_OK ? NULL : &o->err);
     if (line_up && !cm_pump_add(cfg->pump, m, 0, false))
         cm_managed_drop(m);
-    if (next_ms < INT64_MAX)
-        cm_maint_at(maint_of(m), &m->task, next_ms);
 }
 
 /* ---- loading ---- */
@@ -273,14 +274,14 @@ static void go_on(struct cm_managed *m, struct cm_outcome *o)
     /* A renewal of what is served already is nobody's wait. */
     if (o->served)
         m->background = true;
+    if (next_ms < INT64_MAX)
+        cm_maint_at(maint_of(m), &m->task, next_ms);
     cm_mutex_unlock(&t->lock);
     cm_cancel_free(cancel);
     if (missed)
         cm_managed_start(m);
     if (line && !cm_pump_add(m->cfg->pump, m, o->urgency_s, o->urgent))
         cm_managed_drop(m);
-    else if (next_ms < INT64_MAX)
-        cm_maint_at(maint_of(m), &m->task, next_ms);
 }
 
 void cm_managed_drop(struct cm_managed *m)

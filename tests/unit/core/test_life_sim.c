@@ -246,6 +246,17 @@ START_TEST(month_without_the_ca_is_weathered)
 }
 END_TEST
 
+static void break_storage(bool broken)
+{
+    int how_often = broken ? -1 : 0;
+
+    atomic_store(&k.storage.fail_status, CM_E_IO);
+    k.storage.fail_key = NULL;
+    atomic_store(&k.storage.fail_loads, how_often);
+    atomic_store(&k.storage.fail_commits, how_often);
+    atomic_store(&k.storage.fail_locks, how_often);
+}
+
 START_TEST(day_without_storage_is_weathered)
 {
     unsigned n = setting("CM_SIM_NAMES", 120);
@@ -256,20 +267,47 @@ START_TEST(day_without_storage_is_weathered)
         (void)live(START_S + (day + 1) * DAY);
     }
     unsigned orders = atomic_load(&k.issuer->orders);
-    atomic_store(&k.storage.fail_status, CM_E_IO);
-    k.storage.fail_key = NULL;
-    atomic_store(&k.storage.fail_loads, -1);
-    atomic_store(&k.storage.fail_commits, -1);
-    atomic_store(&k.storage.fail_locks, -1);
+    break_storage(true);
     (void)live(START_S + 61 * DAY);
     ck_assert_uint_eq(served_well(n), n);
     ck_assert_uint_eq(atomic_load(&k.issuer->orders), orders); /* no lock, no order */
-    atomic_store(&k.storage.fail_loads, 0);
-    atomic_store(&k.storage.fail_commits, 0);
-    atomic_store(&k.storage.fail_locks, 0);
+    break_storage(false);
     (void)live(START_S + 62 * DAY);
     ck_assert_uint_eq(served_well(n), n);
     ck_assert_uint_ge(atomic_load(&k.issuer->orders) - orders, n / 60);
+    close_stage();
+}
+END_TEST
+
+/* Neither CA nor storage, from the first moment of a new process on: what storage holds is served
+ * when it is back, the CA when it is. */
+START_TEST(start_without_anything_is_weathered)
+{
+    unsigned n = setting("CM_SIM_NAMES", 60);
+
+    open_stage();
+    manage(0, n);
+    cm_config_free(k.cfg);
+    kit_pass(&k.env, 61 * DAY * CM_NS_PER_S); /* and all is due */
+    kit_start(&k);
+    k.issuer->lifetime_s = LIFE;
+    k.issuer->fail_status = CM_E_NET;
+    atomic_store(&k.issuer->step, KIT_FAIL_BEFORE);
+    break_storage(true);
+    manage(0, n);
+    (void)live(START_S + 61 * DAY + DAY / 2);
+    ck_assert_uint_eq(atomic_load(&k.issuer->asked), 0);
+    break_storage(false);
+    (void)live(START_S + 61 * DAY + DAY / 2 + 3600);
+    ck_assert_uint_eq(served_well(n), n);
+    break_storage(true); /* both, while it runs */
+    (void)live(START_S + 63 * DAY);
+    ck_assert_uint_eq(served_well(n), n);
+    break_storage(false);
+    atomic_store(&k.issuer->step, KIT_GO);
+    (void)live(START_S + 65 * DAY);
+    ck_assert_uint_eq(served_well(n), n);
+    ck_assert_uint_eq(atomic_load(&k.issuer->orders), n);
     close_stage();
 }
 END_TEST
@@ -378,10 +416,11 @@ END_TEST
 int main(void)
 {
     (void)setvbuf(stdout, NULL, _IOLBF, 0);
-    const TTest *const tests[] = { every_renewal_comes_in_its_time,
-                                   month_without_the_ca_is_weathered,
-                                   day_without_storage_is_weathered, wrong_clocks_start_no_storm,
-                                   week_of_downtime_is_made_up_for_in_order };
+    const TTest *const tests[] = {
+        every_renewal_comes_in_its_time,  month_without_the_ca_is_weathered,
+        day_without_storage_is_weathered, start_without_anything_is_weathered,
+        wrong_clocks_start_no_storm,      week_of_downtime_is_made_up_for_in_order
+    };
 
     return kit_run("life_sim", tests, CM_ARRAY_LEN(tests));
 }
