@@ -56,7 +56,8 @@ static cm_status find_part(void *user, const struct cm_key_info *info, struct cm
 
     (void)err;
     (void)snprintf(tail, sizeof tail, "/%s/%s.", f->name, f->name);
-    if (strstr(info->key, tail) == NULL)
+    /* A key that was put aside is no part of a pair. */
+    if (strstr(info->key, tail) == NULL || ends_with(info->key, ".key.compromised"))
         return CM_OK;
     f->parts++;
     if (ends_with(info->key, ".crt")) {

@@ -77,6 +77,14 @@ clean() {
     [ -z "$left" ] || { echo "left: $left"; return 1; }
 }
 
+# Who takes up an order that was validated already presents no challenge, and so takes none back:
+# that of the dead is for the cleaner, an hour later. WHAT IS LEFT
+clean_later() {
+    [ -n "$store" ] && ! grep -v '/challenge_tokens/' <<<"$1" || return 1
+    find "$store/acme" -path '*/challenge_tokens/*' -exec touch -d '-2 hours' {} +
+    cm clean && clean && echo later
+}
+
 # ---- what Pebble was asked for since the last mark
 
 mark() {

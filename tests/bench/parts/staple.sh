@@ -24,7 +24,8 @@ for crt in "$work"/store/certificates/*/*/*.crt; do
     i=$((i + 1))
     openssl ocsp -no_nonce -issuer "$work/issuer.pem" -cert "$crt" -reqout "$work/request.$i" \
         >/dev/null 2>&1
-    printf 'url = "%s/"\ndata-binary = "@%s"\noutput = "%s"\nheader = "%s"\nnext\n' "$OCSP_URL" \
+    [ $i = 1 ] || echo next
+    printf 'url = "%s/"\ndata-binary = "@%s"\noutput = "%s"\nheader = "%s"\n' "$OCSP_URL" \
         "$work/request.$i" "$work/answer.$i" 'Content-Type: application/ocsp-request'
 done >"$work/curl.config"
 
@@ -37,7 +38,7 @@ hits() {
 # Twice: the responder asks the CA and signs the first time, as it would for whoever comes first.
 for _ in 1 2; do
     began=$(now_s)
-    curl -s -Z --parallel-max $parallel -K "$work/curl.config" || die 'curl failed'
+    curl -s -Z --parallel-max $parallel -K "$work/curl.config" 2>"$work/curl.err" || die 'curl failed'
     limit=$(calc "$(now_s) - $began" %.4f)
 done
 [ "$(hits)" = $((2 * n)) ] || die "curl asked $(hits) times, not $((2 * n))"

@@ -107,14 +107,6 @@ check_after_rerun() {
     [ "$out" != later ] || for_cleaner=$((for_cleaner + 1))
 }
 
-# Who takes up an order that was validated already presents no challenge, and so takes none back:
-# that of the dead is for the cleaner, an hour later. WHAT IS LEFT
-clean_later() {
-    [ -n "$store" ] && ! grep -v '/challenge_tokens/' <<<"$1" || return 1
-    find "$store/acme" -path '*/challenge_tokens/*' -exec touch -d '-2 hours' {} +
-    cm clean && clean && echo later
-}
-
 # The lock of a dead process is taken over at once, not waited for.
 renew_at_once() {
     local out

@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: Apache-2.0
 #
-# SIGTERM at points of the maintenance: certificates live seconds, so that it renews, staples, asks
-# for renewal information and cleans all the time. The server is gone within five seconds with exit
+# SIGTERM at points of the maintenance: certificates live seconds, so that it renews, staples and asks
+# for renewal information all the time. The server is gone within five seconds with exit
 # code 0, no lock and no challenge token is left, the pair is whole, and the next one starts.
 . "$(dirname "$0")/../common.sh"
 CM_FAULT_STORAGE=
@@ -16,13 +16,13 @@ curl -s -d '' "$OCSP_URL/ctl?validity=20" >/dev/null
 calls=$(python3 "$here/at_point.py" --calls)
 
 serve_words() {
-    served_words --clean 1 --grace 1 --interval 1 $name second.test
+    served_words --interval 1 $name second.test
 }
 
 prepare_serve() {
     fresh_storage
     serve_words
-    cm obtain $name && cm obtain second.test && put_expired
+    cm obtain $name && cm obtain second.test
     report $? "set-up: $(said)"
 }
 
@@ -41,8 +41,6 @@ report $? "undisturbed it made only $last calls: $(tail -n 5 "$work/out")"
 report $? "undisturbed it renewed nothing: $(cat "$work/out")"
 [ "$(find "$store/ocsp" -type f | wc -l)" -ge 1 ]
 report $? "undisturbed it stapled nothing"
-out=$(look absent gone.test)
-report $? "undisturbed it cleaned nothing: $out"
 drop_storage
 
 hit=0 slowest=0
@@ -68,7 +66,7 @@ for ((i = 0; i < points; i++)); do
     report $? "$point: the pair: $out"
     out=$(staples_are_good)
     report $? "$point: a staple: $out"
-    cm obtain $name && out=$(pair) && out=$(clean)
+    cm obtain $name && out=$(pair)
     report $? "$point: the next run: $(said) $out"
     drop_storage
 done

@@ -28,10 +28,8 @@ esac
 serial_stored() {
     openssl x509 -in "$(stored "$1" crt)" -noout -serial | cut -d= -f2 | tr A-F a-f | sed 's/^0*//'
 }
-# Whoever obtained them may have asked for the window already, and will not ask again for hours. And
-# what was stored just now is not renewed, whoever wants it: that would be a loop.
+# Whoever asked for the window already will not ask again for hours.
 forget_windows() {
-    find "$work/store/certificates" -type f -exec touch -d '-2 days' {} +
     python3 - "$work/store" <<'P'
 import json, pathlib, sys
 for path in pathlib.Path(sys.argv[1], "certificates").rglob("*.json"):
@@ -60,12 +58,28 @@ for i in 0 1 2 3; do stop_serve node.$i; done
 grep -q '_selectedTime' "$(stored r1.test json)"
 tap_result $? "the window and the time chosen in it are stored" "$(cat "$(stored r1.test json)")"
 
-# ---- the window is in the past
+# ---- a CA that wants what it has just issued renewed: whoever obeyed would never come to an end
 
 declare -A old
 for name in "${names[@]}"; do
     old[$name]=$(serial_stored "$name")
     "$lab" ari "$LAB_DIR" "$(stored "$name" crt)" '-2 hours' '-1 hour' || echo "Bail out! no window"
+done
+forget_windows
+before=$(orders)
+start_node 0 "${names[@]}"
+not_obeyed() {
+    [ "$(grep -c ari_senseless "$work/node.0.log")" = ${#names[@]} ]
+}
+check "such a suggestion is noticed" wait_for 20 not_obeyed
+stop_serve node.0
+is "and not followed" "$(($(orders) - before))" 0
+
+# ---- the window has begun long ago, and ends soon
+
+for name in "${names[@]}"; do
+    "$lab" ari "$LAB_DIR" "$(stored "$name" crt)" '-30 days' '+3 minutes' ||
+        echo "Bail out! no window"
 done
 forget_windows
 before=$(orders)
@@ -77,9 +91,11 @@ all_renewed() {
 check "all are renewed" wait_for 30 all_renewed
 for name in "${names[@]}"; do
     for i in 0 1 2 3; do
-        wait_for 15 shows "$(serial_stored "$name")" wire_serial "$name" $i
+        # Who found a peer asking waits for at most a minute until it looks again.
+        wait_for 75 shows "$(serial_stored "$name")" wire_serial "$name" $i
         tap_result $? "$name: node $i serves the new one" \
-            "$(wire_serial "$name" $i), stored $(serial_stored "$name")"
+            "$(wire_serial "$name" $i), stored $(serial_stored "$name"), was ${old[$name]};
+$(grep "$name" "$work/node.$i" "$work/node.$i.log")"
     done
 done
 sleep 2

@@ -173,7 +173,19 @@ static int serve(struct served *s, char *const *names, size_t n)
     return rc == CM_OK || rc == CM_E_CANCELED ? 0 : fail("serve", &err);
 }
 
-static int tend_once(struct served *s, char *const *names, size_t n)
+/* What the maintenance does some time after a start. */
+static int clean_once(struct served *s, const struct settings *set, const struct cm_op *op)
+{
+    struct cm_clean_options o = { .size = (uint32_t)sizeof o };
+    struct cm_clean_report report = { .size = (uint32_t)sizeof report };
+    struct cm_err err = CM_ERR_INIT;
+
+    o.grace_s = set->config.clean_grace_s;
+    o.interval_s = set->config.clean_interval_s;
+    return cm_storage_clean(s->cfg, op, &o, &report, &err) == CM_OK ? 0 : fail("clean", &err);
+}
+
+static int tend_once(struct served *s, const struct settings *set, char *const *names, size_t n)
 {
     struct cm_err err = CM_ERR_INIT;
     struct cm_op op = { NULL, 0, s->stop };
@@ -184,7 +196,7 @@ static int tend_once(struct served *s, char *const *names, size_t n)
     if (cm_cache_maintain_now(cm_config_cache(s->cfg), false, &err) != CM_OK)
         return fail("maintain", &err);
     say("maintained\n");
-    return 0;
+    return set->config.clean_storage ? clean_once(s, set, &op) : 0;
 }
 
 static int run(const struct settings *set, char *const *names, size_t n)
@@ -205,7 +217,7 @@ static int run(const struct settings *set, char *const *names, size_t n)
     if (cm_config_new(&o, &s.cfg, &err) != CM_OK) {
         (void)fail("start", &err);
     } else if (set->once) {
-        code = tend_once(&s, names, n);
+        code = tend_once(&s, set, names, n);
     } else if (pthread_create(&minder, NULL, mind_signals, &s) == 0) {
         code = serve(&s, names, n);
         (void)pthread_kill(minder, SIGTERM); /* it may be waiting yet */

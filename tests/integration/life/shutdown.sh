@@ -9,7 +9,7 @@ ocsp_ctl 'validity=20'
 names=(e1.test e2.test e3.test)
 busy=0
 for moment in 0.3 2.9 4.1 5.3; do
-    start_node 0 --clean 1 --grace 1 --interval 1 "${names[@]}"
+    start_node 0 --interval 1 "${names[@]}"
     wait_for 20 node_is_ready 0
     tap_result $? "$moment s: it is ready" "$(tail -n 5 "$work/node.0.log")"
     sleep "$moment"
