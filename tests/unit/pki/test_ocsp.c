@@ -111,6 +111,11 @@ START_TEST(good_responses_are_taken_with_their_dates)
     } rows[] = {
         { "plain", { .reason = 0 }, NOW + 7 * OK_DAY, NOW + 7 * OK_DAY, true },
         { "named by key", { .by_key = true }, NOW + 7 * OK_DAY, NOW + 7 * OK_DAY, true },
+        { "outlives its certificate",
+          { .next_s = NOW + 100 * OK_DAY },
+          NOW + 100 * OK_DAY,
+          NOW + 100 * OK_DAY,
+          true },
         { "SHA-256 CertID", { .sha256 = true }, NOW + 7 * OK_DAY, NOW + 7 * OK_DAY, true },
         { "no nextUpdate", { .no_next = true }, NOW + 12 * 3600, NOW + 12 * 3600, true },
         { "a nonce", { .nonce = true }, NOW + 7 * OK_DAY, NOW + 7 * OK_DAY, true },
