@@ -102,4 +102,10 @@ fails "another responder, that is not there: no staple" 1 '' stapled
 finish
 is "nor the one in the certificate" "$(hits)" 0
 
+# ---- what a further CA has issued is revoked there
+run revoke --yes --ca "$nobody" a.test
+is "not by another" "$rc" 7
+run revoke --yes --ca "$nobody" --fallback-ca "$ACME_DIR" a.test
+is "revoked where it was issued" "$rc:$(awk '{ print $1, $2 }' "$work/out")" "0:a.test revoked"
+
 tap_done

@@ -87,6 +87,9 @@ START_TEST(defaults_are_the_librarys_but_serve_cleans)
     fill("obtain a.test");
     ck_assert(!o.clean_storage);
     cli_life_end(&life, false);
+    fill("serve --cert chain.pem --key key.pem");
+    ck_assert(!o.clean_storage);
+    cli_life_end(&life, false);
 }
 END_TEST
 
