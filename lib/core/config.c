@@ -139,13 +139,9 @@ static cm_status set_up_workers(struct cm_config *cfg, unsigned max_parallel, st
     if (rc == CM_OK)
         rc = cm_pump_new(cfg, parallel, &cfg->pump, err);
     if (rc == CM_OK)
-        rc = cm_maint_attach(cm_cache_maint(cfg->cache), cfg, err);
-    if (rc == CM_OK)
-        rc = cm_maint_room(cm_cache_maint(cfg->cache), 1, err); /* the pump's */
-    if (rc == CM_OK)
         rc = cm_runq_new(1, &cfg->idle, err);
     if (rc == CM_OK)
-        rc = cm_names_new(&cfg->names, err);
+        rc = cm_names_new(cfg->stop, &cfg->names, err);
     if (rc == CM_OK)
         rc = cm_flights_new(&cfg->flights, err);
     if (rc == CM_OK)
@@ -168,8 +164,6 @@ static cm_status set_up_workers(struct cm_config *cfg, unsigned max_parallel, st
         rc = cm_responders_new(cfg->env, &cfg->responders, err);
     if (rc == CM_OK)
         rc = cm_env_random(cfg->env, cfg->ticket_key, sizeof cfg->ticket_key, err);
-    if (rc == CM_OK && cfg->clean_storage)
-        rc = cm_cleaner_new(cfg, &cfg->cleaner, err);
     return rc;
 }
 
@@ -251,6 +245,20 @@ static cm_status set_up_fetcher(struct cm_config *cfg, struct cm_err *err)
     return rc;
 }
 
+/* The last thing: from here on the cache's maintenance, and whoever stops it, work with the config.
+ */
+static cm_status join_maintenance(struct cm_config *cfg, struct cm_err *err)
+{
+    struct cm_maint *mt = cm_cache_maint(cfg->cache);
+
+    cm_status rc = cm_maint_room(mt, 1, err); /* the pump's */
+    if (rc == CM_OK)
+        rc = cm_maint_attach(mt, cfg, err);
+    if (rc == CM_OK && cfg->clean_storage)
+        rc = cm_cleaner_new(cfg, &cfg->cleaner, err);
+    return rc;
+}
+
 cm_status cm_config_new(const struct cm_config_options *opts, struct cm_config **ret,
                         struct cm_err *err)
 {
@@ -276,6 +284,8 @@ cm_status cm_config_new(const struct cm_config_options *opts, struct cm_config *
         rc = set_up_issuers(cfg, &o, err);
     if (rc == CM_OK)
         rc = set_up_fetcher(cfg, err);
+    if (rc == CM_OK)
+        rc = join_maintenance(cfg, err);
     if (rc != CM_OK) {
         if (o.issuers != NULL)
             cfg->n_issuers = 0; /* not taken over: still the caller's */

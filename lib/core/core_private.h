@@ -355,11 +355,16 @@ void cm_flight_leave(struct cm_flights *f, const char *name, cm_status rc,
 /* ----------------------------------------------------------------- manage.c */
 
 struct cm_names;
-CM_MUST_CHECK cm_status cm_names_new(struct cm_names **ret, struct cm_err *err);
+/* @stop: of the config. */
+CM_MUST_CHECK cm_status cm_names_new(struct cm_cancel *stop, struct cm_names **ret,
+                                     struct cm_err *err);
 /* Nothing may be running any more. */
 void cm_names_free(struct cm_names *n);
-/* Fire the tokens of what runs or stands in line in the background. */
+/* Maintenance is over: whatever it has begun is canceled, who stands in line is told so, and
+ * nothing is begun any more but loading from storage. */
 void cm_names_cancel(struct cm_config *cfg);
+/* The token of what maintenance does for @cfg. */
+struct cm_cancel *cm_names_halt(const struct cm_config *cfg);
 /* Have all that are idle look into storage soon. */
 void cm_names_look_again(struct cm_config *cfg);
 /* For a handshake that found nothing for the normalized @name: CM_E_NOTFOUND if it is not managed,

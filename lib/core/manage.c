@@ -7,16 +7,19 @@
 
 /* ---- the table ---- */
 
-cm_status cm_names_new(struct cm_names **ret, struct cm_err *err)
+cm_status cm_names_new(struct cm_cancel *stop, struct cm_names **ret, struct cm_err *err)
 {
     struct cm_names *t = cm_calloc(1, sizeof *t);
+    cm_status rc;
 
     if (t == NULL)
         return cm_fail_nomem(err);
     t->buckets = cm_calloc(FIRST_BUCKETS, sizeof t->buckets[0]);
-    if (t->buckets == NULL) {
+    rc = t->buckets != NULL ? cm_cancel_new(stop, &t->halt, err) : cm_fail_nomem(err);
+    if (rc != CM_OK) {
+        free(t->buckets);
         free(t);
-        return cm_fail_nomem(err);
+        return rc;
     }
     t->n_buckets = FIRST_BUCKETS;
     cm_mutex_init(&t->lock);
@@ -40,6 +43,7 @@ void cm_names_free(struct cm_names *t)
         }
     }
     free(t->buckets);
+    cm_cancel_free(t->halt);
     (void)pthread_cond_destroy(&t->changed);
     (void)pthread_mutex_destroy(&t->lock);
     free(t);
@@ -129,6 +133,7 @@ bool cm_is_served_well(struct cm_config *cfg, const char *name)
 void cm_managed_wake_locked(struct cm_managed *m, bool background)
 {
     m->busy = true;
+    m->late = m->cfg->names->stopped;
     m->background = background;
     m->stage = CM_STAGE_LOAD;
     m->phase = CM_PHASE_WAITING;
@@ -357,30 +362,23 @@ cm_status cm_name_state(struct cm_config *cfg, const char *name, struct cm_name_
 
 /* ---- all of them ---- */
 
-static void each_locked(struct cm_names *t, void (*what)(struct cm_managed *m, int64_t at_ms),
-                        int64_t at_ms)
-{
-    for (size_t i = 0; i < t->n_buckets; i++)
-        for (struct cm_managed *m = t->buckets[i]; m != NULL; m = m->next)
-            what(m, at_ms);
-}
-
-static void cancel_one(struct cm_managed *m, int64_t at_ms)
-{
-    (void)at_ms;
-    if (m->busy)
-        cm_cancel_fire(m->cancel);
-}
-
 void cm_names_cancel(struct cm_config *cfg)
 {
+    struct cm_names *t = cfg->names;
+
+    cm_mutex_lock(&t->lock);
+    t->stopped = true;
+    cm_mutex_unlock(&t->lock);
+    cm_cancel_fire(t->halt);
     cm_pump_stop(cfg->pump, cm_managed_drop);
-    cm_mutex_lock(&cfg->names->lock);
-    each_locked(cfg->names, cancel_one, 0);
-    cm_mutex_unlock(&cfg->names->lock);
 }
 
-static void look_again_one(struct cm_managed *m, int64_t at_ms)
+struct cm_cancel *cm_names_halt(const struct cm_config *cfg)
+{
+    return cfg->names->halt;
+}
+
+static void look_again_locked(struct cm_managed *m, int64_t at_ms)
 {
     if (m->busy)
         return;
@@ -390,11 +388,14 @@ static void look_again_one(struct cm_managed *m, int64_t at_ms)
 
 void cm_names_look_again(struct cm_config *cfg)
 {
+    struct cm_names *t = cfg->names;
     int64_t now_ms = cm_wall_ms(cfg->env);
 
-    cm_mutex_lock(&cfg->names->lock);
-    each_locked(cfg->names, look_again_one, now_ms);
-    cm_mutex_unlock(&cfg->names->lock);
+    cm_mutex_lock(&t->lock);
+    for (size_t i = 0; i < t->n_buckets; i++)
+        for (struct cm_managed *m = t->buckets[i]; m != NULL; m = m->next)
+            look_again_locked(m, now_ms);
+    cm_mutex_unlock(&t->lock);
 }
 
 /* ---- handshakes that found nothing ---- */

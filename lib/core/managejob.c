@@ -207,16 +207,22 @@ static void load_stage(struct cm_managed *m, const struct cm_subject *s, const s
 
 /* ---- from stage to stage ---- */
 
-/* False if nobody wants it any more. */
-static bool begin(struct cm_managed *m, struct cm_cancel *cancel)
+/* False if nobody wants it any more, or maintenance was stopped since it was woken. @cancel: its
+ * own token, NULL for loading, which is short: it ends with all of them. */
+static bool begin(struct cm_managed *m, struct cm_cancel *cancel, struct cm_op *op)
 {
+    struct cm_names *t = m->cfg->names;
     bool wanted;
 
-    cm_mutex_lock(&m->cfg->names->lock);
+    cm_mutex_lock(&t->lock);
     wanted = m->background || m->interest > 0;
-    if (wanted)
+    if (t->stopped)
+        wanted = wanted && m->late && m->stage == CM_STAGE_LOAD;
+    if (wanted) {
         m->cancel = cancel;
-    cm_mutex_unlock(&m->cfg->names->lock);
+        op->cancel = cancel != NULL ? cancel : m->late ? m->cfg->stop : t->halt;
+    }
+    cm_mutex_unlock(&t->lock);
     return wanted;
 }
 
@@ -380,16 +386,12 @@ static void run_stage(struct cm_run *self)
     struct cm_cancel *cancel = NULL;
     struct cm_op op = { m->cfg->env, 0, NULL };
 
-    /* Loading is short: it ends with the configuration, not with whoever waits for the name. */
-    op.cancel = m->cfg->stop;
     if (m->stage != CM_STAGE_LOAD)
-        o.rc = cm_cancel_new(m->cfg->stop, &cancel, &o.err);
-    if (o.rc == CM_OK && !begin(m, cancel)) {
+        o.rc = cm_cancel_new(cm_names_halt(m->cfg), &cancel, &o.err);
+    if (o.rc == CM_OK && !begin(m, cancel, &op)) {
         cm_cancel_free(cancel);
         o.rc = cm_fail(&o.err, CM_E_CANCELED, "'%s': canceled before it began", m->name);
     } else if (o.rc == CM_OK) {
-        if (cancel != NULL)
-            op.cancel = cancel;
         op = cm_op_within(&op, limit_of(m));
         do_stage(m, &op, &o);
     }

@@ -26,6 +26,7 @@ struct cm_life {
     int64_t ari_s;
     int64_t crl_s;
     int64_t next_try_s; /* after a failure; 0 = none */
+    int64_t tended_s;   /* the last time; a clock that is before it was put back */
     int64_t told_s;     /* renewal that was told to the program */
     unsigned attempts;  /* failures in a row, as storage knows them */
     uint16_t stumbles;  /* failures that were nobody's but ours: storage, locks */
@@ -65,6 +66,7 @@ struct cm_managed {
     bool served;               /* has been put into the cache */
     bool awaited;              /* somebody sleeps until it changes, now or once before */
     bool look;                 /* into storage, when tended next */
+    bool late;                 /* woken when maintenance had been stopped */
     char name[];
 };
 
@@ -74,6 +76,8 @@ struct cm_names {
     struct cm_managed **buckets;
     size_t n_buckets;
     size_t n;
+    struct cm_cancel *halt; /* of all that maintenance begins; fired by its stop */
+    bool stopped;           /* nothing is begun any more but loading that was asked for since */
 };
 
 struct cm_managed *cm_names_find_locked(const struct cm_names *t, const char *name);

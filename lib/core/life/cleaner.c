@@ -34,7 +34,7 @@ static void run(struct cm_run *self)
                                   .grace_s = cfg->clean_grace_s,
                                   .interval_s = interval_of(cfg) };
     struct cm_clean_report report = { .size = (uint32_t)sizeof report };
-    const struct cm_op op = { cfg->env, 0, cfg->stop };
+    const struct cm_op op = { cfg->env, 0, cm_names_halt(cfg) };
     struct cm_err err = CM_ERR_INIT;
 
     cm_status rc = cm_storage_clean(cfg, &op, &o, &report, &err);
@@ -47,6 +47,7 @@ static void run(struct cm_run *self)
         cm_logf(&cfg->log, CM_LOG_WARN, "storage_not_cleaned", NULL, 0, "clean the storage: %s",
                 err.msg);
     again(c, interval_of(cfg), interval_of(cfg) / 10);
+    cm_maint_leave(cm_cache_maint(cfg->cache));
 }
 
 static void fire(struct cm_task *t)
@@ -54,7 +55,11 @@ static void fire(struct cm_task *t)
     struct cm_cleaner *c = CM_CONTAINER_OF(t, struct cm_cleaner, task);
 
     c->run.run = run;
-    (void)!cm_runq_push(t->cfg->idle, &c->run, NULL); /* fails only when the config goes */
+    cm_maint_enter(cm_cache_maint(t->cfg->cache), 1);
+    if (cm_runq_push(t->cfg->idle, &c->run, NULL) == CM_OK)
+        return;
+    cm_maint_leave(cm_cache_maint(t->cfg->cache)); /* the config goes, or no thread is to be had */
+    again(c, 60, interval_of(t->cfg) / 10);
 }
 
 cm_status cm_cleaner_new(struct cm_config *cfg, struct cm_cleaner **ret, struct cm_err *err)
