@@ -103,6 +103,19 @@ static struct user *find_user_locked(struct cm_maint *mt, const struct cm_config
     return NULL;
 }
 
+/* The first config's, if there is one. */
+static void take_clock_locked(struct cm_maint *mt)
+{
+    const struct cm_env *before = mt->env;
+
+    mt->env = mt->n_users > 0 ? mt->users[0].cfg->env : NULL;
+    mt->log = mt->n_users > 0 ? mt->users[0].cfg->log : (struct cm_log){ .write = NULL };
+    if (mt->env == NULL || mt->env == before)
+        return;
+    mt->seen_wall_ns = mt->env->wall_ns(mt->env);
+    mt->seen_mono_ns = mt->env->mono_ns(mt->env);
+}
+
 static cm_status attach_locked(struct cm_maint *mt, struct cm_config *cfg, struct cm_err *err)
 {
     if (mt->n_users == CONFIGS_MAX)
@@ -113,10 +126,8 @@ static cm_status attach_locked(struct cm_maint *mt, struct cm_config *cfg, struc
     mt->users = bigger;
     mt->users[mt->n_users++] = (struct user){ cfg, 0 };
     if (mt->env == NULL) {
-        mt->env = cfg->env;
-        mt->log = cfg->log;
-        mt->seen_wall_ns = mt->env->wall_ns(mt->env);
-        mt->seen_mono_ns = mt->env->mono_ns(mt->env);
+        take_clock_locked(mt);
+        (void)pthread_cond_broadcast(&mt->changed); /* the thread may be waiting for one */
     }
     return CM_OK;
 }
@@ -137,8 +148,7 @@ static bool is_of_another(void *user, struct cm_due_item *item)
 /* The thread may be asleep on the clock of a config that goes. */
 static void leave_clock_locked(struct cm_maint *mt, const struct cm_env *env)
 {
-    mt->env = mt->n_users > 0 ? mt->users[0].cfg->env : NULL;
-    mt->log = mt->n_users > 0 ? mt->users[0].cfg->log : (struct cm_log){ .write = NULL };
+    take_clock_locked(mt);
     while (mt->sleeps_on == env && mt->env != env) {
         cm_cancel_fire(mt->wake);
         (void)cm_cond_wait_ns(&mt->changed, &mt->lock, CM_WAIT_SLICE_NS);
@@ -441,21 +451,21 @@ void cm_cache_stop(struct cm_cache *cache)
     stop_work(mt);
 }
 
-/* Until what was begun is done, and nothing more is due. */
+/* Until what was begun is done, and nothing more is due. What takes long keeps nothing else from
+ * being begun when its time has come. */
 static void run_to_the_end(struct cm_maint *mt)
 {
-    for (;;) {
-        bool any = cm_maint_step(mt);
+    bool more;
 
+    do {
+        more = cm_maint_step(mt);
         cm_mutex_lock(&mt->lock);
-        any = any || mt->in_flight > 0;
-        while (mt->in_flight > 0 && !mt->stopped)
-            (void)pthread_cond_wait(&mt->changed, &mt->lock);
-        any = any && !mt->stopped;
+        more = more || mt->in_flight > 0;
+        if (mt->in_flight > 0 && !mt->stopped)
+            (void)cm_cond_wait_ns(&mt->changed, &mt->lock, CM_WAIT_SLICE_NS);
+        more = more && !mt->stopped;
         cm_mutex_unlock(&mt->lock);
-        if (!any)
-            return;
-    }
+    } while (more);
 }
 
 cm_status cm_cache_maintain_now(struct cm_cache *cache, bool all, struct cm_err *err)

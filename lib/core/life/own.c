@@ -20,7 +20,7 @@ struct own {
     uint8_t tier;
     bool fetching;
     bool busy; /* guarded by the lock of all, as are next and gone */
-    bool gone;
+    bool gone; /* taken out: freed by whoever is busy with it, else by who took it out */
 };
 
 struct cm_owns {
@@ -137,7 +137,7 @@ static void run(struct cm_run *self)
 {
     struct own *x = CM_CONTAINER_OF(self, struct own, run);
     const struct cm_env *env = x->cfg->env;
-    const struct cm_op op = { env, 0, x->cfg->stop };
+    const struct cm_op op = { env, 0, cm_names_halt(x->cfg) };
     bool before = x->revoked.revoked;
     int64_t now_s = cm_env_wall_s(env);
 
@@ -159,18 +159,24 @@ static void fire(struct cm_task *t)
 {
     struct own *x = CM_CONTAINER_OF(t, struct own, task);
     struct cm_maint *mt = cm_cache_maint(x->all->cache);
-    struct cm_config *cfg = cm_maint_borrow(mt);
+    struct cm_config *cfg;
+    bool gone;
 
-    cm_maint_enter(mt, 1);
     cm_mutex_lock(&x->all->lock);
-    x->busy = true;
+    gone = x->gone;
+    x->busy = !gone;
     cm_mutex_unlock(&x->all->lock);
+    if (gone)
+        return; /* who took it out waits until this is over */
+    cm_maint_enter(mt, 1);
+    cfg = cm_maint_borrow(mt);
     x->cfg = cfg;
     x->fetching = false;
     x->run.run = run;
     if (cfg != NULL && cm_runq_push(cfg->io, &x->run, NULL) == CM_OK)
         return;
-    settle(x, cfg != NULL ? cm_env_wall_s(cfg->env) + NO_CONFIG_S : INT64_MAX);
+    /* Without a config nothing fires until there is one again. */
+    settle(x, cfg != NULL ? cm_env_wall_s(cfg->env) + NO_CONFIG_S : INT64_MIN);
 }
 
 /* ---- coming and going ---- */
@@ -202,21 +208,21 @@ void cm_owns_remove(struct cm_owns *o, struct cm_cert *cert)
 {
     struct own **at;
     struct own *x;
+    bool busy = false;
 
     cm_mutex_lock(&o->lock);
     for (at = &o->first; *at != NULL && (*at)->cert != cert; at = &(*at)->next)
         ;
     x = *at;
-    if (x != NULL)
+    if (x != NULL) {
         *at = x->next;
+        x->gone = true;
+        busy = x->busy;
+    }
     cm_mutex_unlock(&o->lock);
-    if (x == NULL)
+    /* From here on nobody begins with it or puts it back into the index. */
+    if (x == NULL || busy)
         return;
     cm_maint_cancel(cm_cache_maint(o->cache), &x->task);
-    cm_mutex_lock(&o->lock);
-    bool busy = x->busy;
-    x->gone = true;
-    cm_mutex_unlock(&o->lock);
-    if (!busy)
-        own_free(x);
+    own_free(x);
 }
