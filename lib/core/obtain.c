@@ -38,6 +38,19 @@ static cm_status precheck(const struct cm_job *job, struct cm_err *err)
     return rc;
 }
 
+/* Has a peer stored another one since @cert was loaded? */
+static bool was_overtaken(const struct cm_job *job, const struct cm_op *op,
+                          const struct cm_cert *cert)
+{
+    struct cm_cert *now = NULL;
+
+    if (cm_store_load(job->cfg, op, job->subject, CM_LOAD_NEWEST, &now, NULL) != CM_OK)
+        return false;
+    bool other = !cm_cert_same_leaf(now, cert);
+    cm_cert_unref(now);
+    return other;
+}
+
 /* A certificate that is due as soon as it is stored is due because the clock is wrong: the next one
  * would be due at once, too, and so on until the CA refuses. Both stamps are of this clock, so how
  * far off it is does not matter here. */
@@ -57,6 +70,8 @@ static bool was_just_stored(const struct cm_job *job, const struct cm_op *op,
     /* One that was put here from a backup, and has not long to live, must not wait. */
     if (age_s < 0 || age_s >= least_s || cert->not_after_s - now_s < 2 * least_s)
         return false;
+    if (was_overtaken(job, op, cert))
+        return false; /* the stamp is the other one's, which is found under the lease */
     cm_logf(&job->cfg->log, CM_LOG_WARN, "renewal_too_soon", NULL, 0,
             "'%s' is due for renewal although it was stored %lld s ago: is the clock right? It is "
             "left as it is for now",
@@ -169,7 +184,10 @@ static cm_status run_leased(struct cm_job *job, struct cm_lease *lease,
     if (rc == CM_OK && job->replacing && !job->already_there)
         cm_revoked_note_order(job->cfg, job->subject);
     cm_cert_unref(old);
-    if (rc != CM_OK && cm_op_check(job->op, NULL) == CM_OK) {
+    cm_status own = rc != CM_OK ? cm_op_check(job->op, NULL) : CM_OK;
+    if (rc == CM_E_CANCELED && own != CM_OK)
+        return cm_op_check(job->op, err); /* paused for so long that the lease was lost, too? */
+    if (rc != CM_OK && own == CM_OK) {
         struct cm_err lost = CM_ERR_INIT;
 
         if (cm_lease_check(lease, &lost) != CM_OK) {

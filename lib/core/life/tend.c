@@ -15,6 +15,9 @@
 #define NOT_AT_ONCE_S      60 /* what was fetched just now is not fetched again before */
 #define IDLE_S             (24 * 3600)
 #define UNSERVED_S         60
+#define UNREADABLE_S       600 /* storage says nothing of what is not in the cache */
+#define STUMBLE_S          10  /* not even begun, for want of memory or descriptors */
+#define BACK_S             30  /* clocks that go back by less are merely disciplined */
 
 struct cm_cert *cm_managed_cert(struct cm_managed *m)
 {
@@ -57,6 +60,7 @@ void cm_tend_begin(struct cm_managed *m, const struct cm_cert *cert)
     if (life == NULL)
         return; /* then it is looked after as soon as there is memory */
     memset(life, 0, sizeof *life);
+    life->tended_s = cm_env_wall_s(m->cfg->env);
     (void)snprintf(life->serial, sizeof life->serial, "%s", cm_cert_serial(cert));
 }
 
@@ -182,7 +186,23 @@ static void tend_evicted(struct cm_managed *m, const struct cm_subject *s, const
     } else {
         o->next = CM_STAGE_OBTAIN;
         o->go_on = o->go_on && rc == CM_E_NOTFOUND;
+        if (rc != CM_E_NOTFOUND)
+            o->due_s = now_s + UNREADABLE_S;
     }
+}
+
+/* What was put off while the clock was ahead would come so much later now: as if nothing had been
+ * asked yet. That goes for the fleet's memory of failures, too, which is asked before any CA. */
+static void note_clock(struct cm_life *life, int64_t now_s)
+{
+    bool back = now_s < life->tended_s - BACK_S;
+
+    life->tended_s = now_s;
+    if (!back)
+        return;
+    life->staple_s = life->ari_s = life->crl_s = 0;
+    if (life->next_try_s != INT64_MAX)
+        life->next_try_s = 0;
 }
 
 void cm_tend_stage(struct cm_managed *m, const struct cm_subject *s, const struct cm_op *op,
@@ -194,6 +214,8 @@ void cm_tend_stage(struct cm_managed *m, const struct cm_subject *s, const struc
     struct cm_life *life = cm_managed_life(m);
     struct cm_when w;
 
+    if (life != NULL)
+        note_clock(life, now_s);
     if (cert == NULL) {
         tend_evicted(m, s, op, o);
         return;
@@ -265,6 +287,20 @@ static int64_t next_of_served(struct cm_managed *m, const struct cm_cert *cert, 
     return at;
 }
 
+/* Nobody wants it any more, or maintenance is over. Anything else that says "canceled", a program's
+ * veto say, is a failure like others. */
+static bool is_given_up(struct cm_managed *m, const struct cm_outcome *o)
+{
+    struct cm_names *t = m->cfg->names;
+
+    if (o->rc != CM_E_CANCELED)
+        return false;
+    cm_mutex_lock(&t->lock);
+    bool given_up = t->stopped || !m->background;
+    cm_mutex_unlock(&t->lock);
+    return given_up;
+}
+
 int64_t cm_tend_next_ms(struct cm_managed *m, const struct cm_outcome *o)
 {
     int64_t now_ms = cm_wall_ms(m->cfg->env), now_s = cm_env_wall_s(m->cfg->env);
@@ -273,7 +309,7 @@ int64_t cm_tend_next_ms(struct cm_managed *m, const struct cm_outcome *o)
     bool lined = stands_in_line(m) || (o->go_on && o->rc == CM_OK);
     int64_t at;
 
-    if (o->rc == CM_E_CANCELED) {
+    if (is_given_up(m, o)) {
         at = INT64_MAX;
     } else if (cert != NULL && life != NULL) {
         at = next_of_served(m, cert, lined, now_s);
@@ -282,9 +318,11 @@ int64_t cm_tend_next_ms(struct cm_managed *m, const struct cm_outcome *o)
     } else if (o->due_s != 0) {
         at = o->due_s > now_s ? o->due_s : now_s + UNSERVED_S;
     } else {
-        at = now_s + (cert != NULL || o->rc == CM_OK ? IDLE_S : UNSERVED_S);
+        at = now_s + (cert == NULL && o->rc == CM_OK ? IDLE_S : UNSERVED_S);
     }
     cm_cert_unref(cert);
+    if (o->rc != CM_OK && at < now_s + STUMBLE_S)
+        at = now_s + STUMBLE_S;
     if (at == INT64_MAX)
         return INT64_MAX;
     int64_t at_ms = cm_ms_of(at);
