@@ -31,7 +31,7 @@ struct cm_life {
     unsigned attempts;  /* failures in a row, as storage knows them */
     uint16_t stumbles;  /* failures that were nobody's but ours: storage, locks */
     uint8_t tier;       /* told: 0, 20, 50, 1 */
-    char serial[49];    /* of the certificate that this is about */
+    uint64_t leaf;      /* cm_managed_leaf() of the certificate that this is about */
     struct cm_revocation revoked;
 };
 
@@ -133,6 +133,8 @@ void cm_tend_stage(struct cm_managed *m, const struct cm_subject *s, const struc
 void cm_tend_begin(struct cm_managed *m, const struct cm_cert *cert);
 /* When to look after it again, ms; INT64_MAX: not by itself. */
 int64_t cm_tend_next_ms(struct cm_managed *m, const struct cm_outcome *o);
+/* Tells the certificates of one name apart. */
+uint64_t cm_managed_leaf(const struct cm_cert *cert);
 /* Newest managed certificate that the cache has for it; a reference or NULL. */
 struct cm_cert *cm_managed_cert(struct cm_managed *m);
 /* @cert goes into the cache in place of older ones. */

@@ -37,7 +37,7 @@ fails "a CA twice" 2 'same key' cm renew --fallback-ca "$ACME_DIR"
 # ---- limits of our own
 run obtain --rate 1/1h --parallel 1 "${ports[@]}" b.test c.test
 is "an order more than allowed" "$rc:$(awk '{ print $1, $2 }' "$work/out")" "3:b.test obtained,"
-like "the limit is named" "$err" 'c\.test: 1 orders in 3600 s are the limit at '
+like "the limit is named" "$err" 'c\.test: 1 order\(s\) in 3600 s are the limit at '
 like "whose it is" "$err" '^  Try again in (59|60) min'
 run obtain --rate off "${ports[@]}" c.test d.test
 is "no limit" "$rc" 0

@@ -176,7 +176,7 @@ static void serve_new(struct cm_managed *m, struct cm_job *job, struct cm_outcom
 static bool is_to_be_replaced(const struct cm_managed *m, const struct cm_cert *cert)
 {
     return m->stage == CM_STAGE_REPLACE && cert != NULL && m->life != NULL &&
-           m->life->revoked.revoked && strcmp(m->life->serial, cm_cert_serial(cert)) == 0;
+           m->life->revoked.revoked && m->life->leaf == cm_managed_leaf(cert);
 }
 
 /* It cannot be had now. What is revoked is not served until then. */

@@ -321,7 +321,7 @@ static cm_status refuse(const struct cm_config *cfg, const struct gate *g, const
         break;
     case HOLD_THROTTLE:
     case HOLD_NOT:
-        (void)cm_fail(err, CM_E_AGAIN, "%zu orders in %" PRId64 " s are the limit at %s",
+        (void)cm_fail(err, CM_E_AGAIN, "%zu order(s) in %" PRId64 " s are the limit at %s",
                       g->limits.events, g->limits.window_ns / CM_NS_PER_S, g->key);
         break;
     }

@@ -1,7 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "names.h"
 
-#include <stdio.h>
 #include <string.h>
 
 /* Looking after what is served. Each time one of the things it waits for is due, a name is tended:
@@ -18,6 +17,13 @@
 #define UNREADABLE_S       600 /* storage says nothing of what is not in the cache */
 #define STUMBLE_S          10  /* not even begun, for want of memory or descriptors */
 #define BACK_S             30  /* clocks that go back by less are merely disciplined */
+
+uint64_t cm_managed_leaf(const struct cm_cert *cert)
+{
+    const char *serial = cm_cert_serial(cert);
+
+    return cm_fnv1a64(CM_FNV1A64, serial, strlen(serial));
+}
 
 struct cm_cert *cm_managed_cert(struct cm_managed *m)
 {
@@ -61,7 +67,7 @@ void cm_tend_begin(struct cm_managed *m, const struct cm_cert *cert)
         return; /* then it is looked after as soon as there is memory */
     memset(life, 0, sizeof *life);
     life->tended_s = cm_env_wall_s(m->cfg->env);
-    (void)snprintf(life->serial, sizeof life->serial, "%s", cm_cert_serial(cert));
+    life->leaf = cm_managed_leaf(cert);
 }
 
 /* ---- one after the other ---- */
@@ -225,7 +231,7 @@ void cm_tend_stage(struct cm_managed *m, const struct cm_subject *s, const struc
         return;
     }
     o->served = true;
-    if (strcmp(life->serial, cm_cert_serial(cert)) != 0)
+    if (life->leaf != cm_managed_leaf(cert))
         cm_tend_begin(m, cert);
     cm_when_for(cfg, cert, &life->ari, &w);
     if (!may_fetch && (m->look || now_s >= w.renew_at_s))
