@@ -46,8 +46,9 @@ fail_at() { # PROGRAM CALL FAULT WHEN
     ended_well
     report $? "$point: exit $rc: $(said)"
     check_life
-    # A failure is remembered for the next run, which would wait: here that time has passed.
-    rm -rf "$store/certmesh/retry" "$store/certmesh/ca"
+    # A failure is remembered for the next run, which would wait: here that time has passed, and so
+    # has that until the next cleaning.
+    rm -rf "$store/certmesh/retry" "$store/certmesh/ca" "$store/last_clean.json"
     rerun_life
     check_orders
     check_life_done
