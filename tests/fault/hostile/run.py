@@ -68,6 +68,7 @@ class Sweep:
             client.fresh()
             if case.prelude:
                 client.run(self.options.release, Flow(*case.prelude), self.command(case), LIMIT_S)
+                client.let_time_pass()
             flow, done = self.against(client, case, self.options.asan)
             gift = flow.counts.get("authz", 0) < flow.counts.get("newOrder", 0)
             if flow.fired and not (gift and case.expect == "refuse" and done["exit"] == 0):
@@ -78,6 +79,7 @@ class Sweep:
             return "; ".join(bad), done
         if done["exit"] != 0 or case.expect == "any":
             honest = Flow()
+            client.let_time_pass()
             again = client.run(self.options.release, honest, self.command(case), LIMIT_S)
             bad = check_run(client, again, LIMIT_S)
             orders = honest.counts.get("newOrder", 0)
