@@ -144,7 +144,8 @@ struct cm_revocation {
 /* ari.c: the metadata's renewal_info, if bound to this certificate and not too old; else the issuer
  * is asked (once per fleet: lock ari_<id>, and issue_cert_<ident> to write it back), with a window
  * always a selected time. A bounded number of questions per second and issuer. *@io: what was
- * known, selected_s 0 = nothing. */
+ * known, selected_s 0 = nothing. CM_E_EXISTS: storage
+ * holds a successor of @cert, so there is nothing to ask. */
 CM_MUST_CHECK cm_status cm_ari_tend(struct cm_config *cfg, const struct cm_op *op,
                                     const struct cm_subject *s, const struct cm_cert *cert,
                                     bool may_fetch, struct cm_ari *io, int64_t *ret_again_s,
@@ -152,7 +153,11 @@ CM_MUST_CHECK cm_status cm_ari_tend(struct cm_config *cfg, const struct cm_op *o
 /* From stored metadata alone: true if it speaks of just this leaf. For status and for starts. */
 bool cm_ari_from_meta(const struct cm_meta *m, const struct cm_cert *cert, struct cm_ari *ret);
 
-/* ari_store.c: what the CA of @cert said goes into its metadata, for the fleet. Not if storage has
+/* ari_store.c: is @cert what storage has for its issuer? */
+CM_MUST_CHECK cm_status cm_ari_is_stored(struct cm_config *cfg, const struct cm_op *op,
+                                         const struct cm_subject *s, const struct cm_cert *cert,
+                                         bool *ret, struct cm_err *err);
+/* What the CA of @cert said goes into its metadata, for the fleet. Not if storage has
  * another certificate by now, or somebody is at work on it (lock issue_cert_<ident>): that is no
  * failure. @id is cm_leaf.ari_id of @cert. */
 CM_MUST_CHECK cm_status cm_ari_store(struct cm_config *cfg, const struct cm_op *op,

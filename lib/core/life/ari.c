@@ -16,12 +16,13 @@
 
 #define DAY_S 86400
 #define KEPT_MAX_S                                                                                 \
-    (DAY_S + DAY_S / 8)               /* further off than any answer is told to be kept: a clock   \
-                                         was set, or a peer's is wrong */
-#define ASK_MAX_NS (60 * CM_NS_PER_S) /* one question */
-#define STEP_NS    (CM_NS_PER_S / 10) /* ten questions a second for each issuer, ... */
-#define BURST_NS   CM_NS_PER_S        /* ... ten of them at once */
-#define SILENCE_NS (60 * CM_NS_PER_S) /* after a failure that is the CA's */
+    (DAY_S + DAY_S / 8)                 /* further off than any answer is told to be kept: a clock \
+                                           was set, or a peer's is wrong */
+#define ASK_MAX_NS   (60 * CM_NS_PER_S) /* one question */
+#define STEP_NS      (CM_NS_PER_S / 10) /* ten questions a second for each issuer, ... */
+#define BURST_NS     CM_NS_PER_S        /* ... ten of them at once */
+#define SILENCE_NS   (60 * CM_NS_PER_S) /* after a failure that is the CA's */
+#define SUPERSEDED_S 60
 #define LEARN_S                                                                                    \
     (7 * DAY_S) /* until a certificate of a CA that makes no suggestions is                        \
                    looked at again: it may learn */
@@ -40,6 +41,7 @@ struct question {
     char id[128];
     char explanation_url[256];
     int64_t now_s;
+    bool superseded;
 };
 
 /* ------------------------------------------------------------- what is known */
@@ -87,6 +89,17 @@ static bool is_fresh(const struct cm_ari *a, int64_t now_s)
     return a->again_s > now_s && a->again_s - now_s <= KEPT_MAX_S;
 }
 
+/* Metadata that speaks of another certificate: has a peer put that into the place of ours? It may
+ * also be a peer's slip. */
+static bool is_superseded(const struct question *q, const struct cm_meta_ari *m)
+{
+    bool current = true;
+
+    return m->present && m->unique_id[0] != '\0' && strcmp(m->unique_id, q->id) != 0 &&
+           cm_ari_is_stored(q->cfg, q->op, q->subject, q->cert, &current, NULL) == CM_OK &&
+           !current;
+}
+
 /* Does storage know more than we do? Then *q->io is that. True if the CA need not be asked. */
 static bool look(struct question *q)
 {
@@ -97,7 +110,10 @@ static bool look(struct question *q)
         CM_OK)
         return false;
     bool known = from_meta(&m.ari, q->id, &stored);
+    q->superseded = !known && is_superseded(q, &m.ari);
     cm_meta_free(&m);
+    if (q->superseded)
+        return true;
     if (!known || stored.again_s < q->io->again_s)
         return false;
     stored.failures = q->io->failures;

@@ -7,8 +7,7 @@
  * either make ask the CA once between them. The file belongs to the certificate, so it is read,
  * changed and written under the lock of whoever would replace that. */
 
-/* Is @cert what storage has for its issuer? */
-static cm_status is_stored(struct cm_config *cfg, const struct cm_op *op,
+cm_status cm_ari_is_stored(struct cm_config *cfg, const struct cm_op *op,
                            const struct cm_subject *s, const struct cm_cert *cert, bool *ret,
                            struct cm_err *err)
 {
@@ -59,7 +58,7 @@ static cm_status rewrite(struct cm_config *cfg, const struct cm_op *op, struct c
     struct cm_meta m;
     bool current = false;
 
-    cm_status rc = is_stored(cfg, op, s, cert, &current, err);
+    cm_status rc = cm_ari_is_stored(cfg, op, s, cert, &current, err);
     if (rc != CM_OK || !current)
         return rc;
     rc = cm_meta_load(cfg, op, issuer_key, s->dir, &m, err);

@@ -20,8 +20,19 @@ static void postpone(struct cm_managed *m, int64_t until_s)
         life->next_try_s = until_s;
 }
 
+/* Seconds until what is served expires; 0 if nothing is, or it has. */
+static int64_t left_of(struct cm_managed *m)
+{
+    struct cm_cert *cert = cm_managed_cert(m);
+    int64_t now_s = cm_env_wall_s(m->cfg->env);
+    int64_t left_s = cert != NULL && cert->not_after_s > now_s ? cert->not_after_s - now_s : 0;
+
+    cm_cert_unref(cert);
+    return left_s;
+}
+
 /* Storage that is down, a lock that was lost: 10 s, doubled up to 10 min, by chance up to a fifth
- * more. */
+ * more; several times before the certificate ends, whenever that is. */
 void cm_managed_stumbled(struct cm_managed *m)
 {
     struct cm_life *life = cm_managed_life(m);
@@ -36,6 +47,9 @@ void cm_managed_stumbled(struct cm_managed *m)
     if (life->stumbles < STUMBLES_MAX)
         life->stumbles++;
     wait_s += (int64_t)cm_random_below(m->cfg->env, (uint64_t)wait_s / 5 + 1);
+    int64_t left_s = left_of(m);
+    if (left_s > 0 && wait_s > left_s / 4 + 1)
+        wait_s = left_s / 4 + 1;
     life->next_try_s = cm_env_wall_s(m->cfg->env) + wait_s;
 }
 

@@ -236,8 +236,9 @@ void cm_tend_stage(struct cm_managed *m, const struct cm_subject *s, const struc
     cm_when_for(cfg, cert, &life->ari, &w);
     if (!may_fetch && (m->look || now_s >= w.renew_at_s))
         reload(m, s, op, &cert);
-    if (life->ari_s <= now_s)
-        (void)!cm_ari_tend(cfg, op, s, cert, may_fetch, &life->ari, &life->ari_s, NULL);
+    if (life->ari_s <= now_s &&
+        cm_ari_tend(cfg, op, s, cert, may_fetch, &life->ari, &life->ari_s, NULL) == CM_E_EXISTS)
+        reload(m, s, op, &cert);
     bool wants = life->ari_s <= now_s;
     wants = tend_revocation(m, cert, op, may_fetch, now_s) || wants;
     decide(m, cert, wants && !may_fetch, now_s, o);

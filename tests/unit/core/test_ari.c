@@ -215,6 +215,25 @@ START_TEST(moment_is_a_whole_second_after_the_first_one)
 }
 END_TEST
 
+/* A peer has renewed it, and its metadata speaks of the successor: the CA has nothing to say of
+ * ours that would be of use. */
+START_TEST(certificate_that_a_peer_has_replaced_is_not_asked_about)
+{
+    int64_t again = 0;
+
+    put_window("someone.else", "2026-01-01T06:00:00Z");
+    ck_ok(tend(true, &again)); /* but here the file is somebody's slip: the chain is ours */
+    ck_assert_uint_eq(asked(), 1);
+    memset(&ari, 0, sizeof ari);
+    kit_store_pair(&k.storage.base, "ca.test-dir", "example.com", START_S - 60, 90 * DAY);
+    put_window("someone.else", "2026-01-01T06:00:00Z");
+    ck_refused(tend(false, &again), CM_E_EXISTS);
+    ck_refused(tend(true, &again), CM_E_EXISTS);
+    ck_assert_uint_eq(asked(), 1);
+    ck_assert_int_gt(again, now_s());
+}
+END_TEST
+
 START_TEST(window_of_another_certificate_counts_for_nothing)
 {
     static const char *const useless[] = {
@@ -591,6 +610,7 @@ int main(void)
         peer_and_restart_take_what_is_stored,
         moment_stays_while_the_window_does,
         moment_is_a_whole_second_after_the_first_one,
+        certificate_that_a_peer_has_replaced_is_not_asked_about,
         window_of_another_certificate_counts_for_nothing,
         window_without_a_moment_in_it_is_asked_for_anew,
         stored_time_that_is_too_far_off_is_a_wrong_clocks,
