@@ -22,7 +22,7 @@
 #define STEP_NS      (CM_NS_PER_S / 10) /* ten questions a second for each issuer, ... */
 #define BURST_NS     CM_NS_PER_S        /* ... ten of them at once */
 #define SILENCE_NS   (60 * CM_NS_PER_S) /* after a failure that is the CA's */
-#define SUPERSEDED_S 60
+#define SUPERSEDED_S 60                 /* that one will be served by then */
 #define LEARN_S                                                                                    \
     (7 * DAY_S) /* until a certificate of a CA that makes no suggestions is                        \
                    looked at again: it may learn */
@@ -364,6 +364,11 @@ cm_status cm_ari_tend(struct cm_config *cfg, const struct cm_op *op, const struc
             io->again_s = q.now_s;
         else if (!must_wait(&q))
             rc = ask_for_the_fleet(&q, err != NULL ? err : &own);
+    }
+    if (q.superseded) {
+        *ret_again_s = q.now_s + SUPERSEDED_S;
+        return cm_fail(err, CM_E_EXISTS, "storage holds the successor of the certificate for '%s'",
+                       s->ident);
     }
     *ret_again_s = rc == CM_E_UNSUPPORTED ? q.now_s + LEARN_S + jitter_s(&q, DAY_S) : io->again_s;
     return rc;
