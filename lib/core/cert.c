@@ -277,6 +277,13 @@ bool cm_cert_same_leaf(const struct cm_cert *a, const struct cm_cert *b)
            memcmp(a->bytes + a->leaf_off, b->bytes + b->leaf_off, a->leaf_len) == 0;
 }
 
+bool cm_cert_same_all(const struct cm_cert *a, const struct cm_cert *b)
+{
+    /* The leaf and behind it the key. */
+    return cm_cert_same_leaf(a, b) && a->uplink == b->uplink && a->key_len == b->key_len &&
+           memcmp(key_bytes(a), key_bytes(b), a->key_len) == 0;
+}
+
 int64_t cm_cert_renew_at_s(const struct cm_cert *c, const struct cm_config *cfg)
 {
     struct cm_when w;

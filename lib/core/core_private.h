@@ -117,6 +117,8 @@ bool cm_cert_covers_all(const struct cm_cert *c, const char *const *names, size_
 /* Within its validity at @now_s, which may lie @skew_s before its beginning. */
 bool cm_cert_is_valid_at(const struct cm_cert *c, int64_t now_s, int64_t skew_s);
 bool cm_cert_same_leaf(const struct cm_cert *a, const struct cm_cert *b);
+/* And chain, issuer and key, to the last byte. */
+bool cm_cert_same_all(const struct cm_cert *a, const struct cm_cert *b);
 
 /* ------------------------------------------------------------------ refs.c */
 

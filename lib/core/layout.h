@@ -107,7 +107,8 @@ CM_MUST_CHECK cm_status cm_json_quote(const char *s, struct cm_buf *out, struct 
 enum cm_load_want {
     CM_LOAD_VALID, /* only what may be served now: CM_E_NOTFOUND otherwise. Quick: that the
                     * signatures hold is for cm_store_check(), once it is served */
-    CM_LOAD_NEWEST /* valid before not valid, newest notBefore first; checked to the bottom */
+    CM_LOAD_NEWEST, /* valid before not valid, newest notBefore first; checked to the bottom */
+    CM_LOAD_QUICK   /* the same, unchecked: to see whether it is what has been checked before */
 };
 /* The best certificate of @s among cfg's issuers. Pairs are verified (and read again a few times
  * when a writer is in the middle), the leaf must cover the names. What cannot be used is logged

@@ -128,6 +128,24 @@ static bool is_revoked(struct cm_job *job, const struct cm_cert *cert)
     return is;
 }
 
+/* What storage holds, checked to the bottom; what was loaded and checked @before need not be
+ * checked again. */
+static cm_status load_newest(struct cm_job *job, const struct cm_op *op,
+                             const struct cm_cert *before, struct cm_cert **ret, struct cm_err *err)
+{
+    struct cm_cert *cert = NULL;
+
+    if (before != NULL &&
+        cm_store_load(job->cfg, op, job->subject, CM_LOAD_QUICK, &cert, NULL) == CM_OK) {
+        if (cm_cert_same_all(cert, before)) {
+            *ret = cert;
+            return CM_OK;
+        }
+        cm_cert_unref(cert);
+    }
+    return cm_store_load(job->cfg, op, job->subject, CM_LOAD_NEWEST, ret, err);
+}
+
 /* Is there nothing (more) to do? *@old is what storage holds, NULL if nothing; *@before what it
  * held when the job began, for a forced renewal that a peer may have done meanwhile. */
 static cm_status look(struct cm_job *job, const struct cm_op *op, const struct cm_cert *before,
@@ -139,7 +157,7 @@ static cm_status look(struct cm_job *job, const struct cm_op *op, const struct c
     *ret_done = false;
     job->replacing = false;
     job->key_is_lost = job->revoked_reason == CM_REASON_KEY_COMPROMISE;
-    cm_status rc = cm_store_load(job->cfg, op, job->subject, CM_LOAD_NEWEST, &cert, err);
+    cm_status rc = load_newest(job, op, before, &cert, err);
     if (rc == CM_E_NOTFOUND && obtain)
         return CM_OK;
     if (rc != CM_OK)

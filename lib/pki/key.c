@@ -62,6 +62,7 @@ static cm_status key_new(struct cm_span der, const struct cm_key_shape *shape, s
         return cm_fail_nomem(err);
     atomic_init(&key->refs, 1);
     atomic_init(&key->handle, NULL);
+    atomic_init(&key->checked, false);
     key->type = shape->type;
     key->rsa_bits = shape->rsa_bits;
     key->curve = shape->curve;
@@ -240,6 +241,8 @@ cm_status cm_key_check(const struct cm_key *key, struct cm_err *err)
 {
     gnutls_privkey_t handle = NULL;
 
+    if (atomic_load(&key->checked))
+        return CM_OK;
     cm_status st = cm_key_to_gnutls(key, &handle, err);
     if (st != CM_OK)
         return st;
@@ -247,6 +250,7 @@ cm_status cm_key_check(const struct cm_key *key, struct cm_err *err)
     gnutls_privkey_deinit(handle);
     if (rc < 0)
         return cm_fail(err, CM_E_KEY, "private key: its private and public halves do not match");
+    atomic_store(&((struct cm_key *)(uintptr_t)key)->checked, true);
     return CM_OK;
 }
 

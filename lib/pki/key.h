@@ -18,6 +18,7 @@ struct cm_key {
     atomic_uint refs;
     _Atomic(gnutls_privkey_t) handle; /* NULL before the first signature */
     enum cm_pk type;
+    atomic_bool checked;  /* its halves match: it never changes, so once is enough */
     unsigned rsa_bits;    /* 0 = not RSA */
     struct cm_span curve; /* static OID contents; empty = not EC */
     size_t der_len;
