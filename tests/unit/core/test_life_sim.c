@@ -17,6 +17,7 @@
 static struct kit k;
 static struct cm_err err;
 static struct cm_cache *cache;
+static struct cm_lease *heart;
 
 static unsigned setting(const char *name, unsigned otherwise)
 {
@@ -110,10 +111,14 @@ static void open_stage(void)
     k.opts.log.min_level = CM_LOG_ERROR;
     kit_start(&k);
     k.issuer->lifetime_s = LIFE;
+    /* The threads that refresh leases come and go with them. One that stays, lost or not, spares
+     * the many renewals to start them each time. */
+    ck_ok(cm_lease_acquire(&k.storage.base, NULL, "heart", NULL, &heart, &err));
 }
 
 static void close_stage(void)
 {
+    cm_lease_release(heart);
     cm_config_free(k.cfg);
     cm_cache_free(cache);
     kit_storage_free(&k.storage);
