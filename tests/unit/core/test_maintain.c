@@ -281,11 +281,42 @@ START_TEST(job_that_was_paused_is_done_once_more)
     kit_until(kit_has(&k.storage.base, "certmesh/journal/example.com"));
     kit_pass(&k.env, 2 * 3600 * CM_NS_PER_S);
     kit_until(atomic_load(&k.issuer->inside) == 0);
+    kit_until(is_quiet(cache));
+    struct cm_name_state st = { .size = (uint32_t)sizeof st };
+    ck_ok(cm_name_state(k.cfg, "example.com", &st, &err));
+    ck_assert_int_eq(st.last.status, CM_E_TIMEOUT);
     atomic_store(&k.issuer->hold, false);
     for (int i = 0; i < 30; i++)
         live(60);
     ck_assert_int_gt(since_s(k.cfg, "example.com"), 0);
     ck_assert_uint_eq(orders(), 1); /* the same one was resumed */
+    end();
+}
+END_TEST
+
+static _Atomic unsigned vetoes;
+
+static cm_status veto_once(void *user, const struct cm_event *ev, struct cm_err *e)
+{
+    (void)user;
+    if (ev->type != CM_EVENT_CERT_OBTAINING || atomic_fetch_add(&vetoes, 1) > 0)
+        return CM_OK;
+    return cm_fail(e, CM_E_CANCELED, "not just now");
+}
+
+/* Whatever the program calls it: the name is still to be had. */
+START_TEST(veto_is_not_for_ever)
+{
+    atomic_store(&vetoes, 0);
+    begin(false, 0, 0);
+    cm_config_free(k.cfg);
+    k.opts.on_event = veto_once;
+    kit_start(&k);
+    ck_ok(cm_manage_async(k.cfg, example, 1, &err));
+    kit_until(atomic_load(&vetoes) == 1 && is_quiet(cache));
+    for (int i = 0; i < 30; i++)
+        live(60);
+    ck_assert_int_gt(since_s(k.cfg, "example.com"), 0);
     end();
 }
 END_TEST
@@ -485,6 +516,7 @@ int main(void)
         job_that_hangs_delays_the_others_by_half_a_minute_at_most,
         failing_name_delays_nobody_and_is_tried_again_by_the_clock,
         job_that_was_paused_is_done_once_more,
+        veto_is_not_for_ever,
         clock_that_is_put_back_does_not_put_off_a_retry,
         fleet_places_one_order_for_each_renewal,
         full_cache_gives_up_certificates_but_renews_them,
