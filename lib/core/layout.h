@@ -105,8 +105,8 @@ CM_MUST_CHECK cm_status cm_json_quote(const char *s, struct cm_buf *out, struct 
 /* ------------------------------------------------------------------ store.c */
 
 enum cm_load_want {
-    CM_LOAD_VALID, /* only what may be served now: CM_E_NOTFOUND otherwise. Quick: that the
-                    * signatures hold is for cm_store_check(), once it is served */
+    CM_LOAD_VALID,  /* only what may be served now: CM_E_NOTFOUND otherwise. Quick: that the
+                     * signatures hold is for cm_store_check(), once it is served */
     CM_LOAD_NEWEST, /* valid before not valid, newest notBefore first; checked to the bottom */
     CM_LOAD_QUICK   /* the same, unchecked: to see whether it is what has been checked before */
 };
