@@ -13,6 +13,7 @@ struct memory_entry {
     int64_t modified_ns;
 };
 
+#define MEMORY_LOCK_LISTS 1024u
 struct memory_lock {
     struct memory_lock *next;
     char *name;
@@ -35,7 +36,7 @@ struct memory_store {
     struct memory_entry *entries; /* sorted by compare_keys() */
     size_t n;
     size_t cap;
-    struct memory_lock *locks;
+    struct memory_lock *locks[MEMORY_LOCK_LISTS]; /* by the hash of their name */
 };
 
 struct memory_storage {

@@ -5,9 +5,17 @@
 #include <string.h>
 #include <unistd.h>
 
+/* Locks are never forgotten, and there may be one for each of many names. */
+static struct memory_lock **list_of(struct memory_store *s, const char *name)
+{
+    uint64_t h = cm_fnv1a64(CM_FNV1A64, name, strlen(name));
+
+    return &s->locks[(h ^ h >> 32) % MEMORY_LOCK_LISTS];
+}
+
 static struct memory_lock *lock_find_locked(struct memory_store *s, const char *name)
 {
-    struct memory_lock *l = s->locks;
+    struct memory_lock *l = *list_of(s, name);
 
     while (l != NULL && strcmp(l->name, name) != 0)
         l = l->next;
@@ -28,8 +36,9 @@ static struct memory_lock *lock_get_locked(struct memory_store *s, const char *n
         free(l);
         return NULL;
     }
-    l->next = s->locks;
-    s->locks = l;
+    struct memory_lock **list = list_of(s, name);
+    l->next = *list;
+    *list = l;
     return l;
 }
 
@@ -147,11 +156,13 @@ cm_status memory_unlock(struct cm_storage *st, const struct cm_op *op, struct cm
 
 void memory_locks_free(struct memory_store *s)
 {
-    while (s->locks != NULL) {
-        struct memory_lock *next = s->locks->next;
+    for (size_t i = 0; i < MEMORY_LOCK_LISTS; i++) {
+        while (s->locks[i] != NULL) {
+            struct memory_lock *next = s->locks[i]->next;
 
-        free(s->locks->name);
-        free(s->locks);
-        s->locks = next;
+            free(s->locks[i]->name);
+            free(s->locks[i]);
+            s->locks[i] = next;
+        }
     }
 }
