@@ -280,32 +280,6 @@ cm_status cm_cache_put(struct cm_cache *c, struct cm_cert *cert, int64_t now_s, 
     return cm_cache_put_new(c, cert, now_s, &added, err);
 }
 
-static cm_status add_own(struct cm_cache *c, struct cm_cert *cert, struct cm_cert **ret,
-                         struct cm_err *err)
-{
-    struct cm_cert *gone = NULL;
-
-    cm_status rc = check_cert(cert, err);
-    if (rc == CM_OK) {
-        cm_mutex_lock(&c->writer);
-        gone = make_room_locked(c);
-        rc = put_in_locked(c, cert, err);
-        cm_mutex_unlock(&c->writer);
-    }
-    cm_cert_retire(gone);
-    if (rc == CM_OK) {
-        rc = cm_owns_add(c->owns, cert, err);
-        if (rc != CM_OK)
-            (void)cm_cache_remove(c, cert);
-    }
-    if (rc == CM_OK)
-        cm_emit_unmanaged(c, cert, false);
-    if (rc == CM_OK && ret != NULL)
-        *ret = cm_cert_ref(cert);
-    cm_cert_unref(cert);
-    return rc;
-}
-
 cm_status cm_cache_replace_own(struct cm_cache *c, struct cm_cert *old, struct cm_cert *cert,
                                struct cm_err *err)
 {
@@ -313,6 +287,8 @@ cm_status cm_cache_replace_own(struct cm_cache *c, struct cm_cert *old, struct c
     bool had = false;
 
     cm_status rc = check_cert(cert, err);
+    if (rc == CM_OK) /* looked after from now on, which does not need the cache to hold it yet */
+        rc = cm_owns_add(c->owns, cert, err);
     if (rc != CM_OK)
         return rc;
     cm_mutex_lock(&c->writer);
@@ -325,9 +301,25 @@ cm_status cm_cache_replace_own(struct cm_cache *c, struct cm_cert *old, struct c
         gone = old;
     }
     cm_mutex_unlock(&c->writer);
+    if (rc != CM_OK)
+        cm_owns_remove(c->owns, cert);
+    else if (had)
+        cm_owns_remove(c->owns, old);
     cm_cert_retire(gone);
     if (rc == CM_OK)
         cm_emit_unmanaged(c, cert, had);
+    return rc;
+}
+
+/* Takes over the caller's reference. */
+static cm_status add_own(struct cm_cache *c, struct cm_cert *cert, struct cm_cert **ret,
+                         struct cm_err *err)
+{
+    cm_status rc = cm_cache_replace_own(c, NULL, cert, err);
+
+    if (rc == CM_OK && ret != NULL)
+        *ret = cm_cert_ref(cert);
+    cm_cert_unref(cert);
     return rc;
 }
 

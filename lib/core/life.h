@@ -36,7 +36,8 @@ struct cm_when_input {
 struct cm_when {
     int64_t renew_at_s;
     enum cm_renew_rule rule;
-    int64_t urgent_at_s;    /* 1/20 of the lifetime is left: no suggestion postpones past it */
+    int64_t urgent_at_s;    /* 1/20 of the lifetime is left: no suggestion postpones past it, nor
+                               into the last 10 min (of lives below 30 min: the last third) */
     int64_t emergency_at_s; /* 1/50 is left */
 };
 /* Pure. Never after not_after_s, whatever is put in. */

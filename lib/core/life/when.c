@@ -4,11 +4,13 @@
 /* When a certificate is to be renewed. First what its CA suggests (RFC 9773), since the CA may know
  * that it will be revoked, and spreads its load; then a part of the lifetime it really has, or the
  * program's own duration. No suggestion postpones a renewal into the last twentieth: there it would
- * be too late to weather an outage. */
+ * be too late to weather an outage. Nor into the last ten minutes, or the last third of lives below
+ * half an hour. */
 
 #define SHORT_LIFE_S  (10 * 24 * 3600)
 #define URGENT_PART   20
 #define LAST_PART     50
+#define LEAST_S       600  /* an issuance takes time, also of a certificate that lives an hour */
 #define ABSOLUTE_PART 0.75 /* a longer duration would renew again and again */
 
 const char *cm_renew_rule_text(enum cm_renew_rule r)
@@ -69,9 +71,12 @@ void cm_when(const struct cm_when_input *in, struct cm_when *ret)
         ret->rule = CM_RULE_ARI;
         ret->renew_at_s = in->ari->selected_s;
     }
-    if (ret->renew_at_s > ret->urgent_at_s) {
+    int64_t latest_s = end - (life / 3 < LEAST_S ? life / 3 : LEAST_S);
+    if (latest_s > ret->urgent_at_s)
+        latest_s = ret->urgent_at_s;
+    if (ret->renew_at_s > latest_s) {
         ret->rule = CM_RULE_EMERGENCY;
-        ret->renew_at_s = ret->urgent_at_s;
+        ret->renew_at_s = latest_s;
     }
     if (ret->renew_at_s > in->not_after_s) /* of a life of some seconds nothing is left over */
         ret->renew_at_s = in->not_after_s;

@@ -3,6 +3,8 @@
 
 #include "maintain.h"
 
+#include <unistd.h>
+
 /* Certificates that the program has put into the cache: told of before they expire, once each time,
  * for as long as they are in it. */
 
@@ -105,6 +107,44 @@ START_TEST(own_certificate_is_told_of_three_times_before_it_is_over)
 }
 END_TEST
 
+static void write_file(const char *path, const struct cm_buf *text)
+{
+    FILE *f = fopen(path, "w");
+
+    ck_assert_ptr_nonnull(f);
+    ck_assert_uint_eq(fwrite(text->data, 1, text->len, f), text->len);
+    ck_assert_int_eq(fclose(f), 0);
+}
+
+/* The one from a file that is watched is no other. */
+START_TEST(watched_certificate_is_told_of_too)
+{
+    CM_AUTO_BUF struct cm_buf chain = CM_BUF_INIT(CM_CHAIN_PEM_MAX);
+    CM_AUTO_BUF struct cm_buf key = CM_BUF_SECRET(CM_KEY_PEM_MAX);
+    char dir[] = "/tmp/cm-own-XXXXXX", crt_file[64], key_file[64];
+
+    begin(true);
+    kit_start(&k);
+    ck_assert_ptr_nonnull(mkdtemp(dir));
+    (void)snprintf(crt_file, sizeof crt_file, "%s/tls.crt", dir);
+    (void)snprintf(key_file, sizeof key_file, "%s/tls.key", dir);
+    /* Good by the real clock, too, which is the one for files. */
+    kit_make_pair(CM_PK_P256, mine, 1, START_S, 4000 * DAY_S, &chain, &key);
+    write_file(crt_file, &chain);
+    write_file(key_file, &key);
+    ck_ok(cm_cache_watch_files(cache, crt_file, key_file, NULL, &err));
+    live(3795 * DAY_S, true);
+    check_told(0, 0, 0);
+    for (int i = 0; i < 10; i++)
+        live(DAY_S, true);
+    check_told(1, 0, 0);
+    (void)unlink(crt_file);
+    (void)unlink(key_file);
+    (void)rmdir(dir);
+    end();
+}
+END_TEST
+
 /* It waits for a config, whose storage and clock are needed, however that comes. */
 START_TEST(own_certificate_is_looked_after_from_the_first_config_on)
 {
@@ -180,6 +220,7 @@ int main(void)
 {
     const TTest *const tests[] = {
         own_certificate_is_told_of_three_times_before_it_is_over,
+        watched_certificate_is_told_of_too,
         own_certificate_is_looked_after_from_the_first_config_on,
         removed_certificate_is_forgotten,
         certificates_come_and_go_while_they_are_looked_after,

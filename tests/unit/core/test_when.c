@@ -78,6 +78,13 @@ START_TEST(suggestion_of_the_ca_comes_first)
     w = when(0, 90 * DAY - 1, 0, 0, &ari);
     ck_assert_int_eq(w.renew_at_s, 90 * DAY - 90 * DAY / 20);
     ck_assert_int_eq(w.rule, CM_RULE_EMERGENCY);
+    /* Of an hour, a twentieth is too little to get another in. */
+    ari.selected_s = 3590;
+    w = when(0, 3599, 0, 0, &ari);
+    ck_assert_int_eq(w.renew_at_s, 3000);
+    ck_assert_int_eq(w.rule, CM_RULE_EMERGENCY);
+    ari.selected_s = 11;
+    ck_assert_int_eq(when(0, 11, 0, 0, &ari).renew_at_s, 8);
     ari.selected_s = 0; /* nothing was suggested */
     ck_assert_int_eq(when(0, 90 * DAY - 1, 0, 0, &ari).renew_at_s, 60 * DAY);
 }
