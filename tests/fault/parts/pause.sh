@@ -49,6 +49,15 @@ has_line() { # FILE LINE
     grep -qsx "$2" "$1"
 }
 
+# The tracer counts the calls of each thread by itself, so others may be stopped after the first one.
+goes_on() { # PID TRACER
+    kill -CONT "$1"
+    while kill -0 "$2" 2>/dev/null; do
+        ! is_stopped "$1" || kill -CONT "$1" 2>/dev/null
+        sleep 0.1
+    done &
+}
+
 # One run, in a process of its own: what it says is a word and a reason.
 run() { # N CALL INDEX
     local dir=$work/run.$1 before now pid tracer verdict had_begun
@@ -76,7 +85,7 @@ run() { # N CALL INDEX
     if has_line "$dir/successor" held; then
         # He goes on. What he does next he does to the other's lock.
         now=$(pair)
-        kill -CONT "$pid"
+        goes_on "$pid" $tracer
         verdict=robbed
         if [ "$had_begun" = 1 ]; then
             await "$patience_s" learned "$dir/holder" "$tracer" ||
@@ -94,7 +103,7 @@ run() { # N CALL INDEX
         # Where nobody may interfere, he is waited for.
         has_line "$dir/successor" busy || echo "FAILED: the successor: $(cat "$dir/successor")"
         exec 9>&-
-        kill -CONT "$pid"
+        goes_on "$pid" $tracer
         verdict=kept
     fi
     wait $tracer || echo "FAILED: the stopped one ended with $?: $(tr '\n' ' ' <"$dir/holder")"

@@ -374,7 +374,7 @@ static cm_status note_order(void *user, const struct cm_event *ev, struct cm_err
         if (before > 10 && now_s() >= order_of_renewals.all_there_s &&
             end_s < atomic_load(&order_of_renewals.last_end_s) - 40 * 3600)
             (void)atomic_fetch_add(&order_of_renewals.upside_down, 1);
-        if (before >= 10)
+        if (before >= 10 && now_s() >= order_of_renewals.all_there_s)
             atomic_store(&order_of_renewals.last_end_s, end_s);
     }
     return on_event(user, ev, e);
