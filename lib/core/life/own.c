@@ -13,7 +13,8 @@ struct own {
     struct cm_run run;
     struct cm_owns *all;
     struct own *next;
-    struct cm_cert *cert;
+    struct cm_cert *cert; /* the cache's; with a reference of our own only while busy, or each would
+                             look as if many asked for it (refs.c) */
     struct cm_config *cfg; /* borrowed while busy */
     int64_t staple_s;
     struct cm_revocation revoked;
@@ -43,7 +44,6 @@ cm_status cm_owns_new(struct cm_cache *cache, struct cm_owns **ret, struct cm_er
 
 static void own_free(struct own *x)
 {
-    cm_cert_unref(x->cert);
     free(x);
 }
 
@@ -118,6 +118,7 @@ static void settle(struct own *x, int64_t at_s)
 {
     struct cm_maint *mt = cm_cache_maint(x->all->cache);
     struct cm_config *cfg = x->cfg;
+    struct cm_cert *cert = x->cert;
     bool gone;
 
     x->cfg = NULL;
@@ -127,6 +128,7 @@ static void settle(struct own *x, int64_t at_s)
     if (!gone && at_s < INT64_MAX)
         cm_maint_at(mt, &x->task, cm_ms_of(at_s));
     cm_mutex_unlock(&x->all->lock);
+    cm_cert_unref(cert);
     if (gone)
         own_free(x);
     cm_maint_release(mt, cfg);
@@ -165,6 +167,8 @@ static void fire(struct cm_task *t)
     cm_mutex_lock(&x->all->lock);
     gone = x->gone;
     x->busy = !gone;
+    if (!gone)
+        (void)cm_cert_ref(x->cert); /* it is in the cache until it is gone from here */
     cm_mutex_unlock(&x->all->lock);
     if (gone)
         return; /* who took it out waits until this is over */
@@ -195,7 +199,7 @@ cm_status cm_owns_add(struct cm_owns *o, struct cm_cert *cert, struct cm_err *er
     }
     cm_task_init(&x->task, NULL, fire);
     x->all = o;
-    x->cert = cm_cert_ref(cert);
+    x->cert = cert;
     cm_mutex_lock(&o->lock);
     x->next = o->first;
     o->first = x;
