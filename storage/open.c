@@ -7,10 +7,26 @@
 /* From a URL to a backend. Messages name the scheme or the parameter, never the whole URL: it may
  * carry a password. */
 
+static cm_status refuse_parameters(const char *scheme, const char *rest, struct cm_err *err)
+{
+    size_t at = strcspn(rest, "?#");
+    char shown[48];
+    size_t len;
+
+    if (rest[at] == '\0')
+        return CM_OK;
+    len = strcspn(rest + at + 1, "=&#");
+    return cm_fail(err, CM_E_INVAL,
+                   "%s storage has no parameter '%s' (write %%3F for a '?' in a path)", scheme,
+                   cm_escape(rest + at + 1, len < 40 ? len : 40, shown, sizeof shown));
+}
+
 static cm_status open_memory(const char *rest, const struct cm_storage_open_options *opts,
                              struct cm_storage **ret, struct cm_err *err)
 {
-    return cm_storage_memory_open(rest, opts, ret, err);
+    cm_status rc = refuse_parameters("memory", rest, err);
+
+    return rc == CM_OK ? cm_storage_memory_open(rest, opts, ret, err) : rc;
 }
 
 static int hex_digit(char c)
@@ -52,7 +68,10 @@ static cm_status open_file(const char *rest, const struct cm_storage_open_option
 {
     CM_AUTO_FREE char *path = NULL;
     const char *from = rest;
+    cm_status rc = refuse_parameters("file", rest, err);
 
+    if (rc != CM_OK)
+        return rc;
     if (strncmp(rest, "//", 2) == 0) {
         size_t host = strcspn(rest + 2, "/");
 
@@ -108,20 +127,6 @@ static cm_status unknown_scheme(const char *url, size_t len, struct cm_err *err)
                    cm_escape(url, len < 40 ? len : 40, shown, sizeof shown), cm_buf_str(&known));
 }
 
-static cm_status refuse_parameters(const char *scheme, const char *rest, struct cm_err *err)
-{
-    size_t at = strcspn(rest, "?#");
-    char shown[48];
-    size_t len;
-
-    if (rest[at] == '\0')
-        return CM_OK;
-    len = strcspn(rest + at + 1, "=&#");
-    return cm_fail(err, CM_E_INVAL,
-                   "%s storage has no parameter '%s' (write %%3F for a '?' in a path)", scheme,
-                   cm_escape(rest + at + 1, len < 40 ? len : 40, shown, sizeof shown));
-}
-
 /* Where certmagic keeps its files when nobody says anything else. */
 static cm_status open_default(const struct cm_storage_open_options *opts, struct cm_storage **ret,
                               struct cm_err *err)
@@ -162,12 +167,10 @@ cm_status cm_storage_open(const char *url, const struct cm_storage_open_options 
         return cm_storage_file_open(url, &full, ret, err);
     for (size_t i = 0; i < CM_ARRAY_LEN(schemes); i++) {
         const char *scheme = schemes[i].scheme;
-        cm_status rc;
 
         if (strlen(scheme) != len || strncasecmp(scheme, url, len) != 0)
             continue;
-        rc = refuse_parameters(scheme, url + len + 1, err);
-        return rc == CM_OK ? schemes[i].open(url + len + 1, &full, ret, err) : rc;
+        return schemes[i].open(url + len + 1, &full, ret, err);
     }
     return unknown_scheme(url, len, err);
 }

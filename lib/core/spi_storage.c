@@ -223,6 +223,66 @@ cm_status cm_storage_list(struct cm_storage *st, const struct cm_op *op, const c
     return st->ops->list(st, op, prefix, recursive, each, user, err);
 }
 
+static cm_status load_one_by_one(struct cm_storage *st, const struct cm_op *op,
+                                 const char *const *keys, size_t n, cm_load_fn each, void *user,
+                                 struct cm_err *err)
+{
+    CM_AUTO_BUF struct cm_buf value = CM_BUF_SECRET(CM_STORAGE_VALUE_MAX);
+    cm_status rc = CM_OK;
+
+    for (size_t i = 0; i < n && rc == CM_OK; i++) {
+        struct cm_err why = CM_ERR_INIT;
+        cm_status got = cm_storage_load(st, op, keys[i], &value, &why);
+
+        rc = cm_op_check(op, err);
+        if (rc == CM_OK)
+            rc = each(user, i, got, cm_buf_span(&value), &why, err);
+        cm_buf_reset(&value);
+    }
+    return rc;
+}
+
+cm_status cm_storage_load_many(struct cm_storage *st, const struct cm_op *op,
+                               const char *const *keys, size_t n, cm_load_fn each, void *user,
+                               struct cm_err *err)
+{
+    cm_status rc = check_table(st, err);
+
+    if (rc == CM_OK && (each == NULL || (keys == NULL && n > 0)))
+        rc = cm_fail(err, CM_E_INVAL, "loading many values needs keys and a function");
+    for (size_t i = 0; i < n && rc == CM_OK; i++)
+        rc = cm_storage_key_check(keys[i], false, err);
+    if (rc == CM_OK)
+        rc = cm_op_check(op, err);
+    if (rc != CM_OK || n == 0)
+        return rc;
+    if (!HAS_OP(st, load_many))
+        return load_one_by_one(st, op, keys, n, each, user, err);
+    return st->ops->load_many(st, op, keys, n, each, user, err);
+}
+
+/* ------------------------------------------------------------------- feed */
+
+cm_status cm_storage_watch(struct cm_storage *st, cm_change_fn fn, void *user,
+                           struct cm_watch **ret, struct cm_err *err)
+{
+    cm_status rc = check_table(st, err);
+
+    if (rc != CM_OK)
+        return rc;
+    if (fn == NULL || ret == NULL)
+        return cm_fail(err, CM_E_INVAL, "a watch needs a function and a place for itself");
+    if (!HAS_OP(st, watch) || !HAS_OP(st, unwatch))
+        return unsupported(st, "telling of changes", err);
+    return st->ops->watch(st, fn, user, ret, err);
+}
+
+void cm_storage_unwatch(struct cm_storage *st, struct cm_watch *watch)
+{
+    if (watch != NULL && check_table(st, NULL) == CM_OK && HAS_OP(st, unwatch))
+        st->ops->unwatch(st, watch);
+}
+
 /* ------------------------------------------------------------------ locks */
 
 cm_status cm_storage_try_lock(struct cm_storage *st, const struct cm_op *op, const char *name,

@@ -43,6 +43,29 @@ struct cm_key_info {
 /** One key of a list. Anything but CM_OK ends the listing and becomes its result. */
 typedef cm_status (*cm_list_fn)(void *user, const struct cm_key_info *info, struct cm_err *err);
 
+/** One value of load_many: @index is that of its key. @status CM_OK: @value, borrowed for the call;
+ *  CM_E_NOTFOUND: absent; else that key failed, and @why says why. Anything but CM_OK ends it all
+ *  and becomes the result. */
+typedef cm_status (*cm_load_fn)(void *user, size_t index, cm_status status, struct cm_span value,
+                                const struct cm_err *why, struct cm_err *err);
+
+enum cm_change_kind {
+    CM_CHANGE_VALUE = 0, /* the value at key was stored or removed */
+    CM_CHANGE_UNLOCKED,  /* the lock called key was given back, or its holder died */
+    CM_CHANGE_MISSED     /* some changes may not have been told: anything may be new; key is NULL */
+};
+
+/** What a storage tells of itself. A hint: it may come late, twice, or not at all. */
+struct cm_change {
+    uint32_t size;
+    enum cm_change_kind kind;
+    const char *key; /* borrowed for the call; of a removed subtree its root */
+};
+
+/** Called on a thread of the storage, one call at a time per watch; brief, and never calls the
+ *  storage. */
+typedef void (*cm_change_fn)(void *user, const struct cm_change *change);
+
 /** One change of a commit. */
 struct cm_commit_item {
     const char *key;
@@ -72,6 +95,7 @@ struct cm_lock_info {
 };
 
 struct cm_storage;
+struct cm_watch;
 
 /**
  * A place that keeps named values and locks, and is shared by every node of a fleet.
@@ -145,6 +169,20 @@ struct cm_storage_ops {
      *  does (any more). */
     cm_status (*lock_info)(struct cm_storage *st, const struct cm_op *op, const char *name,
                            struct cm_lock_info *ret, struct cm_err *err);
+    /** Optional: load @n values in fewer round trips than as many loads; in any order, each key
+     *  once. Memory stays bounded: values are handed out as they come. No lock of the backend is
+     *  held during @each, which runs on the caller's thread. NULL: the gate loads one by one. */
+    cm_status (*load_many)(struct cm_storage *st, const struct cm_op *op, const char *const *keys,
+                           size_t n, cm_load_fn each, void *user, struct cm_err *err);
+    /** Optional: tell @fn of changes, by whichever node they are made, from now until unwatch. Does
+     *  not wait for a connection: a feed that cannot be had yet, or breaks, is tried again in the
+     *  background, and CM_CHANGE_MISSED follows once it stands (again). A handle's own changes may
+     *  be told, too. NULL: users poll. */
+    cm_status (*watch)(struct cm_storage *st, cm_change_fn fn, void *user, struct cm_watch **ret,
+                       struct cm_err *err);
+    /** With watch. When this returns, @fn is not running and never will again. Never called from
+     *  @fn. */
+    void (*unwatch)(struct cm_storage *st, struct cm_watch *watch);
 };
 
 struct cm_storage {
@@ -208,6 +246,16 @@ CM_API const char *cm_storage_describe(struct cm_storage *st);
 CM_API CM_MUST_CHECK cm_status cm_storage_lock_info(struct cm_storage *st, const struct cm_op *op,
                                                     const char *name, struct cm_lock_info *ret,
                                                     struct cm_err *err);
+/** As in the table. @n 0 is fine. */
+CM_API CM_MUST_CHECK cm_status cm_storage_load_many(struct cm_storage *st, const struct cm_op *op,
+                                                    const char *const *keys, size_t n,
+                                                    cm_load_fn each, void *user,
+                                                    struct cm_err *err);
+/** CM_E_UNSUPPORTED: this storage tells nothing; poll. */
+CM_API CM_MUST_CHECK cm_status cm_storage_watch(struct cm_storage *st, cm_change_fn fn, void *user,
+                                                struct cm_watch **ret, struct cm_err *err);
+/** NULL is fine. */
+CM_API void cm_storage_unwatch(struct cm_storage *st, struct cm_watch *watch);
 
 /** CM_OK if @key is well-formed, else CM_E_INVAL naming what is wrong. "" passes if @prefix_ok. */
 CM_API CM_MUST_CHECK cm_status cm_storage_key_check(const char *key, bool prefix_ok,
