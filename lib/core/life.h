@@ -47,6 +47,8 @@ void cm_when_for(const struct cm_config *cfg, const struct cm_cert *cert, const 
                  struct cm_when *ret);
 /* 0 none of them, 20, 50, or 1 once it has expired. */
 unsigned cm_when_tier(const struct cm_cert *cert, int64_t now_s);
+/* When the next one begins; INT64_MAX: it has expired. */
+int64_t cm_when_next_tier_s(const struct cm_cert *cert, const struct cm_when *w, int64_t now_s);
 
 /* ----------------------------------------------------------------- retry.c */
 
@@ -154,7 +156,10 @@ CM_MUST_CHECK cm_status cm_ari_tend(struct cm_config *cfg, const struct cm_op *o
 /* From stored metadata alone: true if it speaks of just this leaf. For status and for starts. */
 bool cm_ari_from_meta(const struct cm_meta *m, const struct cm_cert *cert, struct cm_ari *ret);
 
-/* ari_store.c: is @cert what storage has for its issuer? */
+/* ari_store.c: what is stored with @cert, if it is for it; selected_s 0: nothing. */
+void cm_ari_stored(struct cm_config *cfg, const struct cm_op *op, const struct cm_subject *s,
+                   const struct cm_cert *cert, struct cm_ari *ret);
+/* Is @cert what storage has for its issuer? */
 CM_MUST_CHECK cm_status cm_ari_is_stored(struct cm_config *cfg, const struct cm_op *op,
                                          const struct cm_subject *s, const struct cm_cert *cert,
                                          bool *ret, struct cm_err *err);
@@ -239,6 +244,9 @@ cm_status cm_emit(const struct cm_config *cfg, struct cm_event *ev, struct cm_er
 /* For a hello, where cfg->on_event is set: CM_OK, or the refusal with its alert. */
 cm_status cm_emit_hello(const struct cm_config *cfg, const struct cm_hello *hello,
                         struct cm_err *err);
+/* Of each tier once: @io_tier is that of which was told last. True if it was told now. */
+bool cm_emit_expiring(const struct cm_config *cfg, const char *name, struct cm_cert *cert,
+                      int64_t now_s, uint8_t *io_tier);
 /* Into cfg's cache, and told of unless it is there already or takes another's place. */
 CM_MUST_CHECK cm_status cm_serve_managed(struct cm_config *cfg, struct cm_cert *cert,
                                          struct cm_err *err);

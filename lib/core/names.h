@@ -147,10 +147,6 @@ void cm_managed_stumbled(struct cm_managed *m);
 /* The stages that ask a CA. */
 void cm_attempt_stage(struct cm_managed *m, const struct cm_subject *s, const struct cm_op *op,
                       struct cm_outcome *o);
-/* May one be made for it, as far as the fleet's memory of failures goes? If not, @err is what the
- * last one came to, and when the next may be. */
-bool cm_attempt_allowed(struct cm_managed *m, const struct cm_subject *s, const struct cm_op *op,
-                        struct cm_retry *ret, struct cm_err *err);
 
 /* recheck.c: have what was loaded quickly for @m and is served by now checked to the bottom in the
  * background. When it fails the name is obtained anew. */

@@ -83,16 +83,10 @@ static bool was_just_stored(const struct cm_job *job, const struct cm_op *op,
  * too soon has been seen to when it was asked. */
 static bool is_due(const struct cm_job *job, const struct cm_op *op, const struct cm_cert *cert)
 {
-    struct cm_ari ari = { .selected_s = 0 };
+    struct cm_ari ari;
     struct cm_when w;
-    struct cm_meta m;
 
-    if (cm_meta_load(job->cfg, op, cm_cert_issuer_key(cert), job->subject->dir, &m, NULL) ==
-        CM_OK) {
-        if (!cm_ari_from_meta(&m, cert, &ari))
-            ari.selected_s = 0;
-        cm_meta_free(&m);
-    }
+    cm_ari_stored(job->cfg, op, job->subject, cert, &ari);
     cm_when_for(job->cfg, cert, &ari, &w);
     if (cm_env_wall_s(job->cfg->env) < w.renew_at_s)
         return false;

@@ -28,6 +28,19 @@ cm_status cm_ari_is_stored(struct cm_config *cfg, const struct cm_op *op,
     return CM_OK;
 }
 
+void cm_ari_stored(struct cm_config *cfg, const struct cm_op *op, const struct cm_subject *s,
+                   const struct cm_cert *cert, struct cm_ari *ret)
+{
+    struct cm_meta m;
+
+    memset(ret, 0, sizeof *ret);
+    if (cm_meta_load(cfg, op, cm_cert_issuer_key(cert), s->dir, &m, NULL) != CM_OK)
+        return;
+    if (!cm_ari_from_meta(&m, cert, ret))
+        memset(ret, 0, sizeof *ret);
+    cm_meta_free(&m);
+}
+
 static cm_status commit(struct cm_lease *lease, const struct cm_op *op, const char *issuer_key,
                         const char *dir, const struct cm_meta *m, const struct cm_meta_ari *ari,
                         struct cm_err *err)

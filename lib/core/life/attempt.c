@@ -1,7 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "names.h"
 
-#include <stdio.h>
 #include <string.h>
 
 /* The stages of a name that ask a CA: to obtain, to renew, to replace what was revoked. An attempt
@@ -53,12 +52,14 @@ void cm_managed_stumbled(struct cm_managed *m)
     life->next_try_s = cm_env_wall_s(m->cfg->env) + wait_s;
 }
 
-bool cm_attempt_allowed(struct cm_managed *m, const struct cm_subject *s, const struct cm_op *op,
-                        struct cm_retry *ret, struct cm_err *err)
+/* May one be made for it, as far as the fleet's memory of failures goes? If not, @err is what the
+ * last one came to, and when the next may be. */
+static bool is_allowed(struct cm_managed *m, const struct cm_subject *s, const struct cm_op *op,
+                       struct cm_retry *ret, struct cm_err *err)
 {
     int64_t now_s = cm_env_wall_s(m->cfg->env);
     struct cm_life *life = cm_managed_life(m);
-    char when[CM_TIME_TEXT];
+    char when[CM_TIME_TEXT] = "something is changed";
 
     memset(ret, 0, sizeof *ret);
     if (cm_retry_load(m->cfg, op, s->dir, ret, NULL) != CM_OK) {
@@ -73,9 +74,7 @@ bool cm_attempt_allowed(struct cm_managed *m, const struct cm_subject *s, const 
     }
     if (now_s >= ret->next_s)
         return true;
-    if (ret->next_s == INT64_MAX)
-        (void)snprintf(when, sizeof when, "once something was changed");
-    else
+    if (ret->next_s != INT64_MAX)
         cm_time_format_rfc3339(ret->next_s * CM_NS_PER_S, false, when);
     (void)cm_fail(err, ret->status,
                   "not tried again before %s, since the last attempt (%u in a "
@@ -251,7 +250,7 @@ void cm_attempt_stage(struct cm_managed *m, const struct cm_subject *s, const st
         o->urgency_s = before->not_after_s;
         o->urgent = cm_when_tier(before, cm_env_wall_s(m->cfg->env)) != 0;
     }
-    if (!cm_attempt_allowed(m, s, op, &retry, &o->err)) {
+    if (!is_allowed(m, s, op, &retry, &o->err)) {
         not_allowed(m, s, before, o);
         cm_cert_unref(before);
         return;

@@ -46,6 +46,23 @@ cm_status cm_emit(const struct cm_config *cfg, struct cm_event *ev, struct cm_er
     return rc;
 }
 
+bool cm_emit_expiring(const struct cm_config *cfg, const char *name, struct cm_cert *cert,
+                      int64_t now_s, uint8_t *io_tier)
+{
+    unsigned tier = cm_when_tier(cert, now_s);
+    struct cm_event ev = { .type = CM_EVENT_CERT_EXPIRING,
+                           .identifier = name,
+                           .cert = cert,
+                           .tier = tier == 1 ? 0 : tier,
+                           .remaining_s = cert->not_after_s - now_s };
+
+    if (tier == 0 || tier == *io_tier)
+        return false;
+    *io_tier = (uint8_t)tier;
+    (void)!cm_emit(cfg, &ev, NULL);
+    return true;
+}
+
 cm_status cm_emit_hello(const struct cm_config *cfg, const struct cm_hello *hello,
                         struct cm_err *err)
 {

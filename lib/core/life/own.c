@@ -42,11 +42,6 @@ cm_status cm_owns_new(struct cm_cache *cache, struct cm_owns **ret, struct cm_er
     return CM_OK;
 }
 
-static void own_free(struct own *x)
-{
-    free(x);
-}
-
 void cm_owns_free(struct cm_owns *o)
 {
     if (o == NULL)
@@ -55,7 +50,7 @@ void cm_owns_free(struct cm_owns *o)
         struct own *x = o->first;
 
         o->first = x->next;
-        own_free(x);
+        free(x);
     }
     (void)pthread_mutex_destroy(&o->lock);
     free(o);
@@ -65,21 +60,12 @@ void cm_owns_free(struct cm_owns *o)
 
 static void tell_tier(struct own *x, int64_t now_s)
 {
-    unsigned tier = cm_when_tier(x->cert, now_s);
-    struct cm_event ev = { .type = CM_EVENT_CERT_EXPIRING,
-                           .identifier = cm_cert_name(x->cert, 0),
-                           .cert = x->cert,
-                           .tier = tier == 1 ? 0 : tier,
-                           .remaining_s = x->cert->not_after_s - now_s };
+    const char *name = cm_cert_name(x->cert, 0);
 
-    if (tier == 0 || tier == x->tier)
-        return;
-    x->tier = (uint8_t)tier;
-    cm_logf(&x->cfg->log, CM_LOG_WARN, "certificate_expiring", NULL, 0,
-            tier == 1 ? "the certificate of your own for '%s' has expired"
-                      : "the certificate of your own for '%s' is about to expire",
-            cm_cert_name(x->cert, 0));
-    (void)!cm_emit(x->cfg, &ev, NULL);
+    if (cm_emit_expiring(x->cfg, name, x->cert, now_s, &x->tier))
+        cm_logf(&x->cfg->log, CM_LOG_WARN, "certificate_expiring", NULL, 0,
+                "your own certificate for '%s' %s: replace it", name,
+                now_s > x->cert->not_after_s ? "has expired" : "is about to expire");
 }
 
 static void tell_revoked(struct own *x, bool before)
@@ -94,7 +80,7 @@ static void tell_revoked(struct own *x, bool before)
     if (!x->revoked.revoked || before)
         return;
     cm_logf(&x->cfg->log, CM_LOG_ERROR, "certificate_revoked", NULL, 0,
-            "the certificate of your own for '%s' (serial %s) has been revoked; it is served until "
+            "your own certificate for '%s' (serial %s) has been revoked; it is served until "
             "you replace it",
             cm_cert_name(x->cert, 0), cm_cert_serial(x->cert));
     (void)!cm_emit(x->cfg, &ev, NULL);
@@ -103,14 +89,10 @@ static void tell_revoked(struct own *x, bool before)
 static int64_t next_s(struct own *x, int64_t now_s)
 {
     struct cm_when w;
-    int64_t at = x->staple_s;
 
     cm_when_for(NULL, x->cert, NULL, &w);
-    const int64_t tiers[] = { w.urgent_at_s, w.emergency_at_s, x->cert->not_after_s + 1 };
-    for (size_t i = 0; i < CM_ARRAY_LEN(tiers); i++)
-        if (tiers[i] > now_s && tiers[i] < at)
-            at = tiers[i];
-    return at;
+    int64_t tier_s = cm_when_next_tier_s(x->cert, &w, now_s);
+    return tier_s < x->staple_s ? tier_s : x->staple_s;
 }
 
 /* Nothing of it may be touched afterwards. */
@@ -130,7 +112,7 @@ static void settle(struct own *x, int64_t at_s)
     cm_mutex_unlock(&x->all->lock);
     cm_cert_unref(cert);
     if (gone)
-        own_free(x);
+        free(x);
     cm_maint_release(mt, cfg);
     cm_maint_leave(mt);
 }
@@ -228,5 +210,5 @@ void cm_owns_remove(struct cm_owns *o, struct cm_cert *cert)
     if (x == NULL || busy)
         return;
     cm_maint_cancel(cm_cache_maint(o->cache), &x->task);
-    own_free(x);
+    free(x);
 }

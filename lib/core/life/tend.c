@@ -96,21 +96,6 @@ static void reload(struct cm_managed *m, const struct cm_subject *s, const struc
     }
 }
 
-static void tell_tier(struct cm_managed *m, struct cm_cert *cert, int64_t now_s)
-{
-    unsigned tier = cm_when_tier(cert, now_s);
-    struct cm_event ev = { .type = CM_EVENT_CERT_EXPIRING,
-                           .identifier = m->name,
-                           .cert = cert,
-                           .tier = tier == 1 ? 0 : tier,
-                           .remaining_s = cert->not_after_s - now_s };
-
-    if (tier == 0 || tier == m->life->tier)
-        return;
-    m->life->tier = (uint8_t)tier;
-    (void)!cm_emit(m->cfg, &ev, NULL);
-}
-
 static void tell_schedule(struct cm_managed *m, struct cm_cert *cert, const struct cm_when *w)
 {
     struct cm_event ev = { .type = CM_EVENT_CERT_RENEW_SCHEDULED,
@@ -154,7 +139,7 @@ static void decide(struct cm_managed *m, struct cm_cert *cert, bool wants_networ
 
     cm_when_for(m->cfg, cert, &life->ari, &w);
     tell_schedule(m, cert, &w);
-    tell_tier(m, cert, now_s);
+    (void)cm_emit_expiring(m->cfg, m->name, cert, now_s, &life->tier);
     o->urgency_s = cert->not_after_s;
     o->urgent = now_s >= w.urgent_at_s;
     bool may_ask = now_s >= life->next_try_s && !stands_in_line(m);
@@ -171,19 +156,22 @@ static void decide(struct cm_managed *m, struct cm_cert *cert, bool wants_networ
     }
 }
 
-/* Full caches give certificates up. Whether one is due can be seen in storage; it comes back when a
+/* Full caches give certificates up. Whether one is due can be seen in storage, as whoever does the
+ * job will see it, or there would be a job in vain each minute; it comes back when a
  * handshake asks for it, or with its successor. */
 static void tend_evicted(struct cm_managed *m, const struct cm_subject *s, const struct cm_op *op,
                          struct cm_outcome *o)
 {
     int64_t now_s = cm_env_wall_s(m->cfg->env);
     struct cm_cert *cert = NULL;
+    struct cm_ari ari;
     struct cm_when w;
 
     cm_status rc = cm_store_load(m->cfg, op, s, CM_LOAD_VALID, &cert, NULL);
     o->go_on = !stands_in_line(m) && (m->life == NULL || now_s >= m->life->next_try_s);
     if (rc == CM_OK) {
-        cm_when_for(m->cfg, cert, NULL, &w);
+        cm_ari_stored(m->cfg, op, s, cert, &ari);
+        cm_when_for(m->cfg, cert, &ari, &w);
         o->next = CM_STAGE_RENEW;
         o->urgency_s = cert->not_after_s;
         o->due_s = w.renew_at_s;
@@ -281,10 +269,7 @@ static int64_t next_of_served(struct cm_managed *m, const struct cm_cert *cert, 
         earlier(&at, *tended[i]);
     }
     cm_when_for(m->cfg, cert, &life->ari, &w);
-    const int64_t tiers[] = { w.urgent_at_s, w.emergency_at_s, cert->not_after_s + 1 };
-    for (size_t i = 0; i < CM_ARRAY_LEN(tiers); i++)
-        if (tiers[i] > now_s)
-            earlier(&at, tiers[i]);
+    earlier(&at, cm_when_next_tier_s(cert, &w, now_s));
     if (lined)
         return at <= now_s ? now_s + NOT_AT_ONCE_S : at;
     if (life->revoked.revoked || w.renew_at_s <= now_s)

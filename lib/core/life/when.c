@@ -105,3 +105,14 @@ unsigned cm_when_tier(const struct cm_cert *cert, int64_t now_s)
         return LAST_PART;
     return now_s >= w.urgent_at_s ? URGENT_PART : 0;
 }
+
+int64_t cm_when_next_tier_s(const struct cm_cert *cert, const struct cm_when *w, int64_t now_s)
+{
+    const int64_t at[] = { w->urgent_at_s, w->emergency_at_s, cert->not_after_s + 1 };
+    int64_t next_s = INT64_MAX;
+
+    for (size_t i = 0; i < CM_ARRAY_LEN(at); i++)
+        if (at[i] > now_s && at[i] < next_s)
+            next_s = at[i];
+    return next_s;
+}

@@ -451,6 +451,47 @@ START_TEST(evicted_name_survives_storage_that_is_down_when_it_is_due)
 }
 END_TEST
 
+/* The CA's own time for it, kept beside it as a peer would, is later than the rule's. */
+static void suggest_for(const char *name, int64_t from_s)
+{
+    const struct cm_op op = { &k.env.base, 0, NULL };
+    struct cm_ari ari = { from_s, from_s + 3600, from_s + 1, from_s, 0 };
+    struct cm_subject *subject = NULL;
+    struct cm_cert *cert = NULL;
+    struct cm_leaf *leaf = NULL;
+
+    ck_ok(cm_subject_new(&name, 1, &subject, &err));
+    ck_ok(cm_load_stored(k.cfg, NULL, name, &cert, &err));
+    ck_ok(cm_leaf_parse(cm_cert_der(cert, 0), &leaf, &err));
+    ck_ok(cm_ari_store(k.cfg, &op, subject, cert, leaf->ari_id, &ari, "", &err));
+    cm_leaf_free(leaf);
+    cm_cert_unref(cert);
+    cm_subject_free(subject);
+}
+
+START_TEST(evicted_name_waits_for_the_time_that_its_ca_suggests)
+{
+    const int64_t later_s = 70 * DAY_S;
+    unsigned locks;
+
+    begin(true, 0, 1);
+    k.issuer->issuer_data = "{\"url\":\"https://ca.test/cert/1\"}";
+    ck_ok(cm_manage(k.cfg, NULL, five, 2, &err));
+    ck_assert_int_gt(since_s(k.cfg, five[1]), 0);
+    suggest_for(five[0], now_s() + later_s);
+    live(DUE_S + 2 * 3600);
+    ck_assert_uint_eq(orders(), 3); /* the other one */
+    locks = atomic_load(&k.storage.locks);
+    for (int i = 0; i < 30; i++)
+        live(61);
+    ck_assert_uint_eq(atomic_load(&k.storage.locks), locks);
+    live(later_s - DUE_S);
+    live(61);
+    ck_assert_uint_eq(orders(), 4);
+    end();
+}
+END_TEST
+
 /* ---- want of memory ---- */
 
 /* Each allocation of a renewal fails in its turn. The certificates live for a day. */
@@ -521,6 +562,7 @@ int main(void)
         fleet_places_one_order_for_each_renewal,
         full_cache_gives_up_certificates_but_renews_them,
         evicted_name_survives_storage_that_is_down_when_it_is_due,
+        evicted_name_waits_for_the_time_that_its_ca_suggests,
         renewal_survives_every_failed_allocation,
         thread_survives_failed_allocations,
     };
