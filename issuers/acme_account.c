@@ -187,7 +187,7 @@ static cm_status write_identity(const struct cm_op *op, const struct acme_accoun
 static cm_status key_from_file(struct acme_issuer *ai, struct cm_key **ret, struct cm_err *err)
 {
     CM_AUTO_BUF struct cm_buf pem = CM_BUF_SECRET(CM_KEY_PEM_MAX);
-    cm_status rc = issuer_read_file(ai->account_key_file, &pem, err);
+    cm_status rc = cm_read_file(ai->account_key_file, &pem, err);
     if (rc == CM_OK)
         rc = cm_key_from_pem(cm_buf_span(&pem), ret, err);
     return rc == CM_OK ? rc : cm_wrap(err, rc, "account key '%s'", ai->account_key_file);

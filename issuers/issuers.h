@@ -198,8 +198,6 @@ CM_MUST_CHECK cm_status acme_validate(struct acme_issuer *ai, const struct cm_op
                                       enum acme_challenge_type type, struct cm_err *err);
 
 /* ---- util.c ---- */
-/* Whole file, at most out->max bytes; regular files only. */
-CM_MUST_CHECK cm_status issuer_read_file(const char *path, struct cm_buf *out, struct cm_err *err);
 /* Detached from cancellation and bounded: for taking back what was done. */
 struct cm_op issuer_cleanup_op(const struct cm_op *op);
 

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-#include "storage.h"
+#include "seal.h"
 
 #include <ctype.h>
 #include <string.h>
@@ -99,6 +99,7 @@ static const struct {
 } schemes[] = {
     { "file", open_file },
     { "memory", open_memory },
+    { "sealed", cm_storage_sealed_open },
 };
 
 /* Length of the scheme before ':', 0 if @url is a plain path. */

@@ -77,6 +77,10 @@ CM_MUST_CHECK cm_status cm_random_hex(const struct cm_env *env, size_t bytes, ch
 /* Uniform in [0, n); n > 0. Not for secrets. */
 uint64_t cm_random_below(const struct cm_env *env, uint64_t n);
 
+/* ---- files ---- */
+/* A regular file of at most what @out may hold, appended; @out keeps what came before a failure. */
+CM_MUST_CHECK cm_status cm_read_file(const char *path, struct cm_buf *out, struct cm_err *err);
+
 /* ---- this host ---- */
 #define CM_HOST_NAME_BUF 65
 /* What people call it: letters, digits, '.', '-' and '_' only; "unknown" if nobody can tell. */

@@ -2,10 +2,7 @@
 #include "index.h"
 #include "maintain.h"
 
-#include <fcntl.h>
 #include <string.h>
-#include <sys/stat.h>
-#include <unistd.h>
 
 /* What is served. Handshakes read the index only; everything else happens under the writer lock,
  * and references are dropped after it. */
@@ -358,44 +355,15 @@ cm_status cm_cache_add_parts(struct cm_cache *c, const struct cm_chain *chain,
     return rc == CM_OK ? add_own(c, cert, ret, err) : rc;
 }
 
-cm_status cm_cache_read_file(const char *path, struct cm_buf *out, struct cm_err *err)
-{
-    CM_AUTO_CLOSE int fd = -1;
-    struct stat sb;
-    uint8_t chunk[4096];
-    cm_status rc = CM_OK;
-
-    if (path == NULL)
-        return cm_fail(err, CM_E_INVAL, "no file given");
-    /* Non-blocking, or a FIFO in its place would hang the caller. */
-    fd = open(path, O_RDONLY | O_CLOEXEC | O_NOCTTY | O_NONBLOCK);
-    if (fd < 0 || fstat(fd, &sb) != 0)
-        return cm_fail_errno(err, "open '%s'", path);
-    if (!S_ISREG(sb.st_mode))
-        return cm_fail(err, CM_E_INVAL, "'%s' is not a regular file", path);
-    while (rc == CM_OK) {
-        ssize_t n = read(fd, chunk, sizeof chunk);
-
-        if (n < 0)
-            rc = cm_fail_errno(err, "read '%s'", path);
-        else if (n == 0)
-            break;
-        else
-            rc = cm_buf_append(out, chunk, (size_t)n, err);
-    }
-    cm_wipe(chunk, sizeof chunk);
-    return rc == CM_E_LIMIT ? cm_wrap(err, rc, "'%s'", path) : rc;
-}
-
 cm_status cm_cache_add_files(struct cm_cache *c, const char *chain_file, const char *key_file,
                              const char *const *tags, struct cm_cert **ret, struct cm_err *err)
 {
     CM_AUTO_BUF struct cm_buf chain = CM_BUF_INIT(CM_CHAIN_PEM_MAX);
     CM_AUTO_BUF struct cm_buf key = CM_BUF_SECRET(CM_CHAIN_PEM_MAX);
 
-    cm_status rc = cm_cache_read_file(chain_file, &chain, err);
+    cm_status rc = cm_read_file(chain_file, &chain, err);
     if (rc == CM_OK)
-        rc = cm_cache_read_file(key_file, &key, err);
+        rc = cm_read_file(key_file, &key, err);
     if (rc != CM_OK)
         return rc;
     rc = cm_cache_add_pem(c, cm_buf_span(&chain), cm_buf_span(&key), tags, ret, err);

@@ -158,9 +158,6 @@ CM_MUST_CHECK cm_status cm_cache_add_parts(struct cm_cache *cache, const struct 
  * without a certificate for a moment. */
 CM_MUST_CHECK cm_status cm_cache_replace_own(struct cm_cache *cache, struct cm_cert *old,
                                              struct cm_cert *cert, struct cm_err *err);
-/* A regular file, appended to @out. */
-CM_MUST_CHECK cm_status cm_cache_read_file(const char *path, struct cm_buf *out,
-                                           struct cm_err *err);
 /* Candidates for exactly @key ("*.b.c" is just another key), with a reference each. */
 size_t cm_cache_find(struct cm_cache *cache, const char *key, size_t len,
                      struct cm_cert *out[CM_CANDIDATES_MAX]);

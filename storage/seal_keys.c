@@ -1,0 +1,237 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "seal.h"
+
+#include <gnutls/crypto.h>
+#include <gnutls/gnutls.h>
+#include <string.h>
+
+/* AES-256-GCM. The nonce is random: 96 bits do for the 2^32 values that one key may seal. The key's
+ * id and the value's place are authenticated with it, so that nobody who can write to the storage
+ * can put one value into another's place. */
+
+#define NONCE_SIZE 12u
+#define TAG_SIZE   16u
+#define HEAD_SIZE  (8u + SEAL_ID_MAX + NONCE_SIZE)
+#define AAD_MAX    (8u + SEAL_ID_MAX + CM_STORAGE_KEY_MAX)
+
+_Static_assert(HEAD_SIZE + TAG_SIZE == SEAL_OVERHEAD, "the overhead is head and tag");
+
+/* -------------------------------------------------------------------- keys */
+
+static int hex_digit(uint8_t c)
+{
+    if (c >= '0' && c <= '9')
+        return c - '0';
+    if (c >= 'a' && c <= 'f')
+        return c - 'a' + 10;
+    return c >= 'A' && c <= 'F' ? c - 'A' + 10 : -1;
+}
+
+static bool is_id_char(uint8_t c)
+{
+    return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') || c == '-' ||
+           c == '_';
+}
+
+static bool is_blank(uint8_t c)
+{
+    return c == ' ' || c == '\t' || c == '\r';
+}
+
+/* What is wrong with the line, or NULL. */
+static const char *parse_line(const uint8_t *s, size_t len, struct seal_key *ret)
+{
+    size_t id = 0;
+    size_t at;
+
+    while (id < len && is_id_char(s[id]))
+        id++;
+    if (id == 0 || id > SEAL_ID_MAX)
+        return "begins with no key id of 1 to 8 letters, digits, '-' and '_'";
+    for (at = id; at < len && is_blank(s[at]); at++)
+        ;
+    if (at == id || len - at != 2 * (size_t)SEAL_KEY_SIZE)
+        return "has no key of 64 hex digits after the id";
+    memset(ret, 0, sizeof *ret);
+    memcpy(ret->id, s, id);
+    for (size_t i = 0; i < SEAL_KEY_SIZE; i++) {
+        int hi = hex_digit(s[at + 2 * i]), lo = hex_digit(s[at + 2 * i + 1]);
+
+        if (hi < 0 || lo < 0)
+            return "has a key that is not made of hex digits";
+        ret->bytes[i] = (uint8_t)(hi * 16 + lo);
+    }
+    return NULL;
+}
+
+static const struct seal_key *find(const struct seal_keys *k, const uint8_t *id)
+{
+    for (size_t i = 0; i < k->n; i++)
+        if (memcmp(k->key[i].id, id, SEAL_ID_MAX) == 0)
+            return &k->key[i];
+    return NULL;
+}
+
+static const char *add(struct seal_keys *k, const uint8_t *s, size_t len)
+{
+    struct seal_key one;
+    const char *bad = parse_line(s, len, &one);
+
+    if (bad == NULL && k->n == SEAL_KEYS_MAX)
+        bad = "is one key too many (16 at most)";
+    if (bad == NULL && find(k, (const uint8_t *)one.id) != NULL)
+        bad = "has an id that another line has";
+    if (bad == NULL)
+        k->key[k->n++] = one;
+    cm_wipe(&one, sizeof one);
+    return bad;
+}
+
+cm_status seal_keys_parse(struct cm_span text, const char *from, struct seal_keys *ret,
+                          struct cm_err *err)
+{
+    struct seal_keys k = { .n = 0 };
+    const char *bad = NULL;
+    unsigned line = 0;
+    size_t at = 0;
+
+    while (at < text.len && bad == NULL) {
+        const uint8_t *s = text.data + at;
+        const uint8_t *nl = memchr(s, '\n', text.len - at);
+        size_t len = nl != NULL ? (size_t)(nl - s) : text.len - at;
+
+        at += len + 1;
+        line++;
+        while (len > 0 && is_blank(s[len - 1]))
+            len--;
+        if (len > 0 && s[0] != '#')
+            bad = add(&k, s, len);
+    }
+    if (bad == NULL && k.n > 0) {
+        *ret = k;
+        cm_wipe(&k, sizeof k);
+        return CM_OK;
+    }
+    cm_wipe(&k, sizeof k);
+    if (bad == NULL)
+        return cm_fail(err, CM_E_KEY, "there is no storage key in %s; a line is 'ID 64-HEX-DIGITS'",
+                       from);
+    return cm_fail(err, CM_E_KEY, "line %u of the storage keys in %s %s", line, from, bad);
+}
+
+void seal_keys_clear(struct seal_keys *k)
+{
+    cm_wipe(k, sizeof *k);
+}
+
+/* --------------------------------------------------------------- one value */
+
+bool seal_is_sealed(struct cm_span stored)
+{
+    return stored.len >= SEAL_OVERHEAD && memcmp(stored.data, SEAL_MAGIC, 8) == 0;
+}
+
+bool seal_is_current(const struct seal_keys *k, struct cm_span stored)
+{
+    return seal_is_sealed(stored) && memcmp(stored.data + 8, k->key[0].id, SEAL_ID_MAX) == 0;
+}
+
+static size_t make_aad(const uint8_t *id, const char *path, uint8_t out[AAD_MAX])
+{
+    size_t len = strlen(path);
+
+    CM_ASSERT(len <= CM_STORAGE_KEY_MAX);
+    memcpy(out, SEAL_MAGIC, 8);
+    memcpy(out + 8, id, SEAL_ID_MAX);
+    memcpy(out + 8 + SEAL_ID_MAX, path, len);
+    return 8 + SEAL_ID_MAX + len;
+}
+
+/* A handle is for one thread only, and costs less than a microsecond. */
+static cm_status cipher(const struct seal_key *key, gnutls_aead_cipher_hd_t *ret,
+                        struct cm_err *err)
+{
+    uint8_t bytes[SEAL_KEY_SIZE];
+    gnutls_datum_t datum = { bytes, SEAL_KEY_SIZE };
+
+    memcpy(bytes, key->bytes, sizeof bytes);
+    int rc = gnutls_aead_cipher_init(ret, GNUTLS_CIPHER_AES_256_GCM, &datum);
+    cm_wipe(bytes, sizeof bytes);
+    return rc == 0 ? CM_OK
+                   : cm_fail(err, CM_E_INTERNAL, "AES-256-GCM is not to be had: %s",
+                             gnutls_strerror(rc));
+}
+
+cm_status seal_close(const struct seal_keys *k, const struct cm_env *env, const char *path,
+                     struct cm_span plain, struct cm_buf *out, struct cm_err *err)
+{
+    const struct seal_key *key = &k->key[0];
+    gnutls_aead_cipher_hd_t h;
+    uint8_t aad[AAD_MAX];
+    uint8_t nonce[NONCE_SIZE];
+    size_t aad_len = make_aad((const uint8_t *)key->id, path, aad);
+    size_t len = plain.len + TAG_SIZE;
+
+    cm_status rc = cm_env_random(env, nonce, sizeof nonce, err);
+    if (rc == CM_OK)
+        rc = cm_buf_reserve(out, plain.len + SEAL_OVERHEAD, err);
+    if (rc == CM_OK)
+        rc = cipher(key, &h, err);
+    if (rc != CM_OK)
+        return cm_wrap(err, rc, "sealing '%s'", path);
+    uint8_t *to = out->data + out->len;
+    memcpy(to, SEAL_MAGIC, 8);
+    memcpy(to + 8, key->id, SEAL_ID_MAX);
+    memcpy(to + 8 + SEAL_ID_MAX, nonce, NONCE_SIZE);
+    int gr = gnutls_aead_cipher_encrypt(h, nonce, NONCE_SIZE, aad, aad_len, TAG_SIZE,
+                                        plain.len > 0 ? plain.data : aad, plain.len, to + HEAD_SIZE,
+                                        &len);
+    gnutls_aead_cipher_deinit(h);
+    if (gr != 0 || len != plain.len + TAG_SIZE)
+        return cm_fail(err, CM_E_INTERNAL, "sealing '%s': %s", path, gnutls_strerror(gr));
+    out->len += HEAD_SIZE + len;
+    out->data[out->len] = 0;
+    return CM_OK;
+}
+
+cm_status seal_open(const struct seal_keys *k, const char *path, struct cm_span stored,
+                    struct cm_buf *out, struct cm_err *err)
+{
+    const struct seal_key *key = find(k, stored.data + 8);
+    gnutls_aead_cipher_hd_t h;
+    uint8_t aad[AAD_MAX];
+    char id[4 * SEAL_ID_MAX + 1];
+    size_t len = stored.len - SEAL_OVERHEAD;
+    size_t got = len;
+
+    CM_ASSERT(seal_is_sealed(stored));
+    if (key == NULL)
+        return cm_fail(err, CM_E_PERM,
+                       "the value at '%s' is sealed with the key '%s', which is not among the "
+                       "storage keys here",
+                       path,
+                       cm_escape((const char *)stored.data + 8,
+                                 strnlen((const char *)stored.data + 8, SEAL_ID_MAX), id,
+                                 sizeof id));
+    cm_status rc = cm_buf_reserve(out, len > 0 ? len : 1, err); /* there is a byte to end with */
+    if (rc == CM_OK)
+        rc = cipher(key, &h, err);
+    if (rc != CM_OK)
+        return cm_wrap(err, rc, "opening '%s'", path);
+    size_t aad_len = make_aad(stored.data + 8, path, aad);
+    int gr = gnutls_aead_cipher_decrypt(h, stored.data + 8 + SEAL_ID_MAX, NONCE_SIZE, aad, aad_len,
+                                        TAG_SIZE, stored.data + HEAD_SIZE, len + TAG_SIZE,
+                                        out->data + out->len, &got);
+    gnutls_aead_cipher_deinit(h);
+    if (gr != 0 || got != len) {
+        cm_wipe(out->data + out->len, len);
+        out->data[out->len] = 0;
+        return cm_fail(err, CM_E_PERM,
+                       "the value at '%s' does not open with its key '%.8s': it is damaged, was "
+                       "moved here, or the key is another one of the same id",
+                       path, key->id);
+    }
+    out->len += len;
+    out->data[out->len] = 0;
+    return CM_OK;
+}
