@@ -20,7 +20,7 @@ struct contract_backend {
     cm_status (*open)(const struct cm_storage_open_options *opts, struct cm_storage **ret,
                       struct cm_err *err);
     size_t value_overhead; /* bytes that it takes of CM_STORAGE_VALUE_MAX for itself */
-    bool exact_tree; /* refuses a value and keys below it under one name */
+    bool exact_tree;       /* refuses a value and keys below it under one name */
 };
 
 extern const struct contract_backend contract_backend;
