@@ -2,10 +2,10 @@
 #ifndef CM_STORAGE_REDIS_H
 #define CM_STORAGE_REDIS_H
 
-/* Inside the Redis backend there are two halves. The link (link_*.c: URL, TLS, connections, pool,
- * sentinels, cluster) sends commands and brings back replies, whatever stands between here and the
- * server. The data half (redis_*.c: values as the peers write them, directory index, locks,
- * commits) says what to send. This header is the border. */
+/* Inside the Redis backend there are two halves. The link (redis_url.c, redis_param.c, link*.c:
+ * URL, TLS, connections, pool, sentinels, cluster) sends commands and brings back replies, whatever
+ * stands between here and the server. The data half (redis_*.c: values as the peers write them,
+ * directory index, locks, commits) says what to send. This header is the border. */
 
 #include "storage.h"
 
@@ -32,15 +32,24 @@ struct redis_options {
     bool tls_insecure; /* has to be asked for; is warned of */
     char *tls_ca_file, *tls_cert_file, *tls_key_file, *tls_server_name;
     char *prefix;         /* "caddy"; cleaned; may be empty */
-    char *encryption_key; /* the peers' encryption_key: its first 32 bytes; NULL = none */
+    char *encryption_key; /* the peers' encryption_key: exactly 32 bytes and a NUL; NULL = none */
     int compression;      /* of what is written: 0 none, 1 raw deflate, 2 zlib */
     unsigned pool_max;    /* connections per server */
     int64_t timeout_ns;   /* of connecting, and of one command whose op has no nearer deadline */
     char *shown;          /* the URL without secrets, for describe() and messages */
 };
 
+/* The whole URL, scheme and all:
+ *   redis[s]://[user[:password]@]host[:port][,host...][/db]    several: whichever is the master
+ *   redis+unix:///path, unix:///path                            [?db=n]
+ *   redis[s]+sentinel://sentinel[:port][,...]/master[/db]
+ *   redis[s]+cluster://seed[:port][,...]
+ * and parameters, see redis_param.c. Files and variables that it names are read now. Messages name
+ * the parameter, never the URL or what stands where a password may be.
+ * Errors: CM_E_INVAL; of a file with a secret CM_E_NOTFOUND, CM_E_PERM, CM_E_IO. */
 CM_MUST_CHECK cm_status redis_options_parse(const char *url, struct redis_options *ret,
                                             struct cm_err *err);
+/* A cleared or all-zero one is fine. */
 void redis_options_clear(struct redis_options *o);
 
 /* ------------------------------------------------------------------- link */
@@ -64,13 +73,15 @@ void redis_link_free(struct redis_link *l);
  * reply is the caller's (freeReplyObject). @route is the key whose node of a cluster is meant,
  * NULL: any. An error reply (REDIS_REPLY_ERROR) is a reply, except those that say that this server
  * cannot answer now or is the wrong one (MOVED, ASK, READONLY, LOADING, MASTERDOWN, CLUSTERDOWN,
- * TRYAGAIN): these are followed or waited out within @op. NOAUTH, WRONGPASS and NOPERM of the
- * connection itself: CM_E_PERM.
+ * TRYAGAIN, and BUSY: a script that does not end): these are followed or waited out within @op
+ * (half a minute if it has no deadline). So a script must not answer with an error of these names.
+ * NOAUTH, WRONGPASS and NOPERM of the connection itself: CM_E_PERM.
  * @again: the commands may be sent a second time when the connection breaks after they were sent
  * (the server may have carried them out). Without it, that is CM_E_NET, and the outcome unknown.
  * Errors: CM_E_NET, CM_E_TLS, CM_E_TIMEOUT, CM_E_CANCELED, CM_E_PERM, CM_E_PARSE for
- * what is no Redis protocol. A connection on which anything went wrong is closed, never reused.
- * On failure no reply is handed out. */
+ * what is no Redis protocol, CM_E_LIMIT (commands or replies of 64 MiB, a string of 8 MiB, 2^20
+ * elements), CM_E_STATE in a forked child. A connection on which anything went wrong is closed,
+ * never reused. On failure no reply is handed out. */
 CM_MUST_CHECK cm_status redis_call(struct redis_link *l, const struct cm_op *op, const char *route,
                                    bool again, const struct redis_command *commands, size_t n,
                                    redisReply **replies, struct cm_err *err);
