@@ -13,10 +13,6 @@ cm_status redis_link_new(const struct redis_options *o, const struct cm_env *env
 
     if (l == NULL)
         return cm_fail_nomem(err);
-    if (o->topology != REDIS_SINGLE) {
-        free(l);
-        return cm_fail(err, CM_E_UNSUPPORTED, "Redis with sentinels or as a cluster");
-    }
     l->o = o;
     l->env = env != NULL ? env : cm_env_system();
     if (log != NULL)

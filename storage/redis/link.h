@@ -4,9 +4,9 @@
 
 /* What the files of the link share: bytes and replies (link_sieve.c), sockets (link_dial.c,
  * link_resolve.c, link_tls.c), connections (link_conn.c, link_login.c), servers with their pools
- * (link_node.c), which server is meant (link_route.c). */
+ * (link_node.c), which server is meant (link_route.c, link_sentinel.c, link_cluster.c). */
 
-#include "redis.h"
+#include "options.h"
 
 #include <gnutls/gnutls.h>
 #include <netdb.h>
@@ -63,6 +63,7 @@ cm_status redis_tls_fail(gnutls_session_t tls, int rc, struct cm_err *err);
 
 /* ---- connections */
 
+struct redis_map;
 struct redis_node;
 
 struct redis_conn {
@@ -74,7 +75,6 @@ struct redis_conn {
     struct cm_buf in;
     size_t in_at; /* replies before this are taken */
     struct redis_sieve sieve;
-    bool used;          /* has carried a call before */
     int64_t idle_since; /* monotonic clock of the link */
 };
 
@@ -138,7 +138,10 @@ struct redis_link {
     struct redis_node *nodes;
     struct redis_node
         *current; /* a single server or Sentinel's master; with a reference; or NULL */
-    size_t at;    /* of addresses: the one to ask next */
+    size_t at;    /* of addresses, or of nodes: the one to ask next, modulo how many there are */
+    struct redis_map *map; /* of a cluster; NULL: not known */
+    bool map_stale;        /* ask again, when map_at_ns is long enough ago */
+    int64_t map_at_ns;
 };
 
 /* The node of this address, with a reference. */
@@ -165,6 +168,21 @@ CM_MUST_CHECK cm_status redis_route_find(struct redis_link *l, const struct cm_o
 void redis_route_failed(struct redis_link *l, struct redis_node *node);
 /* Forget all servers. */
 void redis_route_clear(struct redis_link *l);
+
+/* What the sentinels say, beginning with number @from. Caller frees ret->host. */
+CM_MUST_CHECK cm_status redis_sentinel_ask(struct redis_link *l, const struct cm_op *op,
+                                           size_t from, struct redis_address *ret,
+                                           struct cm_err *err);
+/* The node that has the slot of @route (NULL: any), with a reference. */
+CM_MUST_CHECK cm_status redis_cluster_find(struct redis_link *l, const struct cm_op *op,
+                                           const char *route, struct redis_node **ret,
+                                           struct cm_err *err);
+/* The map is old; @all: and of no use any more. */
+void redis_cluster_forget(struct redis_link *l, bool all);
+/* The node that @text, "MOVED 3999 10.0.0.7:6381" from @from, points at, with a reference. */
+CM_MUST_CHECK cm_status redis_cluster_redirect(struct redis_link *l, const struct redis_node *from,
+                                               const char *text, struct redis_node **ret,
+                                               struct cm_err *err);
 
 CM_MUST_CHECK cm_status redis_check_owner(const struct redis_link *l, struct cm_err *err);
 

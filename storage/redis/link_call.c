@@ -6,10 +6,11 @@
 /* One call: commands to a server, replies back; and what to do when this server is not the one, or
  * not now. */
 
-#define PATIENCE_NS  (30 * CM_NS_PER_S) /* of a call that has no deadline */
-#define PAUSE_MIN_NS (40 * CM_NS_PER_MS)
-#define PAUSE_MAX_NS CM_NS_PER_S
-#define RESENDS_MAX  2u
+#define PATIENCE_NS   (30 * CM_NS_PER_S) /* of a call that has no deadline */
+#define PAUSE_MIN_NS  (40 * CM_NS_PER_MS)
+#define PAUSE_MAX_NS  CM_NS_PER_S
+#define RESENDS_MAX   2u
+#define REDIRECTS_MAX 5u
 
 struct call {
     struct redis_link *l;
@@ -20,12 +21,14 @@ struct call {
     size_t *at; /* where in out each command begins; one more for the end */
     size_t n;
     redisReply **replies;
-    size_t done; /* replies that are final */
-    unsigned failures, resends, pauses;
+    size_t done;                /* replies that are final */
+    struct redis_node *sent_to; /* where a node of the cluster sent us; with a reference */
+    bool asking;                /* only for this once: the slot is on its way there */
+    unsigned failures, resends, pauses, redirects;
 };
 
 /* What a reply says of its server. */
-enum verdict { SERVED, NOT_NOW, NOT_HERE, NOT_ALLOWED, IS_CLUSTER };
+enum verdict { SERVED, NOT_NOW, NOT_HERE, NOT_ALLOWED, ELSEWHERE };
 
 static enum verdict judge(const redisReply *r)
 {
@@ -35,7 +38,7 @@ static enum verdict judge(const redisReply *r)
     } codes[] = {
         { "LOADING", NOT_NOW },    { "BUSY", NOT_NOW },        { "MASTERDOWN", NOT_NOW },
         { "TRYAGAIN", NOT_NOW },   { "CLUSTERDOWN", NOT_NOW }, { "READONLY", NOT_HERE },
-        { "NOAUTH", NOT_ALLOWED }, { "MOVED", IS_CLUSTER },    { "ASK", IS_CLUSTER },
+        { "NOAUTH", NOT_ALLOWED }, { "MOVED", ELSEWHERE },     { "ASK", ELSEWHERE },
     };
 
     if (r->type != REDIS_REPLY_ERROR)
@@ -105,19 +108,49 @@ static cm_status pause_for(struct call *c, const struct cm_err *why, struct cm_e
 
 /* ---- one attempt */
 
+/* ASKING holds for the next command only, so each gets one; their replies are dropped. */
+static cm_status exchange_asking(struct call *c, struct redis_conn *conn, const struct cm_op *op,
+                                 bool *ret_sent, struct cm_err *err)
+{
+    CM_AUTO_BUF struct cm_buf out = CM_BUF_SECRET(REDIS_CALL_MAX);
+    size_t n = c->n - c->done;
+    redisReply **all = cm_calloc(n, 2 * sizeof *all);
+    cm_status rc = all != NULL ? CM_OK : cm_fail_nomem(err);
+
+    for (size_t i = c->done; i < c->n && rc == CM_OK; i++) {
+        rc = redis_put_words(&out, err, "ASKING", NULL);
+        if (rc == CM_OK)
+            rc = cm_buf_append(&out, c->out.data + c->at[i], c->at[i + 1] - c->at[i], err);
+    }
+    if (rc == CM_OK)
+        rc = redis_conn_exchange(conn, op, cm_buf_span(&out), 2 * n, all, ret_sent, err);
+    for (size_t i = 0; i < n && rc == CM_OK; i++) {
+        c->replies[c->done + i] = all[2 * i + 1];
+        freeReplyObject(all[2 * i]);
+    }
+    free(all);
+    return rc;
+}
+
 static cm_status attempt(struct call *c, struct redis_node *node, bool *ret_sent,
                          struct cm_err *err)
 {
-    struct cm_op op;
-    struct cm_span out = { c->out.data + c->at[c->done], c->at[c->n] - c->at[c->done] };
     struct redis_conn *conn = NULL;
+    struct cm_op op;
     cm_status rc = redis_node_take(c->l, node, c->op, &conn, err);
 
     *ret_sent = false;
     if (rc != CM_OK)
         return rc;
     op = cm_op_within(c->op, c->l->o->timeout_ns);
-    rc = redis_conn_exchange(conn, &op, out, c->n - c->done, c->replies + c->done, ret_sent, err);
+    if (c->asking) {
+        rc = exchange_asking(c, conn, &op, ret_sent, err);
+    } else {
+        struct cm_span out = { c->out.data + c->at[c->done], c->at[c->n] - c->at[c->done] };
+
+        rc = redis_conn_exchange(conn, &op, out, c->n - c->done, c->replies + c->done, ret_sent,
+                                 err);
+    }
     redis_node_give(c->l, conn, rc == CM_OK && conn->in.len == 0);
     return rc;
 }
@@ -146,41 +179,55 @@ static cm_status after_failure(struct call *c, cm_status rc, bool sent, struct c
     return pause_for(c, why, err);
 }
 
+/* @refusal sends us to another node. */
+static cm_status follow(struct call *c, struct redis_node *node, const redisReply *refusal,
+                        const struct cm_err *why, struct cm_err *err)
+{
+    if (c->l->o->topology != REDIS_CLUSTER)
+        return cm_fail(err, CM_E_INVAL, "%s; it belongs to a cluster: write redis+cluster://",
+                       why->msg);
+    if (c->redirects++ == REDIRECTS_MAX)
+        return cm_fail(err, CM_E_NET, "%s; redirected %u times already", why->msg, REDIRECTS_MAX);
+    c->asking = redis_is_error(refusal, "ASK");
+    if (!c->asking)
+        redis_cluster_forget(c->l, false);
+    return redis_cluster_redirect(c->l, node, refusal->str, &c->sent_to, err);
+}
+
+/* The server refused; what to do about that. CM_OK: try once more. */
+static cm_status after_refusal(struct call *c, struct redis_node *node, const redisReply *refusal,
+                               struct cm_err *err)
+{
+    enum verdict verdict = judge(refusal);
+    struct cm_err why = CM_ERR_INIT;
+    char shown[200];
+    cm_status rc;
+
+    (void)cm_fail(&why, CM_E_AGAIN, "Redis at %s: %s", node->name,
+                  redis_shown(refusal, shown, sizeof shown));
+    rc = verdict == ELSEWHERE ? follow(c, node, refusal, &why, err) : CM_OK;
+    if (rc == CM_OK)
+        rc = drop_refused(c, node->name, err);
+    if (rc != CM_OK || verdict == ELSEWHERE)
+        return rc;
+    if (verdict != NOT_NOW)
+        redis_route_failed(c->l, node);
+    if (c->l->o->topology == REDIS_CLUSTER)
+        redis_cluster_forget(c->l, false);
+    if (verdict == NOT_ALLOWED)
+        return cm_fail(err, CM_E_PERM, "%s; name a password with 'password_file' or in the URL",
+                       why.msg);
+    return pause_for(c, &why, err);
+}
+
 /* Replies came. CM_OK with *ret_done false: try once more. */
 static cm_status after_replies(struct call *c, struct redis_node *node, bool *ret_done,
                                struct cm_err *err)
 {
     const redisReply *refusal = first_refusal(c);
-    struct cm_err why = CM_ERR_INIT;
-    enum verdict verdict;
-    char shown[200];
-    cm_status rc;
 
     *ret_done = refusal == NULL;
-    if (refusal == NULL)
-        return CM_OK;
-    verdict = judge(refusal);
-    (void)cm_fail(&why, CM_E_AGAIN, "Redis at %s: %s", node->name,
-                  redis_shown(refusal, shown, sizeof shown));
-    rc = drop_refused(c, node->name, err);
-    if (rc != CM_OK)
-        return rc;
-    switch (verdict) {
-    case NOT_ALLOWED:
-        redis_route_failed(c->l, node);
-        return cm_fail(err, CM_E_PERM, "%s; name a password with 'password_file' or in the URL",
-                       why.msg);
-    case IS_CLUSTER:
-        return cm_fail(err, CM_E_INVAL, "%s; it belongs to a cluster: write redis+cluster://",
-                       why.msg);
-    case NOT_HERE:
-        redis_route_failed(c->l, node);
-        break;
-    case NOT_NOW:
-    case SERVED:
-        break;
-    }
-    return pause_for(c, &why, err);
+    return refusal == NULL ? CM_OK : after_refusal(c, node, refusal, err);
 }
 
 /* Is a failure with @rc a reason to ask another server, or this one's connections anew? That a
@@ -192,6 +239,17 @@ static bool speaks_against(const struct redis_link *l, cm_status rc)
     return rc != CM_E_CANCELED && rc != CM_E_NOMEM && rc != CM_E_LIMIT;
 }
 
+static cm_status find_node(struct call *c, struct redis_node **ret, struct cm_err *err)
+{
+    if (c->sent_to == NULL) {
+        c->asking = false;
+        return redis_route_find(c->l, c->op, c->route, ret, err);
+    }
+    *ret = c->sent_to;
+    c->sent_to = NULL;
+    return CM_OK;
+}
+
 static cm_status run(struct call *c, struct cm_err *err)
 {
     for (;;) {
@@ -199,7 +257,7 @@ static cm_status run(struct call *c, struct cm_err *err)
         struct redis_node *node = NULL;
         bool sent = false;
         bool done = false;
-        cm_status rc = redis_route_find(c->l, c->op, c->route, &node, &why);
+        cm_status rc = find_node(c, &node, &why);
 
         if (rc == CM_OK)
             rc = attempt(c, node, &sent, &why);
@@ -259,6 +317,7 @@ cm_status redis_call(struct redis_link *l, const struct cm_op *op, const char *r
         rc = cm_wrap(err, CM_E_NET, "no answer");
     if (rc == CM_E_NET && err != NULL)
         err->status = CM_E_NET;
+    redis_node_put(l, c.sent_to);
     cm_buf_free(&c.out);
     free(c.at);
     return rc;

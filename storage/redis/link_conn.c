@@ -210,8 +210,8 @@ cm_status redis_conn_exchange(struct redis_conn *c, const struct cm_op *op, stru
     struct cm_err why = CM_ERR_INIT;
     cm_status rc;
 
-    memset(replies, 0, n * sizeof(redisReply *));
-    c->used = true;
+    for (size_t i = 0; i < n; i++)
+        replies[i] = NULL;
     do {
         bool moved;
 

@@ -86,10 +86,8 @@ static cm_status refused(const struct redis_conn *c, const struct redis_login *l
     char shown[200];
 
     if (redis_is_error(r, "NOAUTH"))
-        return cm_fail(err, CM_E_PERM,
-                       "Redis at %s wants a password: name it with '%s', or user:password@ in "
-                       "the URL",
-                       c->name, what);
+        return cm_fail(err, CM_E_PERM, "Redis at %s wants a password: name it with '%s'%s", c->name,
+                       what, login->is_sentinel ? "" : ", or user:password@ in the URL");
     if (redis_is_error(r, "WRONGPASS") || strstr(r->str, "invalid password") != NULL)
         return cm_fail(err, CM_E_PERM,
                        "Redis at %s does not take this user and password: look at '%s' or the "
@@ -163,6 +161,5 @@ cm_status redis_login(struct redis_conn *c, const struct redis_login *login, con
     for (size_t i = 0; i < n && rc == CM_OK; i++)
         rc = check_step(c, login, steps[i], replies[i], err);
     redis_free_replies(replies, STEP_N);
-    c->used = false;
     return rc;
 }
