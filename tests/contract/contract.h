@@ -21,6 +21,12 @@ struct contract_backend {
                       struct cm_err *err);
     size_t value_overhead; /* bytes that it takes of CM_STORAGE_VALUE_MAX for itself */
     bool exact_tree;       /* refuses a value and keys below it under one name */
+    /* Leases run on a server's clock, which no test can turn: tests take short ones and wait. */
+    bool server_clock;
+    /* Optional: once per program, before the first setup and after the last teardown. What begin
+     * gives is the exit status to end with at once, 0 to go on. */
+    int (*begin)(void);
+    void (*end)(void);
 };
 
 extern const struct contract_backend contract_backend;
@@ -43,6 +49,12 @@ extern struct cm_op fake_op;
 extern struct cm_err err;
 
 struct cm_storage *contract_open(const struct cm_env *env);
+
+/* The leases that tests take, and how exactly their end can be hit. */
+int64_t contract_ttl_ns(void);
+int64_t contract_margin_ns(void);
+/* @ns go by, on the clock that leases run on and on the fake one. */
+void contract_pass(int64_t ns);
 
 #define must(call)                                                                                 \
     do {                                                                                           \

@@ -7,7 +7,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-#define TTL (8 * CM_NS_PER_S)
+#define TTL contract_ttl_ns()
 
 static cm_status acquire(const char *name, bool try_only, struct cm_lease **ret)
 {
@@ -53,7 +53,7 @@ START_TEST(heartbeats_keep_a_lease_alive)
     for (int i = 0; i < 24; i++) {
         cm_status rc;
 
-        fake_env_advance(&fake, TTL / 8);
+        contract_pass(TTL / 8);
         let_threads_run();
         rc = cm_storage_try_lock(fake_st, &fake_op, "beat", TTL, &other, NULL, &err);
         ck_assert_int_eq(rc, CM_E_BUSY);
@@ -116,7 +116,7 @@ START_TEST(a_lease_that_ran_out_is_lost_for_good_and_says_so)
 
     must(acquire("lost", true, &lease));
     must_fail(cm_storage_try_lock(fake_st, &fake_op, "lost", TTL, &thief, NULL, &err), CM_E_BUSY);
-    fake_env_advance(&fake, 2 * TTL);
+    contract_pass(2 * TTL);
     must(cm_storage_try_lock(fake_st, &fake_op, "lost", TTL, &thief, NULL, &err));
     must_fail(cm_lease_check(lease, &err), CM_E_LOCK_LOST);
     fired = (struct pollfd){ cm_cancel_fd(cm_lease_cancel(lease)), POLLIN, 0 };
@@ -136,7 +136,7 @@ START_TEST(loss_is_reported_without_being_asked_for)
     struct pollfd fired;
 
     must(acquire("told", true, &lease));
-    fake_env_advance(&fake, 2 * TTL);
+    contract_pass(2 * TTL);
     fired = (struct pollfd){ cm_cancel_fd(cm_lease_cancel(lease)), POLLIN, 0 };
     ck_assert_int_eq(poll(&fired, 1, 5000), 1);
     must_fail(cm_lease_check(lease, &err), CM_E_LOCK_LOST);
@@ -199,7 +199,7 @@ START_TEST(a_forked_child_has_no_lease)
     ck_assert_msg(WIFEXITED(status) && WEXITSTATUS(status) == 0, "child: status %d", status);
     must(cm_lease_check(lease, &err));
     must_fail(acquire("forked", true, &other), CM_E_BUSY);
-    fake_env_advance(&fake, TTL / 4);
+    contract_pass(TTL / 4);
     let_threads_run();
     must(cm_lease_check(lease, &err));
     cm_lease_release(lease);

@@ -61,6 +61,25 @@ void fake_env_advance(struct fake_env *f, int64_t ns)
     atomic_fetch_add(&f->mono_ns, ns);
 }
 
+int64_t contract_ttl_ns(void)
+{
+    return contract_backend.server_clock ? 600 * CM_NS_PER_MS : 8 * CM_NS_PER_S;
+}
+
+int64_t contract_margin_ns(void)
+{
+    return contract_backend.server_clock ? 200 * CM_NS_PER_MS : 1000;
+}
+
+void contract_pass(int64_t ns)
+{
+    const struct cm_env *real = cm_env_system();
+
+    if (contract_backend.server_clock)
+        (void)!real->wait(real, NULL, ns);
+    fake_env_advance(&fake, ns);
+}
+
 struct cm_storage *contract_open(const struct cm_env *env)
 {
     struct cm_storage_open_options opts = CM_STORAGE_OPEN_OPTIONS_INIT;
@@ -118,8 +137,10 @@ int main(void)
 {
     Suite *suite = suite_create(contract_backend.name);
     SRunner *runner;
-    int failed;
+    int failed = contract_backend.begin != NULL ? contract_backend.begin() : 0;
 
+    if (failed != 0)
+        return failed;
     add(suite, contract_storage_cases());
     add(suite, contract_commit_cases());
     add(suite, contract_lock_cases());
@@ -128,5 +149,7 @@ int main(void)
     srunner_run_all(runner, CK_ENV);
     failed = srunner_ntests_failed(runner);
     srunner_free(runner);
+    if (contract_backend.end != NULL)
+        contract_backend.end();
     return failed == 0 ? EXIT_SUCCESS : EXIT_FAILURE;
 }
