@@ -20,6 +20,12 @@ CM_MUST_CHECK cm_status cm_storage_file_open(const char *path,
                                              const struct cm_storage_open_options *opts,
                                              struct cm_storage **ret, struct cm_err *err);
 
+/* Redis, shared with caddy-storage-redis; @url as redis_options_parse() takes it. Opening connects to
+ * nobody. Errors: those of the options. In builds with Redis only. */
+CM_MUST_CHECK cm_status cm_storage_redis_open(const char *url,
+                                              const struct cm_storage_open_options *opts,
+                                              struct cm_storage **ret, struct cm_err *err);
+
 /* ---- test seams of the file backend ---- */
 
 /* Every change that the file backend makes to the disk announces itself to the hook first. */

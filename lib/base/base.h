@@ -94,6 +94,9 @@ struct json_object;
  * those of a CA before). Caller puts it. Errors: CM_E_PARSE with json-c's reason, CM_E_LIMIT. */
 CM_MUST_CHECK cm_status cm_json_read(struct cm_span text, int depth, struct json_object **ret,
                                      struct cm_err *err);
+/* The same for at most @max bytes instead of CM_JSON_MAX: values that are carried in JSON. */
+CM_MUST_CHECK cm_status cm_json_read_max(struct cm_span text, int depth, size_t max,
+                                         struct json_object **ret, struct cm_err *err);
 
 /* ---- storage names (docs/storage-format.md) ---- */
 /* Raw issuer key of an ACME directory URL as given: "host[:port]-path-with-dashes" (certmagic

@@ -31,7 +31,13 @@ static enum json_tokener_error parse(struct json_tokener *tok, struct cm_buf *te
 
 cm_status cm_json_read(struct cm_span text, int depth, struct json_object **ret, struct cm_err *err)
 {
-    CM_AUTO_BUF struct cm_buf copy = CM_BUF_SECRET(CM_JSON_MAX); /* a journal carries a key */
+    return cm_json_read_max(text, depth, CM_JSON_MAX, ret, err);
+}
+
+cm_status cm_json_read_max(struct cm_span text, int depth, size_t max, struct json_object **ret,
+                           struct cm_err *err)
+{
+    CM_AUTO_BUF struct cm_buf copy = CM_BUF_SECRET(max); /* a journal carries a key */
     struct json_object *o = NULL;
 
     if (text.len == 0 || text.len >= INT_MAX || memchr(text.data, 0, text.len) != NULL)

@@ -89,8 +89,7 @@ CM_MUST_CHECK cm_status redis_call(struct redis_link *l, const struct cm_op *op,
 /* A Lua script; sent by its SHA-1, by text when the server does not know it. */
 struct redis_script {
     const char *text;
-    char sha1[41]; /* filled in on first use, under once */
-    pthread_once_t once;
+    char sha1[41]; /* filled in on first use */
 };
 
 /* True if a pipeline must not mix keys of several slots (a cluster). */

@@ -1,0 +1,108 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "redis_data.h"
+
+#include <string.h>
+
+/* The table of the Redis backend. Opening asks nobody: the first call connects. */
+
+static const char *rds_describe(struct cm_storage *st)
+{
+    return rds_of(st)->o.shown;
+}
+
+static void rds_destroy(struct cm_storage *st)
+{
+    struct redis_storage *rs = rds_of(st);
+
+    redis_link_free(rs->link);
+    redis_options_clear(&rs->o);
+    free(rs->channel);
+    cm_wipe(&rs->codec, sizeof rs->codec);
+    free(rs);
+}
+
+/* A grant keeps nothing here. */
+static void rds_drop(struct cm_storage *st, struct cm_grant *grant)
+{
+    (void)st;
+    (void)grant;
+}
+
+static const struct cm_storage_ops redis_ops = {
+    .abi = CM_SPI_ABI,
+    .size = sizeof(struct cm_storage_ops),
+    .name = "redis",
+    .store = rds_store,
+    .load = rds_load,
+    .remove = rds_remove,
+    .stat = rds_stat,
+    .list = rds_list,
+    .try_lock = rds_try_lock,
+    .refresh = rds_refresh,
+    .unlock = rds_unlock,
+    .drop = rds_drop,
+    .commit = rds_commit,
+    .describe = rds_describe,
+    .destroy = rds_destroy,
+    .lock_info = rds_lock_info,
+    .load_many = rds_load_many,
+    .watch = rds_watch,
+    .unwatch = rds_unwatch,
+};
+
+/* A tag in the first component is a tag of every name below the prefix, so all of them lie in one
+ * slot; the index ends in the first component, too. */
+static bool has_tag(const char *prefix)
+{
+    size_t n = strcspn(prefix, "/");
+    const char *open = memchr(prefix, '{', n);
+    const char *close = open != NULL ? memchr(open, '}', n - (size_t)(open - prefix)) : NULL;
+
+    return close != NULL && close > open + 1;
+}
+
+static cm_status take_key(const char *text, struct rds_codec *c, struct cm_err *err)
+{
+    if (text == NULL)
+        return CM_OK;
+    if (strnlen(text, RDS_AES_KEY) < RDS_AES_KEY)
+        return cm_fail(err, CM_E_INVAL, "the encryption key for Redis has less than %u bytes",
+                       RDS_AES_KEY);
+    memcpy(c->key, text, RDS_AES_KEY);
+    c->encrypts = true;
+    return CM_OK;
+}
+
+cm_status cm_storage_redis_open(const char *url, const struct cm_storage_open_options *opts,
+                                struct cm_storage **ret, struct cm_err *err)
+{
+    struct redis_storage *rs = cm_calloc(1, sizeof *rs);
+    cm_status rc;
+
+    if (rs == NULL)
+        return cm_fail_nomem(err);
+    rs->base.ops = &redis_ops;
+    rs->env = opts != NULL && opts->env != NULL ? opts->env : cm_env_system();
+    if (opts != NULL)
+        rs->log = opts->log;
+    rc = redis_options_parse(url, &rs->o, err);
+    if (rc == CM_OK) {
+        const char *prefix = rs->o.prefix != NULL ? rs->o.prefix : "";
+
+        rs->codec.env = rs->env;
+        rs->codec.compression = rs->o.compression;
+        rc = take_key(rs->o.encryption_key, &rs->codec, err);
+        rs->channel = cm_asprintf("%s%scertmesh/changes", prefix, prefix[0] != '\0' ? "/" : "");
+        if (rc == CM_OK && rs->channel == NULL)
+            rc = cm_fail_nomem(err);
+    }
+    if (rc == CM_OK)
+        rc = redis_link_new(&rs->o, rs->env, &rs->log, &rs->link, err);
+    if (rc != CM_OK) {
+        rds_destroy(&rs->base);
+        return rc;
+    }
+    rs->scripted = !redis_link_is_cluster(rs->link) || has_tag(rs->o.prefix);
+    *ret = &rs->base;
+    return CM_OK;
+}
