@@ -1,0 +1,60 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#ifndef CM_TESTS_UNIT_REDIS_FIXTURE_H
+#define CM_TESTS_UNIT_REDIS_FIXTURE_H
+
+/* A real server for the program, a prefix of its own for each test, and a connection to look and
+ * meddle behind the backend's back: as an administrator, or as a peer that does what
+ * caddy-storage-redis does. */
+
+#include "storage.h"
+
+#include <check.h>
+#include <hiredis/hiredis.h>
+
+extern struct cm_storage *st;
+extern struct cm_err err;
+extern redisContext *raw; /* as administrator */
+extern char prefix[32];   /* "p<pid>/x" */
+
+/* One more handle; @parameters are added to the URL ("&compression=zlib"). NULL env: the real one.
+ */
+struct cm_storage *open_with(const char *url_name, const char *parameters);
+struct cm_storage *open_at(const char *url, const char *parameters, const struct cm_log *log);
+
+/* A command that must not fail; the reply is static and is gone with the next call. */
+redisReply *ask(const char *format, ...) CM_PRINTF(1, 2);
+
+/* What the peers do: index first, then the value; and for one value to go. @below: the prefix. */
+void peer_index_add(const char *below, const char *key, long score);
+void peer_store(const char *below, const char *key, const char *json);
+void peer_delete(const char *below, const char *key);
+
+/* All names below @below, sorted, one a line: "= name" a value, "# name: member member ..." an
+ * index, without locks and what is certmesh's own. Caller frees. */
+char *dump(const char *below);
+/* The same of everything, with the prefix. */
+char *dump_all(const char *below);
+
+void put(const char *key, const char *text);
+/* NULL: absent. Static. */
+const char *get(const char *key);
+/* Keys of a list, each followed by a space, directories with '/'. Static. */
+const char *listed(struct cm_storage *s, const char *below, bool recursive);
+
+#define must(call)                                                                                 \
+    do {                                                                                           \
+        cm_status must_rc = (call);                                                                \
+        ck_assert_msg(must_rc == CM_OK, "%s: %s: %s", #call, cm_status_name(must_rc), err.msg);    \
+    } while (0)
+
+#define must_fail(call, with)                                                                      \
+    do {                                                                                           \
+        cm_status must_rc = (call);                                                                \
+        ck_assert_msg(must_rc == (with), "%s: %s, not %s: %s", #call, cm_status_name(must_rc),     \
+                      cm_status_name(with), must_rc == CM_OK ? "" : err.msg);                      \
+    } while (0)
+
+/* Run @tests, each in a process of its own; the status for main(). */
+int run_with_redis(const char *unit, const TTest *const *tests, size_t n, double timeout_s);
+
+#endif
