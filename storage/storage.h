@@ -20,8 +20,8 @@ CM_MUST_CHECK cm_status cm_storage_file_open(const char *path,
                                              const struct cm_storage_open_options *opts,
                                              struct cm_storage **ret, struct cm_err *err);
 
-/* Redis, shared with caddy-storage-redis; @url as redis_options_parse() takes it. Opening connects to
- * nobody. Errors: those of the options. In builds with Redis only. */
+/* Redis, shared with caddy-storage-redis; @url as redis_options_parse() takes it. Opening connects
+ * to nobody. Errors: those of the options. In builds with Redis only. */
 CM_MUST_CHECK cm_status cm_storage_redis_open(const char *url,
                                               const struct cm_storage_open_options *opts,
                                               struct cm_storage **ret, struct cm_err *err);
