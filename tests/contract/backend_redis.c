@@ -40,6 +40,7 @@ const struct contract_backend contract_backend = {
     .open = open_redis,
     .exact_tree = true,
     .server_clock = true,
+    .child_opens = true,
     .begin = begin,
     .end = redis_kit_down,
 };

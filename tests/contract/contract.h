@@ -23,6 +23,8 @@ struct contract_backend {
     bool exact_tree;       /* refuses a value and keys below it under one name */
     /* Leases run on a server's clock, which no test can turn: tests take short ones and wait. */
     bool server_clock;
+    /* A forked child cannot use what its parent opened. */
+    bool child_opens;
     /* Optional: once per program, before the first setup and after the last teardown. What begin
      * gives is the exit status to end with at once, 0 to go on. */
     int (*begin)(void);

@@ -177,6 +177,8 @@ static int in_child(struct cm_lease *lease)
     cm_lease_release(lease);
     if (CONTRACT_SANITIZED)
         return 0;
+    if (contract_backend.child_opens)
+        fake_st = contract_open(&fake.env);
     if (acquire("child's own", true, &own) != CM_OK || cm_lease_check(own, &err) != CM_OK)
         return 3;
     cm_lease_release(own);
