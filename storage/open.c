@@ -91,6 +91,20 @@ static cm_status open_file(const char *rest, const struct cm_storage_open_option
     return cm_storage_file_open(path, opts, ret, err);
 }
 
+#ifdef CM_WITH_POSTGRES
+/* libpq reads its URLs itself. */
+static cm_status open_postgres(const char *rest, const struct cm_storage_open_options *opts,
+                               struct cm_storage **ret, struct cm_err *err)
+{
+    CM_AUTO_FREE char *url = cm_asprintf("postgres:%s", rest);
+    cm_status rc = url != NULL ? cm_storage_postgres_open(url, opts, ret, err) : cm_fail_nomem(err);
+
+    if (url != NULL)
+        cm_wipe(url, strlen(url));
+    return rc;
+}
+#endif
+
 /* Only these know URLs; a new backend adds its line. */
 static const struct {
     const char *scheme;
@@ -100,6 +114,10 @@ static const struct {
     { "file", open_file },
     { "memory", open_memory },
     { "sealed", cm_storage_sealed_open },
+#ifdef CM_WITH_POSTGRES
+    { "postgres", open_postgres },
+    { "postgresql", open_postgres },
+#endif
 };
 
 /* Length of the scheme before ':', 0 if @url is a plain path. */

@@ -26,6 +26,13 @@ CM_MUST_CHECK cm_status cm_storage_redis_open(const char *url,
                                               const struct cm_storage_open_options *opts,
                                               struct cm_storage **ret, struct cm_err *err);
 
+/* A PostgreSQL database, shared with CertMagic's storage module for it. @url: postgres://... with
+ * libpq's parameters and our own (docs/storage-postgres.md). Connects with the first call.
+ * Not in every build: an option of it. */
+CM_MUST_CHECK cm_status cm_storage_postgres_open(const char *url,
+                                                 const struct cm_storage_open_options *opts,
+                                                 struct cm_storage **ret, struct cm_err *err);
+
 /* ---- test seams of the file backend ---- */
 
 /* Every change that the file backend makes to the disk announces itself to the hook first. */
