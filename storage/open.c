@@ -91,32 +91,30 @@ static cm_status open_file(const char *rest, const struct cm_storage_open_option
     return cm_storage_file_open(path, opts, ret, err);
 }
 
-#ifdef CM_WITH_POSTGRES
-/* libpq reads its URLs itself. */
-static cm_status open_postgres(const char *rest, const struct cm_storage_open_options *opts,
-                               struct cm_storage **ret, struct cm_err *err)
-{
-    CM_AUTO_FREE char *url = cm_asprintf("postgres:%s", rest);
-    cm_status rc = url != NULL ? cm_storage_postgres_open(url, opts, ret, err) : cm_fail_nomem(err);
-
-    if (url != NULL)
-        cm_wipe(url, strlen(url));
-    return rc;
-}
-#endif
-
-/* Only these know URLs; a new backend adds its line. */
+/* Only these know URLs; a new backend adds its line. It is given what stands behind the colon, or
+ * the URL from its beginning. */
 static const struct {
     const char *scheme;
     cm_status (*open)(const char *rest, const struct cm_storage_open_options *opts,
                       struct cm_storage **ret, struct cm_err *err);
+    bool whole;
 } schemes[] = {
-    { "file", open_file },
-    { "memory", open_memory },
-    { "sealed", cm_storage_sealed_open },
+    { "file", open_file, false },
+    { "memory", open_memory, false },
+    { "sealed", cm_storage_sealed_open, false },
+#ifdef CM_WITH_REDIS
+    { "redis", cm_storage_redis_open, true },
+    { "rediss", cm_storage_redis_open, true },
+    { "redis+unix", cm_storage_redis_open, true },
+    { "unix", cm_storage_redis_open, true },
+    { "redis+sentinel", cm_storage_redis_open, true },
+    { "rediss+sentinel", cm_storage_redis_open, true },
+    { "redis+cluster", cm_storage_redis_open, true },
+    { "rediss+cluster", cm_storage_redis_open, true },
+#endif
 #ifdef CM_WITH_POSTGRES
-    { "postgres", open_postgres },
-    { "postgresql", open_postgres },
+    { "postgres", cm_storage_postgres_open, true },
+    { "postgresql", cm_storage_postgres_open, true },
 #endif
 };
 
@@ -189,7 +187,7 @@ cm_status cm_storage_open(const char *url, const struct cm_storage_open_options 
 
         if (strlen(scheme) != len || strncasecmp(scheme, url, len) != 0)
             continue;
-        return schemes[i].open(url + len + 1, &full, ret, err);
+        return schemes[i].open(schemes[i].whole ? url : url + len + 1, &full, ret, err);
     }
     return unknown_scheme(url, len, err);
 }

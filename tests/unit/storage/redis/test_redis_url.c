@@ -222,6 +222,35 @@ START_TEST(test_a_password_is_never_told)
 }
 END_TEST
 
+/* Each scheme by the door that everybody uses; nobody is connected to. */
+START_TEST(test_the_door)
+{
+    static const char *const urls[] = {
+        "redis://127.0.0.1:1/0?prefix=caddy",
+        "rediss://127.0.0.1:1/0?prefix=caddy",
+        "redis+unix:///no/such.sock?db=0&prefix=caddy",
+        "unix:///no/such.sock?db=0&prefix=caddy",
+        "redis+sentinel://127.0.0.1:1/m/0?prefix=caddy",
+        "rediss+sentinel://127.0.0.1:1/m/0?prefix=caddy",
+        "redis+cluster://127.0.0.1:1?prefix=caddy",
+        "rediss+cluster://127.0.0.1:1?prefix=caddy",
+    };
+    struct cm_err err = CM_ERR_INIT;
+    struct cm_storage *st = NULL;
+
+    for (size_t i = 0; i < CM_ARRAY_LEN(urls); i++) {
+        ck_assert_msg(cm_storage_open(urls[i], NULL, &st, &err) == CM_OK, "%s", err.msg);
+        ck_assert_str_eq(cm_storage_describe(st), urls[i]);
+        cm_storage_close(st);
+    }
+    ck_assert_int_eq(cm_storage_open("redis://u:s3cret@h?x=1", NULL, &st, &err), CM_E_INVAL);
+    ck_assert_ptr_nonnull(strstr(err.msg, "'x'"));
+    ck_assert_ptr_null(strstr(err.msg, "s3cret"));
+    ck_assert_int_eq(cm_storage_open("rediss://h?ca=/no/such", NULL, &st, &err), CM_E_TLS);
+    ck_assert_ptr_nonnull(strstr(err.msg, "/no/such"));
+}
+END_TEST
+
 int main(void)
 {
     const TTest *const tests[] = {
@@ -233,6 +262,7 @@ int main(void)
         test_missing_file,
         test_refused,
         test_a_password_is_never_told,
+        test_the_door,
     };
 
     return run_tests("redis url", tests, sizeof tests / sizeof tests[0]);
