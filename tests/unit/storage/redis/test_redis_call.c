@@ -412,16 +412,19 @@ static cm_status pipeline(bool again, redisReply **replies)
     return redis_call(k.l, &op, NULL, again, commands, 3, replies, &err);
 }
 
-static void record(struct fake_conn *c, char *log)
+#define LOG_SIZE 512u
+
+static void record(struct fake_conn *c, char log[LOG_SIZE])
 {
-    (void)strncat(log, c->words, 200);
-    (void)strncat(log, ";", 2);
+    size_t n = strlen(log);
+
+    (void)snprintf(log + n, LOG_SIZE - n, "%s;", c->words);
 }
 
 struct mixed {
     const char *const *replies;
     unsigned at;
-    char log[512];
+    char log[LOG_SIZE];
 };
 
 static void serve_mixed(struct fake_conn *c)
