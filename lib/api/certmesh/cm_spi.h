@@ -106,9 +106,9 @@ struct cm_watch;
  *   value and keys below it under one name (CM_E_EXISTS).
  *   "locks", "certmesh/locks", "certmesh/redo" and "certmesh/tmp" and all below them are reserved:
  *   the gates refuse them, lists do not show them.
- * Fork: a child opens the place anew. What its parent opened may refuse to work there; closing it is
- *   fine, and touches nothing of the parent's.
- * Model: certmagic's Storage and Locker, plus fences and commit.
+ * Fork: a child opens the place anew. What its parent opened may refuse to work there; closing it
+ * is fine, and touches nothing of the parent's. Model: certmagic's Storage and Locker, plus fences
+ * and commit.
  */
 struct cm_storage_ops {
     CM_OPS_HEAD;
