@@ -44,19 +44,31 @@ static int64_t jittered(const struct cm_env *env, int64_t hint_ns)
 static cm_status take(struct cm_lease *l, const struct cm_op *op, const char *name, int64_t ttl_ns,
                       bool try_only, struct cm_err *err)
 {
+    struct lease_waiter waiter;
+    bool waits = false;
+    cm_status rc;
+
     for (;;) {
         int64_t wait_ns = 0;
         int64_t began_ns = l->env->mono_ns(l->env);
-        cm_status rc = cm_storage_try_lock(l->st, op, name, ttl_ns, &l->grant, &wait_ns, err);
 
+        rc = cm_storage_try_lock(l->st, op, name, ttl_ns, &l->grant, &wait_ns, err);
         if (rc == CM_OK)
             atomic_store(&l->fresh_ns, began_ns);
         if (rc != CM_E_BUSY || try_only)
-            return rc;
-        rc = cm_op_wait(op, jittered(l->env, wait_ns), err);
-        if (rc != CM_OK)
-            return cm_wrap(err, rc, "waiting for lock '%s', which another holds", name);
+            break;
+        if (!waits)
+            lease_wait_begin(&waiter, l->st, name);
+        waits = true;
+        rc = lease_wait(&waiter, op, jittered(l->env, wait_ns), err);
+        if (rc != CM_OK) {
+            rc = cm_wrap(err, rc, "waiting for lock '%s', which another holds", name);
+            break;
+        }
     }
+    if (waits)
+        l->waited = lease_wait_end(&waiter);
+    return rc;
 }
 
 /* Detached from the acquirer's operation: what was taken is given back even if he is canceled. */
@@ -76,6 +88,8 @@ static void give_back(struct cm_lease *l)
 
 static void lease_free(struct cm_lease *l)
 {
+    if (!is_forked(l))
+        lease_wait_leave(l->waited);
     cm_cancel_free(l->cancel);
     free(l);
 }

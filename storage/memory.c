@@ -186,6 +186,8 @@ static cm_status memory_store(struct cm_storage *st, const struct cm_op *op, con
     cm_mutex_unlock(&s->mutex);
     if (rc != CM_OK)
         entry_clear(&e);
+    else
+        feed_tell(&s->feed, CM_CHANGE_VALUE, key);
     return rc;
 }
 
@@ -224,6 +226,7 @@ static cm_status memory_remove(struct cm_storage *st, const struct cm_op *op, co
     cm_mutex_lock(&s->mutex);
     remove_locked(s, key);
     cm_mutex_unlock(&s->mutex);
+    feed_tell(&s->feed, CM_CHANGE_VALUE, key);
     return CM_OK;
 }
 
@@ -368,7 +371,22 @@ static cm_status memory_commit(struct cm_storage *st, const struct cm_op *op,
         rc = commit_locked(s, items, n, made, err);
     cm_mutex_unlock(&s->mutex);
     free(made);
+    for (size_t i = 0; i < n && rc == CM_OK; i++)
+        feed_tell(&s->feed, CM_CHANGE_VALUE, items[i].key);
     return rc;
+}
+
+/* ------------------------------------------------------------------- feed */
+
+static cm_status memory_watch(struct cm_storage *st, cm_change_fn fn, void *user,
+                              struct cm_watch **ret, struct cm_err *err)
+{
+    return feed_watch(&memory_store_of(st)->feed, fn, user, ret, err);
+}
+
+static void memory_unwatch(struct cm_storage *st, struct cm_watch *watch)
+{
+    feed_unwatch(&memory_store_of(st)->feed, watch);
 }
 
 /* --------------------------------------------------------------- instance */
@@ -379,6 +397,7 @@ static void store_free(struct memory_store *s)
         entry_clear(&s->entries[i]);
     free(s->entries);
     memory_locks_free(s);
+    feed_end(&s->feed);
     (void)pthread_mutex_destroy(&s->mutex);
     free(s->name);
     free(s);
@@ -403,6 +422,7 @@ static struct memory_store *store_get_locked(const char *name, const struct cm_e
         return NULL;
     }
     cm_mutex_init(&s->mutex);
+    feed_init(&s->feed);
     s->env = env != NULL ? env : cm_env_system();
     s->handles = 1;
     if (name[0] != '\0') {
@@ -459,6 +479,8 @@ static const struct cm_storage_ops memory_ops = {
     .describe = memory_describe,
     .destroy = memory_destroy,
     .lock_info = memory_lock_info,
+    .watch = memory_watch,
+    .unwatch = memory_unwatch,
 };
 
 cm_status cm_storage_memory_open(const char *name, const struct cm_storage_open_options *opts,

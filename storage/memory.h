@@ -4,7 +4,7 @@
 
 /* What the files of the memory backend share. */
 
-#include "storage.h"
+#include "feed.h"
 
 struct memory_entry {
     char *key;
@@ -37,6 +37,8 @@ struct memory_store {
     size_t n;
     size_t cap;
     struct memory_lock *locks[MEMORY_LOCK_LISTS]; /* by the hash of their name */
+
+    struct feed feed; /* has a mutex of its own, which is not taken inside the other */
 };
 
 struct memory_storage {

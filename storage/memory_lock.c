@@ -151,6 +151,8 @@ cm_status memory_unlock(struct cm_storage *st, const struct cm_op *op, struct cm
     else
         rc = memory_lost(grant, err);
     cm_mutex_unlock(&s->mutex);
+    if (rc == CM_OK)
+        feed_tell(&s->feed, CM_CHANGE_UNLOCKED, grant->name);
     return rc;
 }
 

@@ -15,4 +15,6 @@ const struct contract_backend contract_backend = {
     .teardown = nothing,
     .open = open_memory,
     .exact_tree = true,
+    .has_watch = true,
+    .watch_flood = 5000,
 };

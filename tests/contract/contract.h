@@ -21,6 +21,8 @@ struct contract_backend {
                       struct cm_err *err);
     size_t value_overhead; /* bytes that it takes of CM_STORAGE_VALUE_MAX for itself */
     bool exact_tree;       /* refuses a value and keys below it under one name */
+    bool has_watch;  /* tells of changes; else watching is CM_E_UNSUPPORTED */
+    int watch_flood; /* so many changes in a moment overflow its queue; 0: none that a test makes */
     /* Leases run on a server's clock, which no test can turn: tests take short ones and wait. */
     bool server_clock;
     /* A forked child cannot use what its parent opened. */
@@ -91,5 +93,6 @@ TCase *contract_storage_cases(void);
 TCase *contract_commit_cases(void);
 TCase *contract_lock_cases(void);
 TCase *contract_lease_cases(void);
+TCase *contract_watch_cases(void);
 
 #endif

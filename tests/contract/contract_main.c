@@ -145,6 +145,7 @@ int main(void)
     add(suite, contract_commit_cases());
     add(suite, contract_lock_cases());
     add(suite, contract_lease_cases());
+    add(suite, contract_watch_cases());
     runner = srunner_create(suite);
     srunner_run_all(runner, CK_ENV);
     failed = srunner_ntests_failed(runner);
