@@ -255,7 +255,7 @@ cm_status cm_challenge_get(struct cm_config *cfg, const struct cm_hello *hello, 
     if (rc == CM_OK) {
         int64_t pause = cm_probes_wait_ns(cfg->probes, KIND_ALPN, name);
 
-        if (pause > 0)
+        if (pause > 0 && !cm_peers_token_came(cfg, name, MISS_ALPN_NS - pause))
             cm_pending_sleep(p, pause);
         else
             rc = start(cfg, p, name, err);
@@ -320,7 +320,8 @@ static cm_status http_from_storage(struct cm_config *cfg, const struct cm_op *op
     memcpy(key, host, hl);
     key[hl] = ' ';
     memcpy(key + hl + 1, token, strlen(token) + 1);
-    if (cm_probes_wait_ns(cfg->probes, KIND_HTTP, key) == 0) {
+    int64_t pause = cm_probes_wait_ns(cfg->probes, KIND_HTTP, key);
+    if (pause == 0 || cm_peers_token_came(cfg, host, MISS_HTTP_NS - pause)) {
         if (load_token(cfg, &limited, &f, &found) == CM_OK)
             return cm_buf_puts(ret, found.key_authorization, err);
         cm_probes_note(cfg->probes, KIND_HTTP, key, MISS_HTTP_NS);

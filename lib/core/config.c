@@ -212,6 +212,8 @@ static cm_status set_up_issuers(struct cm_config *cfg, const struct cm_config_op
         if (rc == CM_OK)
             rc = check_issuer(cfg, i, err);
     }
+    if (rc == CM_OK)
+        rc = cm_peers_new(cfg, &cfg->peers, err);
     return rc == CM_OK ? cm_ca_gates_new(cfg, &cfg->gates, err) : rc;
 }
 
@@ -251,7 +253,7 @@ static cm_status join_maintenance(struct cm_config *cfg, struct cm_err *err)
 {
     struct cm_maint *mt = cm_cache_maint(cfg->cache);
 
-    cm_status rc = cm_maint_room(mt, 1, err); /* the pump's */
+    cm_status rc = cm_maint_room(mt, 2, err); /* the pump's, the peers' */
     if (rc == CM_OK)
         rc = cm_maint_attach(mt, cfg, err);
     if (rc == CM_OK && cfg->clean_storage)
@@ -302,6 +304,7 @@ void cm_config_free(struct cm_config *cfg)
     if (cfg == NULL)
         return;
     cm_cancel_fire(cfg->stop);
+    cm_peers_stop(cfg);
     if (cfg->cache != NULL) {
         cm_maint_detach(cm_cache_maint(cfg->cache), cfg);
         cm_audience_leave(cm_cache_audience(cfg->cache), &cfg->listening);
@@ -317,6 +320,7 @@ void cm_config_free(struct cm_config *cfg)
     cm_runq_free(cfg->io);
     cm_pump_free(cfg->pump);
     cm_cleaner_free(cfg->cleaner);
+    cm_peers_free(cfg->peers);
     cm_hub_close(cfg->hub);
     cm_ca_gates_free(cfg->gates);
     for (size_t i = 0; i < cfg->n_issuers; i++)

@@ -16,8 +16,8 @@
  *   7. cache writer  cache.c    the list of certificates, capacity
  *   8. index stripes index.c    all of them, in ascending order, to write; one's own to read
  *   9. leaves        uplink.c, cert.c (serving slot), board.c, probe.c,
- *                    life/staple_slot.c, life/responders.c, life/ring.c, life/cagate.c: nothing is
- *                               taken while one of these is held
+ *                    life/staple_slot.c, life/responders.c, life/ring.c, life/cagate.c,
+ *                    life/peers.c: nothing is taken while one of these is held
  */
 
 #include "core.h"
@@ -216,6 +216,15 @@ void cm_probes_free(struct cm_probes *p);
 /* ns until asking again makes sense; 0 = ask now. */
 int64_t cm_probes_wait_ns(struct cm_probes *p, const char *what, const char *key);
 void cm_probes_note(struct cm_probes *p, const char *what, const char *key, int64_t ttl_ns);
+
+/* ------------------------------------------------------------ life/peers.c */
+
+/* This config is about to store or remove the value at @key, and has: what the storage tells of
+ * that is no news. */
+void cm_peers_writing(struct cm_config *cfg, const char *key);
+void cm_peers_written(struct cm_config *cfg, const char *key);
+/* Has a challenge for @name been stored within the last @within_ns, as far as is known? */
+bool cm_peers_token_came(struct cm_config *cfg, const char *name, int64_t within_ns);
 
 /* --------------------------------------------------------------- pending.c */
 
@@ -441,6 +450,7 @@ struct cm_config {
     /* life.h */
     struct cm_pump *pump; /* in front of jobs */
     struct cm_cleaner *cleaner;
+    struct cm_peers *peers;
     struct cm_runq *fetch; /* OCSP, CRL, renewal information: never waits behind an issuance */
     int64_t renew_before_s;
     enum cm_issuer_policy issuer_policy;

@@ -425,14 +425,24 @@ static cm_status commit(struct issuance *is, struct cm_issuer *issuer,
                         const struct cm_issued *issued, struct cm_err *err)
 {
     struct cm_quarantine q = CM_QUARANTINE_INIT;
+    char chain[CM_KEY_BUF];
     cm_status rc = CM_OK;
 
     if (is->job->key_is_lost && is->old != NULL)
         rc = cm_quarantine_plan(is->job->cfg, is->op, is->job->subject, is->old,
                                 cm_issuer_key(issuer), &q, err);
     if (rc == CM_OK)
+        rc = cm_path_cert(cm_issuer_key(issuer), is->job->subject->dir, ".crt", chain, err);
+    if (rc == CM_OK) {
+        bool served = is->job->progress != NULL; /* by whoever asked for it */
+
+        if (served)
+            cm_peers_writing(is->job->cfg, chain);
         rc = cm_store_commit(is->op, is->lease, is->job->subject, cm_issuer_key(issuer),
                              is->journal.key, issued, q.items, q.n, err);
+        if (served)
+            cm_peers_written(is->job->cfg, chain);
+    }
     cm_buf_free(&q.pem);
     return rc;
 }

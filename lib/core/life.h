@@ -115,6 +115,8 @@ CM_MUST_CHECK cm_status cm_ca_admit(struct cm_config *cfg, const struct cm_op *o
  * here (storage, cancellation, a lost lock, the network without whole_ca) says nothing. */
 void cm_ca_outcome(struct cm_config *cfg, const struct cm_op *op, size_t i, cm_status rc,
                    const struct cm_err *why);
+/* Storage may say something else by now: look before the next one is admitted. Any thread. */
+void cm_ca_gates_reread(struct cm_config *cfg);
 /* What storage says of a CA, for people. CM_E_NOTFOUND: nothing bad. */
 struct cm_ca_state {
     int64_t paused_until_s; /* 0 = not paused */
@@ -175,6 +177,10 @@ CM_MUST_CHECK cm_status cm_ari_store(struct cm_config *cfg, const struct cm_op *
 CM_MUST_CHECK cm_status cm_staple_tend(struct cm_config *cfg, const struct cm_op *op,
                                        struct cm_cert *cert, bool may_fetch, int64_t *ret_again_s,
                                        struct cm_revocation *ret_revoked, struct cm_err *err);
+
+/* Storage may have a newer one: no network. *@io_again_s is changed only if it has. */
+void cm_staple_news(struct cm_config *cfg, const struct cm_op *op, struct cm_cert *cert,
+                    int64_t *io_again_s, struct cm_revocation *ret_revoked);
 
 /* crl.c: only for certificates with a CRL pointer and without a responder. While nothing is known,
  * *@ret_revoked is left alone. */

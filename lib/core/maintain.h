@@ -41,6 +41,8 @@ CM_MUST_CHECK cm_status cm_maint_room(struct cm_maint *mt, size_t n, struct cm_e
 /* Fire @t at @at_ms (wall clock), or soon if that is past. Moves it if it is in already. Ignored
  * after stop and detach. */
 void cm_maint_at(struct cm_maint *mt, struct cm_task *t, int64_t at_ms);
+/* The same, but never later than it is due already. */
+void cm_maint_by(struct cm_maint *mt, struct cm_task *t, int64_t at_ms);
 /* Take it out; afterwards it is not being fired either. */
 void cm_maint_cancel(struct cm_maint *mt, struct cm_task *t);
 /* Something has been handed to a worker, and has come to its end there. */
@@ -79,6 +81,20 @@ void cm_pump_pause(struct cm_pump *p, int64_t wait_s);
 /* No more: who stands in line is handed to @drop, one by one. */
 void cm_pump_stop(struct cm_pump *p, void (*drop)(struct cm_managed *m));
 size_t cm_pump_length(struct cm_pump *p);
+
+/* ----------------------------------------------------------------- peers.c */
+
+/* What other nodes change in storage is looked at as soon as the storage tells of it. */
+struct cm_peers;
+CM_MUST_CHECK cm_status cm_peers_new(struct cm_config *cfg, struct cm_peers **ret,
+                                     struct cm_err *err);
+/* There is something to look after: begin to watch, once, in the background. */
+void cm_peers_begin(struct cm_config *cfg);
+/* Nothing is told any more when this returns, and nothing will be. NULL ok. */
+void cm_peers_stop(struct cm_config *cfg);
+void cm_peers_free(struct cm_peers *p); /* stopped, the queues too; NULL ok */
+/* Some changes were not told. */
+void cm_peers_missed(struct cm_peers *p);
 
 /* --------------------------------------------------------------- cleaner.c */
 

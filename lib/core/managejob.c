@@ -77,6 +77,15 @@ static bool is_missed_locked(struct cm_managed *m)
            !cm_is_served_well(m->cfg, m->name);
 }
 
+/* Something was heard of it while it was busy. Who is given up stays so. */
+static void look_earlier_locked(const struct cm_managed *m, int64_t *io_next_ms)
+{
+    int64_t news_ms = cm_managed_news_at_ms_locked(m);
+
+    if (*io_next_ms < INT64_MAX && news_ms < *io_next_ms)
+        *io_next_ms = news_ms;
+}
+
 /* The end of the work: note it, then give everyone who waits what there is. */
 static void finish(struct cm_managed *m, struct cm_outcome *o)
 {
@@ -122,6 +131,7 @@ static void finish(struct cm_managed *m, struct cm_outcome *o)
     if (m->awaited)
         (void)pthread_cond_broadcast(&t->changed);
     /* Under the lock: afterwards a stage may begin that knows better. */
+    look_earlier_locked(m, &next_ms);
     if (next_ms < INT64_MAX)
         cm_maint_at(maint_of(m), &m->task, next_ms);
     cm_mutex_unlock(&t->lock);
@@ -188,6 +198,7 @@ static void load_stage(struct cm_managed *m, const struct cm_subject *s, const s
         o->served = true;
         return;
     }
+    (void)cm_managed_take_news(m); /* it reads all there is */
     o->rc = cm_store_load(cfg, op, s, CM_LOAD_VALID, &cert, &o->err);
     if (o->rc == CM_OK) {
         serve_loaded(m, cert, o);
@@ -280,6 +291,8 @@ static void go_on(struct cm_managed *m, struct cm_outcome *o)
     /* A renewal of what is served already is nobody's wait. */
     if (o->served)
         m->background = true;
+    if (line && o->served)
+        look_earlier_locked(m, &next_ms);
     if (next_ms < INT64_MAX)
         cm_maint_at(maint_of(m), &m->task, next_ms);
     cm_mutex_unlock(&t->lock);
@@ -455,8 +468,8 @@ void cm_managed_fire(struct cm_task *task)
 
     cm_mutex_lock(&m->cfg->names->lock);
     /* Busy: the end of what runs says when to look again. In line with nothing to look after: so
-     * does its turn. */
-    start = !m->busy && (m->served || !m->lined);
+     * does its turn; but what was heard of may spare it that. */
+    start = !m->busy && (m->served || !m->lined || m->news != 0);
     if (start) {
         uint8_t phase = m->phase;
 

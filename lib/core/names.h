@@ -67,6 +67,7 @@ struct cm_managed {
     bool awaited;              /* somebody sleeps until it changes, now or once before */
     bool look;                 /* into storage, when tended next */
     bool late;                 /* woken when maintenance had been stopped */
+    uint8_t news;              /* of enum cm_news: heard of, and not looked at yet */
     char name[];
 };
 
@@ -140,6 +141,23 @@ struct cm_cert *cm_managed_cert(struct cm_managed *m);
 /* @cert goes into the cache in place of older ones. */
 CM_MUST_CHECK cm_status cm_managed_serve(struct cm_managed *m, struct cm_cert *cert,
                                          struct cm_err *err);
+
+/* life/heard.c: what a storage that tells of changes has said of a name. */
+enum cm_news {
+    CM_NEWS_CERT = 1,   /* there may be another certificate */
+    CM_NEWS_STAPLE = 2, /* or staple */
+    CM_NEWS_RETRY = 4,  /* an attempt failed elsewhere, or that was forgotten */
+    CM_NEWS_MISSED = 8  /* nobody knows */
+};
+/* Mark the name that has the directory @dir, if there is one, and have it looked at soon. Only
+ * marks and wakes: any thread. */
+void cm_names_news(struct cm_config *cfg, const char *dir, uint8_t news);
+/* All of them, with CM_NEWS_MISSED, spread over time. */
+void cm_names_news_of_all(struct cm_config *cfg);
+/* For what runs: what there is to be looked at, which is forgotten by that. */
+uint8_t cm_managed_take_news(struct cm_managed *m);
+/* For the end of what runs: when to look at what was heard meanwhile; INT64_MAX: nothing was. */
+int64_t cm_managed_news_at_ms_locked(const struct cm_managed *m);
 
 /* life/attempt.c: something failed that was nobody's fault but ours: wait a little, and longer each
  * time. */

@@ -195,6 +195,17 @@ static void refresh(struct cm_config *cfg, const struct cm_op *op, struct gate *
         publish(cfg, op, g);
 }
 
+void cm_ca_gates_reread(struct cm_config *cfg)
+{
+    for (size_t i = 0; i < cfg->gates->n; i++) {
+        struct gate *g = &cfg->gates->at[i];
+
+        cm_mutex_lock(&g->lock);
+        g->read_at_ns = INT64_MIN;
+        cm_mutex_unlock(&g->lock);
+    }
+}
+
 /* ---- admittance ---- */
 
 static void look_locked(const struct gate *g, int64_t now_ns, uint64_t dice, struct hold *ret)

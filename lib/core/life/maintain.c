@@ -220,15 +220,31 @@ static void start_thread_locked(struct cm_maint *mt)
         mt->has_thread = true; /* else with the next task */
 }
 
+static void set_locked(struct cm_maint *mt, struct cm_task *t, int64_t at_ms)
+{
+    if (mt->stopped || (t->cfg != NULL && find_user_locked(mt, t->cfg) == NULL))
+        return;
+    CM_ASSERT(cm_due_set(&mt->due, &t->due, at_ms, NULL) == CM_OK); /* there is room */
+    start_thread_locked(mt);
+    if (mt->sleeps_on != NULL && at_ms < mt->sleeps_until_ms)
+        cm_cancel_fire(mt->wake);
+}
+
 void cm_maint_at(struct cm_maint *mt, struct cm_task *t, int64_t at_ms)
 {
     cm_mutex_lock(&mt->lock);
-    if (!mt->stopped && (t->cfg == NULL || find_user_locked(mt, t->cfg) != NULL)) {
-        CM_ASSERT(cm_due_set(&mt->due, &t->due, at_ms, NULL) == CM_OK); /* there is room */
-        start_thread_locked(mt);
-        if (mt->sleeps_on != NULL && at_ms < mt->sleeps_until_ms)
-            cm_cancel_fire(mt->wake);
-    }
+    set_locked(mt, t, at_ms);
+    cm_mutex_unlock(&mt->lock);
+}
+
+void cm_maint_by(struct cm_maint *mt, struct cm_task *t, int64_t at_ms)
+{
+    bool earlier;
+
+    cm_mutex_lock(&mt->lock);
+    earlier = t->due.pos != CM_DUE_NOT_IN && t->due.at_ms <= at_ms;
+    if (!earlier)
+        set_locked(mt, t, at_ms);
     cm_mutex_unlock(&mt->lock);
 }
 
@@ -420,6 +436,7 @@ static void stop_work(struct cm_maint *mt)
     int64_t until = real->mono_ns(real) + STOP_LIMIT_NS;
 
     for (size_t i = 0; i < n; i++) {
+        cm_peers_stop(cfgs[i]);
         cm_names_cancel(cfgs[i]);
         cm_maint_release(mt, cfgs[i]);
     }

@@ -198,7 +198,9 @@ static void store(struct cm_config *cfg, const struct cm_op *op, const char *dir
     cm_record_text(&rec, "issuer", r->issuer_key);
     cm_record_text(&rec, "problem", r->problem);
     cm_record_text(&rec, "error", r->msg);
+    cm_peers_writing(cfg, key);
     (void)cm_record_store(cfg, op, key, &rec, NULL);
+    cm_peers_written(cfg, key);
 }
 
 /* ---- what happened ---- */
@@ -243,6 +245,9 @@ void cm_retry_clear(struct cm_config *cfg, const struct cm_op *op, const char *d
 
     if (path_of(dir, key, NULL) != CM_OK)
         return;
-    if (cm_record_remove(cfg, op, key, &err) != CM_OK)
+    cm_peers_writing(cfg, key);
+    cm_status rc = cm_record_remove(cfg, op, key, &err);
+    cm_peers_written(cfg, key);
+    if (rc != CM_OK)
         cm_logf(&cfg->log, CM_LOG_DEBUG, "note_left", NULL, 0, "remove '%s': %s", key, err.msg);
 }

@@ -154,8 +154,12 @@ static void keep(struct tending *t, struct cm_lease *lease, struct cm_span der)
     struct cm_err why = CM_ERR_INIT;
     const struct cm_span none = { NULL, 0 };
 
+    for (size_t i = 0; i < CM_ARRAY_LEN(t->s->keys) && t->s->keys[i] != NULL; i++)
+        cm_peers_writing(t->cfg, t->s->keys[i]);
     cm_status rc =
         cm_staple_store(t->cfg, t->op, lease, t->s, t->s->revoked.revoked ? none : der, &why);
+    for (size_t i = 0; i < CM_ARRAY_LEN(t->s->keys) && t->s->keys[i] != NULL; i++)
+        cm_peers_written(t->cfg, t->s->keys[i]);
     cm_health_note(t->cfg, rc, &why);
     if (rc != CM_OK)
         cm_logf(&t->cfg->log, CM_LOG_WARN, "staple_not_stored", NULL, 0,
@@ -376,4 +380,28 @@ cm_status cm_staple_tend(struct cm_config *cfg, const struct cm_op *op, struct c
         *ret_again_s = t.now_s + RETRY_MAX_S;
     }
     return rc;
+}
+
+void cm_staple_news(struct cm_config *cfg, const struct cm_op *op, struct cm_cert *cert,
+                    int64_t *io_again_s, struct cm_revocation *ret_revoked)
+{
+    struct tending t = { .cfg = cfg,
+                         .op = op,
+                         .cert = cert,
+                         .s = cm_stapling_look(cert),
+                         .leaf_der = cm_cert_der(cert, 0),
+                         .now_s = cm_env_wall_s(cfg->env) };
+    bool fresh = false;
+
+    /* One that was not looked after yet will be. */
+    if (cfg->disable_ocsp || t.s == NULL || t.s->keys[0] == NULL)
+        return;
+    t.issuer_der = cm_cert_chain_len(cert) > 1 ? cm_cert_der(cert, 1) : cm_buf_span(&t.s->issuer);
+    if (t.issuer_der.len == 0)
+        return;
+    from_storage(&t, &fresh);
+    if (fresh)
+        *io_again_s = t.s->again_s;
+    if (t.s->revoked.revoked)
+        *ret_revoked = t.s->revoked;
 }

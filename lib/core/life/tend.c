@@ -199,6 +199,23 @@ static void note_clock(struct cm_life *life, int64_t now_s)
         life->next_try_s = 0;
 }
 
+/* Elsewhere an attempt failed, or what was known of failures was forgotten. */
+static void reread_failures(struct cm_managed *m, const struct cm_subject *s,
+                            const struct cm_op *op)
+{
+    struct cm_life *life = m->life;
+    struct cm_retry r;
+
+    cm_status rc = cm_retry_load(m->cfg, op, s->dir, &r, NULL);
+    if (rc == CM_OK) {
+        life->attempts = r.attempts;
+        life->next_try_s = r.next_s;
+    } else if (rc == CM_E_NOTFOUND && life->attempts > 0) {
+        life->attempts = 0;
+        life->next_try_s = 0;
+    }
+}
+
 void cm_tend_stage(struct cm_managed *m, const struct cm_subject *s, const struct cm_op *op,
                    bool may_fetch, struct cm_outcome *o)
 {
@@ -206,6 +223,7 @@ void cm_tend_stage(struct cm_managed *m, const struct cm_subject *s, const struc
     struct cm_cert *cert = cm_managed_cert(m);
     int64_t now_s = cm_env_wall_s(cfg->env);
     struct cm_life *life = cm_managed_life(m);
+    uint8_t news = may_fetch ? 0 : cm_managed_take_news(m);
     struct cm_when w;
 
     if (life != NULL)
@@ -222,8 +240,13 @@ void cm_tend_stage(struct cm_managed *m, const struct cm_subject *s, const struc
     if (life->leaf != cm_managed_leaf(cert))
         cm_tend_begin(m, cert);
     cm_when_for(cfg, cert, &life->ari, &w);
-    if (!may_fetch && (m->look || now_s >= w.renew_at_s))
+    bool look = m->look || (news & (CM_NEWS_CERT | CM_NEWS_MISSED)) != 0;
+    if (!may_fetch && (look || now_s >= w.renew_at_s))
         reload(m, s, op, &cert);
+    if ((news & CM_NEWS_RETRY) != 0 || ((news & CM_NEWS_MISSED) != 0 && life->attempts > 0))
+        reread_failures(m, s, op);
+    if ((news & CM_NEWS_STAPLE) != 0)
+        cm_staple_news(cfg, op, cert, &life->staple_s, &life->revoked);
     if (life->ari_s <= now_s &&
         cm_ari_tend(cfg, op, s, cert, may_fetch, &life->ari, &life->ari_s, NULL) == CM_E_EXISTS)
         reload(m, s, op, &cert);

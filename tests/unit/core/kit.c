@@ -163,6 +163,38 @@ static cm_status st_lock_info(struct cm_storage *st, const struct cm_op *op, con
     return cm_storage_lock_info(of(st)->inner, op, name, ret, err);
 }
 
+static cm_status st_watch(struct cm_storage *st, cm_change_fn fn, void *user, struct cm_watch **ret,
+                          struct cm_err *err)
+{
+    struct kit_storage *s = of(st);
+
+    if (!s->has_feed)
+        return cm_fail(err, CM_E_UNSUPPORTED, "this one tells nothing");
+    struct kit_watch *w = &s->watches[atomic_fetch_add(&s->n_watches, 1)];
+    w->fn = fn;
+    w->user = user;
+    cm_status rc = cm_storage_watch(s->inner, fn, user, &w->inner, err);
+    *ret = (struct cm_watch *)(void *)w;
+    return rc;
+}
+
+static void st_unwatch(struct cm_storage *st, struct cm_watch *watch)
+{
+    struct kit_watch *w = (struct kit_watch *)(void *)watch;
+
+    cm_storage_unwatch(of(st)->inner, w->inner);
+    w->fn = NULL;
+}
+
+void kit_tell(struct kit_storage *s, enum cm_change_kind kind, const char *key)
+{
+    const struct cm_change change = { (uint32_t)sizeof change, kind, key };
+
+    for (unsigned i = 0; i < atomic_load(&s->n_watches); i++)
+        if (s->watches[i].fn != NULL)
+            s->watches[i].fn(s->watches[i].user, &change);
+}
+
 static const char *st_describe(struct cm_storage *st)
 {
     return cm_storage_describe(of(st)->inner);
@@ -188,7 +220,9 @@ static const struct cm_storage_ops kit_storage_ops = { .abi = CM_SPI_ABI,
                                                        .commit = st_commit,
                                                        .describe = st_describe,
                                                        .destroy = st_destroy,
-                                                       .lock_info = st_lock_info };
+                                                       .lock_info = st_lock_info,
+                                                       .watch = st_watch,
+                                                       .unwatch = st_unwatch };
 
 void kit_storage_init(struct kit_storage *s, struct kit_env *e)
 {

@@ -37,7 +37,14 @@ struct kit_storage {
     _Atomic int fail_loads, fail_commits, fail_locks, fail_stores;
     _Atomic int fail_status;
     const char *fail_key;
-    bool deaf; /* loads do not look at their operation */
+    bool deaf;     /* loads do not look at their operation */
+    bool has_feed; /* set before a config begins to watch */
+    struct kit_watch {
+        cm_change_fn fn;
+        void *user;
+        struct cm_watch *inner;
+    } watches[8];
+    _Atomic unsigned n_watches;
     /* Called before each load. */
     void (*on_load)(struct kit_storage *s, const char *key);
     void *user;
@@ -45,6 +52,8 @@ struct kit_storage {
 /* memory: behind it; kit_storage_free() closes both. */
 void kit_storage_init(struct kit_storage *s, struct kit_env *e);
 void kit_storage_free(struct kit_storage *s);
+/* Tell all who watch, on this thread. */
+void kit_tell(struct kit_storage *s, enum cm_change_kind kind, const char *key);
 void kit_put(struct cm_storage *st, const char *key, const char *value);
 bool kit_has(struct cm_storage *st, const char *key);
 /* Value as text; caller frees. */
