@@ -61,6 +61,8 @@ static const struct cm_storage_ops file_ops = {
     .describe = file_describe,
     .destroy = file_destroy,
     .lock_info = file_lock_info,
+    .watch = file_watch,
+    .unwatch = file_unwatch,
 };
 
 /* Kernels before 5.6 lack openat2, and some sandboxes refuse what they do not know. */
@@ -91,6 +93,15 @@ static bool is_local(int root)
         if ((long)st.f_type == kinds[i])
             return true;
     return false;
+}
+
+/* Some that encrypt names have less room for them. */
+static size_t name_max(int root)
+{
+    struct statfs st;
+
+    return fstatfs(root, &st) == 0 && st.f_namelen > 0 ? (size_t)st.f_namelen
+                                                       : CM_STORAGE_COMPONENT_MAX;
 }
 
 /* Tells this run of this kernel from all others; "-" when there is no telling. */
@@ -152,6 +163,7 @@ cm_status cm_storage_file_open(const char *path, const struct cm_storage_open_op
     }
     fs->use_openat2 = has_openat2(fs->root);
     fs->is_local = is_local(fs->root);
+    fs->name_max = name_max(fs->root);
     read_boot_id(fs->boot_id);
     fs->next_sweep_ns = INT64_MIN;
     fs->recover_after_ns = INT64_MIN;

@@ -26,7 +26,7 @@
 #define FST_LOCK_DIR  "locks"
 
 #define FST_SAFE_MAX   256 /* of Safe(name) of a lock, with NUL */
-#define FST_NAME_MAX   64  /* of names this backend makes up, with NUL */
+#define FST_NAME_MAX   256 /* of names this backend makes up, with NUL */
 #define FST_DEPTH_MAX  32  /* directories below each other that a walk follows */
 #define FST_BOOT_ID    40
 #define FST_STAMP_TEXT 32 /* "2026-08-29T18:20:01.123456789Z" and room */
@@ -61,6 +61,7 @@ struct file_storage {
     int root; /* O_PATH; the number never changes, what it refers to may (fst_revive) */
     bool use_openat2;
     bool is_local;             /* no other host sees these files */
+    size_t name_max;           /* bytes of a name here */
     char boot_id[FST_BOOT_ID]; /* "-" if unknown */
 
     pthread_mutex_t mutex; /* for what follows; never held over input or output */
@@ -112,8 +113,10 @@ int64_t fst_ns(struct timespec ts);
 cm_status fst_open_root(const char *path, int *ret, struct cm_err *err);
 
 /* ---- file_store.c ---- */
-/* A new name in certmesh/tmp. */
-cm_status fst_temp_name(struct file_storage *fs, const char *what, char *out, struct cm_err *err);
+/* A new name in certmesh/tmp. @about: the key or lock that it is for, so that those who watch learn
+ * it from the name (file_bell.c); NULL: none of their business. */
+cm_status fst_temp_name(struct file_storage *fs, const char *what, const char *about, char *out,
+                        struct cm_err *err);
 /* Write @value to a new file @name in @tmp_dir, flushed; removed again on failure. */
 cm_status fst_write_temp(int tmp_dir, const char *name, struct cm_span value, const char *key,
                          const struct cm_op *op, struct stat *ret_st, struct cm_err *err);
@@ -131,6 +134,25 @@ cm_status file_load(struct cm_storage *st, const struct cm_op *op, const char *k
 cm_status file_stat(struct cm_storage *st, const struct cm_op *op, const char *key,
                     struct cm_key_info *ret, struct cm_err *err);
 void fst_sweep_if_due(struct file_storage *fs);
+
+/* ---- file_bell.c ---- */
+/* What a name in certmesh/tmp begins with. */
+#define FST_BELL_NEW  "new"  /* a value; moved from there it is in its place */
+#define FST_BELL_OLD  "old"  /* the one before, likewise */
+#define FST_BELL_GONE "gone" /* of a value that was removed; written to and closed */
+#define FST_BELL_LOCK "lock" /* of a lock; moved to there, or closed: it is nobody's any more */
+/* Write @about behind the @len bytes of a name, of @name_max at most. What does not fit is told
+ * less exactly: a key by a directory above it, a lock not at all. */
+void fst_bell_name(char *name, size_t len, size_t name_max, const char *what, const char *about);
+/* What a name is about; false if it does not say. @what is one of those above. */
+bool fst_bell_parse(const char *name, const char **ret_what, char ret[CM_STORAGE_KEY_MAX + 1]);
+/* The value at @key was removed. */
+void fst_bell_gone(struct file_storage *fs, const char *key);
+
+/* ---- file_watch.c ---- */
+cm_status file_watch(struct cm_storage *st, cm_change_fn fn, void *user, struct cm_watch **ret,
+                     struct cm_err *err);
+void file_unwatch(struct cm_storage *st, struct cm_watch *watch);
 
 /* ---- file_list.c ---- */
 cm_status file_list(struct cm_storage *st, const struct cm_op *op, const char *prefix,

@@ -69,7 +69,7 @@ static cm_status write_new(struct commit *c, const struct cm_commit_item *items,
 
         if (r->remove)
             continue;
-        rc = fst_temp_name(c->fs, "new", r->tmp, err);
+        rc = fst_temp_name(c->fs, FST_BELL_NEW, r->key, r->tmp, err);
         if (rc == CM_OK)
             rc = fst_write_temp(c->tmp_dir, r->tmp, items[i].value, r->key, c->op, &st, err);
         if (rc == CM_OK)
@@ -86,7 +86,7 @@ static cm_status copy_old(struct commit *c, struct fst_redo_item *r, int fd, con
     cm_status rc = fst_read_value(fd, st, r->key, &value, err);
 
     if (rc == CM_OK)
-        rc = fst_temp_name(c->fs, "old", r->old, err);
+        rc = fst_temp_name(c->fs, FST_BELL_OLD, r->key, r->old, err);
     if (rc == CM_OK)
         rc = fst_write_temp(c->tmp_dir, r->old, cm_buf_span(&value), r->key, c->op, NULL, err);
     if (rc == CM_OK)
@@ -139,7 +139,7 @@ static cm_status write_record(struct commit *c, struct cm_err *err)
 
     rc = fst_redo_text(&c->redo, &text, err);
     if (rc == CM_OK)
-        rc = fst_temp_name(c->fs, "redo", c->record, err);
+        rc = fst_temp_name(c->fs, "redo", NULL, c->record, err);
     if (rc != CM_OK)
         return rc;
     if (fst_sys_create(c->tmp_dir, c->record, &c->redo.fd) != 0) {
@@ -293,6 +293,9 @@ cm_status file_commit(struct cm_storage *st, const struct cm_op *op, const struc
     if (c.redo.items == NULL)
         return cm_fail_nomem(err);
     rc = commit(&c, items, n, err);
+    for (size_t i = 0; i < c.redo.n && rc == CM_OK; i++)
+        if (c.redo.items[i].remove && c.redo.items[i].before.exists)
+            fst_bell_gone(c.fs, c.redo.items[i].key);
     if (c.tmp_dir >= 0)
         (void)close(c.tmp_dir);
     fst_redo_done(&c.redo);

@@ -318,6 +318,7 @@ cm_status file_remove(struct cm_storage *st, const struct cm_op *op, const char 
     }
     if (fst_sys_fsync_dir(dir, key) != 0)
         return cm_fail_errno(err, "flush directory of '%s'", key);
+    fst_bell_gone(fs, key);
     return CM_OK;
 }
 

@@ -80,12 +80,13 @@ static void hold_free(struct fst_hold *hold)
 /* Move a lock file out of the way and make sure that it was the one meant: a peer may have put a
  * new one there, its owner may have come back to life. Then it goes back. */
 static cm_status set_aside(struct file_storage *fs, int lock_dir, const char *file,
-                           const struct stat *meant, bool untouched, struct cm_err *err)
+                           const char *name, const struct stat *meant, bool untouched,
+                           struct cm_err *err)
 {
     CM_AUTO_CLOSE int tmp_dir = -1;
     char tmp[FST_NAME_MAX];
     struct stat st;
-    cm_status rc = fst_temp_name(fs, "lock", tmp, err);
+    cm_status rc = fst_temp_name(fs, FST_BELL_LOCK, name, tmp, err);
 
     if (rc == CM_OK)
         rc = open_tmp_dir(fs, &tmp_dir, err);
@@ -183,13 +184,13 @@ static cm_status publish(struct file_storage *fs, struct fst_guard *g, struct fs
     return cm_fail_errno(err, "create lock file '%s/" FST_LOCK_DIR "/%s'", fs->path, file);
 }
 
-static cm_status take(struct file_storage *fs, struct fst_guard *g, int lock_dir, const char *safe,
-                      int64_t ttl_ns, struct fst_hold **ret, struct cm_err *err)
+static cm_status take(struct file_storage *fs, struct fst_guard *g, int lock_dir, const char *name,
+                      const char *safe, int64_t ttl_ns, struct fst_hold **ret, struct cm_err *err)
 {
     CM_AUTO_CLOSE int tmp_dir = -1;
     char tmp[FST_NAME_MAX];
     struct fst_hold *hold;
-    cm_status rc = fst_temp_name(fs, "lock", tmp, err);
+    cm_status rc = fst_temp_name(fs, FST_BELL_LOCK, name, tmp, err);
 
     if (rc == CM_OK)
         rc = open_tmp_dir(fs, &tmp_dir, err);
@@ -242,7 +243,7 @@ static cm_status clear_way(struct file_storage *fs, const struct fst_guard *g, i
         case FST_PERHAPS:
             break;
         case FST_STALE:
-            rc = set_aside(fs, lock_dir, file, &seen.st, true, err);
+            rc = set_aside(fs, lock_dir, file, safe, &seen.st, true, err);
             *ret_stolen = rc == CM_OK;
             break;
         }
@@ -272,7 +273,7 @@ static cm_status try_lock(struct file_storage *fs, const struct cm_op *op, const
     fst_recover(fs, safe);
     rc = clear_way(fs, &g, lock_dir, safe, ret_wait_ns, &stolen, err);
     if (rc == CM_OK)
-        rc = take(fs, &g, lock_dir, safe, ttl_ns, &hold, err);
+        rc = take(fs, &g, lock_dir, ret->name, safe, ttl_ns, &hold, err);
     if (rc == CM_OK) {
         ret->fence = g.rec.fence;
         ret->ttl_ns = ttl_ns;
@@ -428,7 +429,7 @@ static cm_status give_back(struct file_storage *fs, const struct cm_op *op,
     if (rc == CM_OK && fstat(hold->fd, &mine) != 0)
         rc = cm_fail_errno(err, "look at lock file '%s'", file);
     if (rc == CM_OK)
-        rc = set_aside(fs, lock_dir, file, &mine, false, err);
+        rc = set_aside(fs, lock_dir, file, grant->name, &mine, false, err);
     if (rc == CM_E_BUSY)
         rc = lost(grant, "another has taken it", err);
     fst_guard_leave(&g);

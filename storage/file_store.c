@@ -19,7 +19,8 @@
 
 /* Process, count and randomness: unique among threads, processes and hosts, also when a test lends
  * several nodes the same seed. */
-cm_status fst_temp_name(struct file_storage *fs, const char *what, char *out, struct cm_err *err)
+cm_status fst_temp_name(struct file_storage *fs, const char *what, const char *about, char *out,
+                        struct cm_err *err)
 {
     static _Atomic unsigned count;
     char random[17];
@@ -27,8 +28,10 @@ cm_status fst_temp_name(struct file_storage *fs, const char *what, char *out, st
 
     if (rc != CM_OK)
         return rc;
-    (void)snprintf(out, FST_NAME_MAX, "%.8s-%ld-%u-%s", what, (long)getpid(),
-                   atomic_fetch_add(&count, 1), random);
+    int n = snprintf(out, FST_NAME_MAX, "%.8s-%ld-%u-%s", what, (long)getpid(),
+                     atomic_fetch_add(&count, 1), random);
+    if (about != NULL)
+        fst_bell_name(out, (size_t)n, fs->name_max, what, about);
     return CM_OK;
 }
 
@@ -131,7 +134,7 @@ cm_status file_store(struct cm_storage *st, const struct cm_op *op, const char *
 
     fst_recover(fs, NULL);
     fst_sweep_if_due(fs);
-    rc = fst_temp_name(fs, "new", tmp, err);
+    rc = fst_temp_name(fs, FST_BELL_NEW, key, tmp, err);
     if (rc == CM_OK)
         rc = fst_open_dir(fs, FST_TMP_DIR, strlen(FST_TMP_DIR), true, &tmp_dir, err);
     if (rc == CM_OK)

@@ -22,7 +22,8 @@ struct contract_backend {
     size_t value_overhead; /* bytes that it takes of CM_STORAGE_VALUE_MAX for itself */
     bool exact_tree;       /* refuses a value and keys below it under one name */
     bool has_watch;  /* tells of changes; else watching is CM_E_UNSUPPORTED */
-    int watch_flood; /* so many changes in a moment overflow its queue; 0: none that a test makes */
+    /* So many changes in a moment overflow its queue; NULL: none that a test can make. */
+    int (*watch_flood)(void);
     /* Leases run on a server's clock, which no test can turn: tests take short ones and wait. */
     bool server_clock;
     /* A forked child cannot use what its parent opened. */

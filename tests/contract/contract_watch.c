@@ -38,7 +38,8 @@ static void hear(void *user, const struct cm_change *change)
     h->late = h->late || h->closed;
     if (change->kind == CM_CHANGE_MISSED) {
         h->missed++;
-    } else if (h->n < sizeof h->keys / sizeof h->keys[0]) {
+    } else if (strncmp(change->key, "flood/", 6) != 0 &&
+               h->n < sizeof h->keys / sizeof h->keys[0]) {
         h->keys[h->n] = strdup(change->key);
         h->kinds[h->n++] = change->kind;
     }
@@ -215,16 +216,17 @@ START_TEST(who_is_slow_is_told_that_he_missed_some)
     begin();
     atomic_store(&heard.slow_ns, 300 * CM_NS_PER_MS);
     put("flood/first", "x");
-    for (int i = 0; i < contract_backend.watch_flood; i++) {
+    int flood = contract_backend.watch_flood != NULL ? contract_backend.watch_flood() : 0;
+    for (int i = 0; i < flood; i++) {
         (void)snprintf(key, sizeof key, "flood/%d", i % 100);
         put(key, "x");
     }
     atomic_store(&heard.slow_ns, 0);
     const struct cm_env *env = cm_env_system();
     int64_t until = env->mono_ns(env) + SOON_NS;
-    while (missed(&heard) == 0 && env->mono_ns(env) < until)
+    while (flood > 0 && missed(&heard) == 0 && env->mono_ns(env) < until)
         (void)!env->wait(env, NULL, CM_NS_PER_MS);
-    if (contract_backend.watch_flood > 0)
+    if (flood > 0)
         ck_assert_uint_gt(missed(&heard), 0);
     put("after/flood", "x");
     must_come(CM_CHANGE_VALUE, "after/flood");

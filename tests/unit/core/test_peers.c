@@ -117,6 +117,8 @@ START_TEST(renewal_of_one_node_is_served_by_the_other_at_once)
         ck_assert(same_leaf("example.com"));
         cm_cert_unref(before);
     }
+    settle(k.cfg);
+    settle(other);
     ck_assert_uint_eq(kit_logged("certificate_reloaded"),
                       10); /* by both: who asked does not serve it */
     end();

@@ -130,7 +130,8 @@ static void check_order(bool is_local)
                    "C:redo W:redo F:redo D:cert R:redo D:cert " /* the point of no return */
                    "R:a.ex R:a.ex R:stap U:a.ex "               /* the change itself */
                    "D:cert D:ocsp D:retr "                      /* made durable */
-                   "U:redo U:old- U:old- U:old- U:old- ");
+                   "U:redo U:old- U:old- U:old- U:old- "
+                   "C:gone X:gone U:gone "); /* said to those who watch */
     ck_assert_str_eq(hook.log, want);
     must(cm_storage_unlock(st, NULL, &g, &err));
     cm_storage_close(st);
