@@ -6,6 +6,7 @@
 #include <ftw.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 
 /* Compiled twice: with openat2 and in memory where possible, and without and on the disk. */
 
@@ -46,12 +47,14 @@ static cm_status open_file(const struct cm_storage_open_options *opts, struct cm
     return cm_storage_open(url, opts, ret, e);
 }
 
-/* The kernel's queue: each value makes two events. */
+/* The kernel's queue: each value makes two events. On a disk that takes too long. */
 static int flood(void)
 {
-    FILE *f = fopen("/proc/sys/fs/inotify/max_queued_events", "r");
     int max = 0;
 
+    if (strncmp(root, "/dev/shm/", 9) != 0)
+        return 0;
+    FILE *f = fopen("/proc/sys/fs/inotify/max_queued_events", "r");
     ck_assert(f != NULL && fscanf(f, "%d", &max) == 1);
     (void)fclose(f);
     return max <= 32768 ? max / 2 + 1000 : 0;
