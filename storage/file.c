@@ -63,6 +63,7 @@ static const struct cm_storage_ops file_ops = {
     .lock_info = file_lock_info,
     .watch = file_watch,
     .unwatch = file_unwatch,
+    .load_many = file_load_many,
 };
 
 /* Kernels before 5.6 lack openat2, and some sandboxes refuse what they do not know. */

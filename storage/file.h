@@ -153,6 +153,9 @@ void fst_bell_gone(struct file_storage *fs, const char *key);
 cm_status file_watch(struct cm_storage *st, cm_change_fn fn, void *user, struct cm_watch **ret,
                      struct cm_err *err);
 void file_unwatch(struct cm_storage *st, struct cm_watch *watch);
+/* ---- file_many.c ---- */
+cm_status file_load_many(struct cm_storage *st, const struct cm_op *op, const char *const *keys,
+                         size_t n, cm_load_fn each, void *user, struct cm_err *err);
 
 /* ---- file_list.c ---- */
 cm_status file_list(struct cm_storage *st, const struct cm_op *op, const char *prefix,

@@ -6,6 +6,9 @@
 /* The storage contract without a disk: for tests, for programs that keep nothing, and as the
  * plainest example of a backend. One mutex per store; it is never held during a callback. */
 
+#define MEMORY_PAGE       128u         /* keys that a list copies at a time */
+#define MEMORY_VALUE_KEEP (64u * 1024) /* bytes kept from one value to the next */
+
 static pthread_mutex_t registry_mutex = PTHREAD_MUTEX_INITIALIZER;
 static struct memory_store *registry;
 
@@ -216,6 +219,27 @@ static cm_status memory_load(struct cm_storage *st, const struct cm_op *op, cons
     return rc;
 }
 
+static cm_status memory_load_many(struct cm_storage *st, const struct cm_op *op,
+                                  const char *const *keys, size_t n, cm_load_fn each, void *user,
+                                  struct cm_err *err)
+{
+    CM_AUTO_BUF struct cm_buf value = CM_BUF_SECRET(CM_STORAGE_VALUE_MAX);
+    cm_status rc = CM_OK;
+
+    for (size_t i = 0; i < n && rc == CM_OK; i++) {
+        struct cm_err why = CM_ERR_INIT;
+        cm_status got;
+
+        rc = cm_op_check(op, err);
+        if (rc != CM_OK)
+            break;
+        got = memory_load(st, op, keys[i], &value, &why);
+        rc = each(user, i, got, cm_buf_span(&value), &why, err);
+        cm_buf_recycle(&value, MEMORY_VALUE_KEEP);
+    }
+    return rc;
+}
+
 static cm_status memory_remove(struct cm_storage *st, const struct cm_op *op, const char *key,
                                struct cm_err *err)
 {
@@ -257,73 +281,99 @@ static cm_status memory_stat(struct cm_storage *st, const struct cm_op *op, cons
 
 /* ------------------------------------------------------------------- list */
 
-struct listing {
-    struct cm_key_info *infos; /* keys owned */
+/* Copied page by page, so that the function may change the store, and memory stays bounded however
+ * many keys there are. */
+struct page {
+    struct cm_key_info infos[MEMORY_PAGE]; /* keys owned */
     size_t n;
+    bool last;
 };
 
-static void listing_free(struct listing *l)
+static void page_clear(struct page *p)
 {
-    for (size_t i = 0; i < l->n; i++)
-        free((char *)(uintptr_t)l->infos[i].key);
-    free(l->infos);
+    for (size_t i = 0; i < p->n; i++)
+        free((char *)(uintptr_t)p->infos[i].key);
+    p->n = 0;
 }
 
-/* Copy what a list of @prefix shows, so that callbacks may change the store. */
-static cm_status snapshot_locked(struct memory_store *s, const char *prefix, bool recursive,
-                                 struct listing *ret, struct cm_err *err)
+/* First entry behind @key and all that is below it. */
+static size_t position_behind_locked(const struct memory_store *s, const char *key)
+{
+    size_t lo = 0;
+    size_t hi = s->n;
+
+    while (lo < hi) {
+        size_t mid = lo + (hi - lo) / 2;
+        const char *at = s->entries[mid].key;
+
+        if (compare_keys(at, key) <= 0 || is_below(at, key))
+            lo = mid + 1;
+        else
+            hi = mid;
+    }
+    return lo;
+}
+
+/* What a list of @prefix shows of the entry at @at; *ret_next is where the next thing begins. */
+static cm_status show_locked(const struct memory_store *s, size_t at, size_t skip, bool recursive,
+                             struct cm_key_info *ret, size_t *ret_next, struct cm_err *err)
+{
+    const struct memory_entry *e = &s->entries[at];
+    const char *slash = recursive ? NULL : strchr(e->key + skip, '/');
+
+    ret->key = slash != NULL ? cm_strndup(e->key, (size_t)(slash - e->key)) : cm_strdup(e->key);
+    if (ret->key == NULL)
+        return cm_fail_nomem(err);
+    ret->modified_ns = e->modified_ns;
+    ret->size = slash != NULL ? 0 : e->len;
+    ret->terminal = slash == NULL;
+    *ret_next = slash != NULL ? position_behind_locked(s, ret->key) : at + 1;
+    return CM_OK;
+}
+
+/* The page of what comes behind @after ("": from the beginning). */
+static cm_status page_read_locked(const struct memory_store *s, const char *prefix, bool recursive,
+                                  const char *after, struct page *ret, struct cm_err *err)
 {
     size_t skip = prefix[0] == '\0' ? 0 : strlen(prefix) + 1;
+    size_t at = after[0] == '\0' ? position_locked(s, prefix) : position_behind_locked(s, after);
+    cm_status rc = CM_OK;
 
-    ret->infos = cm_calloc(s->n, sizeof ret->infos[0]);
-    if (ret->infos == NULL)
-        return cm_fail_nomem(err);
-    for (size_t i = position_locked(s, prefix); i < s->n; i++) {
-        const struct memory_entry *e = &s->entries[i];
-        struct cm_key_info *last = ret->n > 0 ? &ret->infos[ret->n - 1] : NULL;
-        struct cm_key_info info = { NULL, e->modified_ns, e->len, true };
-        const char *slash;
-
-        if (strcmp(e->key, prefix) == 0)
-            continue;
-        if (!is_below(e->key, prefix))
-            break;
-        slash = recursive ? NULL : strchr(e->key + skip, '/');
-        if (slash != NULL) {
-            size_t len = (size_t)(slash - e->key);
-
-            if (last != NULL && !last->terminal && strlen(last->key) == len &&
-                memcmp(last->key, e->key, len) == 0)
-                continue;
-            info.key = cm_strndup(e->key, len);
-            info.size = 0;
-            info.terminal = false;
-        } else {
-            info.key = cm_strdup(e->key);
-        }
-        if (info.key == NULL)
-            return cm_fail_nomem(err);
-        ret->infos[ret->n++] = info;
+    if (at < s->n && strcmp(s->entries[at].key, prefix) == 0)
+        at++;
+    while (rc == CM_OK && ret->n < MEMORY_PAGE && at < s->n &&
+           is_below(s->entries[at].key, prefix)) {
+        rc = show_locked(s, at, skip, recursive, &ret->infos[ret->n], &at, err);
+        if (rc == CM_OK)
+            ret->n++;
     }
-    return CM_OK;
+    ret->last = rc != CM_OK || ret->n < MEMORY_PAGE;
+    return rc;
 }
 
 static cm_status memory_list(struct cm_storage *st, const struct cm_op *op, const char *prefix,
                              bool recursive, cm_list_fn each, void *user, struct cm_err *err)
 {
     struct memory_store *s = memory_store_of(st);
-    struct listing l = { NULL, 0 };
-    cm_status rc;
+    CM_AUTO_FREE struct page *p = cm_calloc(1, sizeof *p);
+    char after[CM_STORAGE_KEY_MAX + 1] = "";
+    cm_status rc = CM_OK;
 
-    cm_mutex_lock(&s->mutex);
-    rc = snapshot_locked(s, prefix, recursive, &l, err);
-    cm_mutex_unlock(&s->mutex);
-    for (size_t i = 0; i < l.n && rc == CM_OK; i++) {
-        rc = cm_op_check(op, err);
-        if (rc == CM_OK)
-            rc = each(user, &l.infos[i], err);
+    if (p == NULL)
+        return cm_fail_nomem(err);
+    while (rc == CM_OK && !p->last) {
+        cm_mutex_lock(&s->mutex);
+        rc = page_read_locked(s, prefix, recursive, after, p, err);
+        cm_mutex_unlock(&s->mutex);
+        for (size_t i = 0; i < p->n && rc == CM_OK; i++) {
+            rc = cm_op_check(op, err);
+            if (rc == CM_OK)
+                rc = each(user, &p->infos[i], err);
+        }
+        if (p->n > 0)
+            (void)memccpy(after, p->infos[p->n - 1].key, '\0', sizeof after);
+        page_clear(p);
     }
-    listing_free(&l);
     return rc;
 }
 
@@ -481,6 +531,7 @@ static const struct cm_storage_ops memory_ops = {
     .lock_info = memory_lock_info,
     .watch = memory_watch,
     .unwatch = memory_unwatch,
+    .load_many = memory_load_many,
 };
 
 cm_status cm_storage_memory_open(const char *name, const struct cm_storage_open_options *opts,

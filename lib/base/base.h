@@ -41,6 +41,10 @@ cm_status cm_fail_nomem(struct cm_err *err);
  * allocations happened since the last call. */
 uint64_t cm_alloc_fail_at(uint64_t n);
 
+/* Empty a buffer that takes one value after the other: wipes what was in it, not all that it ever
+ * grew to, and gives back more than @keep bytes of memory. */
+void cm_buf_recycle(struct cm_buf *b, size_t keep);
+
 /* ---- time ---- */
 int64_t cm_env_wall_s(const struct cm_env *env);
 /* RFC 3339: 1..9 or no fraction digits, 'Z' or offset, years 1..9999. @ret is ns since 1970,

@@ -135,6 +135,20 @@ void cm_buf_reset(struct cm_buf *b)
     b->len = 0;
 }
 
+void cm_buf_recycle(struct cm_buf *b, size_t keep)
+{
+    if (b->secret)
+        cm_wipe(b->data, b->len);
+    b->len = 0;
+    if (b->cap > keep) {
+        free(b->data);
+        b->data = NULL;
+        b->cap = 0;
+    } else if (b->data != NULL) {
+        b->data[0] = 0;
+    }
+}
+
 void cm_buf_free(struct cm_buf *b)
 {
     if (b == NULL)

@@ -16,6 +16,7 @@
      (st)->ops->op != NULL)
 
 #define WAIT_DEFAULT_NS (250 * CM_NS_PER_MS)
+#define ONE_BY_ONE_KEEP (64u * 1024)
 
 static cm_status check_table(struct cm_storage *st, struct cm_err *err)
 {
@@ -237,7 +238,7 @@ static cm_status load_one_by_one(struct cm_storage *st, const struct cm_op *op,
         rc = cm_op_check(op, err);
         if (rc == CM_OK)
             rc = each(user, i, got, cm_buf_span(&value), &why, err);
-        cm_buf_reset(&value);
+        cm_buf_recycle(&value, ONE_BY_ONE_KEEP);
     }
     return rc;
 }

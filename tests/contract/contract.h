@@ -3,8 +3,8 @@
 #define CM_TESTS_CONTRACT_H
 
 /* The contract of cm_storage_ops as tests, one source linked once per backend: write one
- * backend_<name>.c with a contract_backend and link it with contract_main.c, contract_storage.c
- * and contract_lock.c. Only <certmesh/cm_spi.h> is used of certmesh, so that the author of a
+ * backend_<name>.c with a contract_backend and link it with contract_main.c and the other
+ * contract_*.c. Only <certmesh/cm_spi.h> is used of certmesh, so that the author of a
  * backend outside this tree can run it too. */
 
 #include <certmesh/cm_spi.h>
@@ -91,6 +91,7 @@ void expect(const char *key, const char *text);
 #endif
 
 TCase *contract_storage_cases(void);
+TCase *contract_many_cases(void);
 TCase *contract_commit_cases(void);
 TCase *contract_lock_cases(void);
 TCase *contract_lease_cases(void);

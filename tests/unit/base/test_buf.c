@@ -185,6 +185,30 @@ START_TEST(reset_wipes_a_secret_and_keeps_the_memory)
 }
 END_TEST
 
+START_TEST(recycling_wipes_what_was_in_and_gives_back_what_is_too_much)
+{
+    struct cm_buf b = CM_BUF_SECRET(4096);
+
+    ck_assert_int_eq(cm_buf_puts(&b, "hunter2", &err), CM_OK);
+    const uint8_t *was = b.data;
+    cm_buf_recycle(&b, 256);
+    ck_assert_uint_eq(b.len, 0);
+    ck_assert_ptr_eq(b.data, was);
+    ck_assert(memcmp(was, "\0\0\0\0\0\0\0", 7) == 0);
+    ck_assert_int_eq(cm_buf_puts(&b, "hunter2", &err), CM_OK);
+    append_n(&b, 'x', 500, CM_OK);
+    watch(b.data);
+    cm_buf_recycle(&b, 256);
+    ck_assert_int_eq(watched_state, SEEN_CLEAN);
+    ck_assert_ptr_null(b.data);
+    ck_assert_uint_eq(b.cap, 0);
+    ck_assert_int_eq(cm_buf_puts(&b, "again", &err), CM_OK);
+    ck_assert_str_eq(cm_buf_str(&b), "again");
+    cm_buf_free(&b);
+    cm_buf_recycle(&b, 0);
+}
+END_TEST
+
 START_TEST(text_written_after_a_reset_ends_where_it_ends)
 {
     struct cm_buf b = CM_BUF_INIT(100);
@@ -252,6 +276,7 @@ int main(void)
         buffer_without_bound_is_refused_at_first_use,
         binary_content_keeps_its_zero_bytes,
         reset_wipes_a_secret_and_keeps_the_memory,
+        recycling_wipes_what_was_in_and_gives_back_what_is_too_much,
         text_written_after_a_reset_ends_where_it_ends,
         secret_leaves_no_trace_where_it_was,
         freed_buffer_may_be_used_again_and_stays_secret,
