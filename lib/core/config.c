@@ -6,7 +6,6 @@
 
 #define DEFAULT_WAIT_MS  8000
 #define DEFAULT_PARALLEL 10u
-#define IO_WORKERS       4u
 #define FETCH_WORKERS    4u
 #define PROBES           4096u
 
@@ -131,7 +130,7 @@ static cm_status set_up_workers(struct cm_config *cfg, unsigned max_parallel, st
     cm_status rc = cm_cancel_new(NULL, &cfg->stop, err);
 
     if (rc == CM_OK)
-        rc = cm_runq_new(IO_WORKERS, &cfg->io, err);
+        rc = cm_runq_new(CM_IO_WORKERS, &cfg->io, err);
     if (rc == CM_OK)
         rc = cm_runq_new(FETCH_WORKERS, &cfg->fetch, err);
     if (rc == CM_OK) /* the pump sees to the limit */

@@ -36,6 +36,11 @@
 
 #include "layout.h"
 
+/* ----------------------------------------------------------- spi_storage.c */
+
+/* Has it a load_many of its own, so that asking for much at once is quicker than one by one? */
+bool cm_storage_has_load_many(const struct cm_storage *st);
+
 /* -------------------------------------------------------------- spi_keys.c */
 
 /* cm_key_source_new_key(), as a key. CM_E_KEY if what the source gave is none, damaged or of
@@ -185,6 +190,7 @@ struct cm_run {
     struct cm_run *next; /* the queue's, as is ... */
     struct cm_run *prev;
     bool queued;
+    bool hurried; /* came first because somebody waits for it */
     void (*run)(struct cm_run *self);
 };
 struct cm_runq;
@@ -198,6 +204,12 @@ CM_MUST_CHECK cm_status cm_runq_push_all(struct cm_runq *q, struct cm_run **chai
 CM_MUST_CHECK cm_status cm_runq_push_first(struct cm_runq *q, struct cm_run *r, struct cm_err *err);
 /* If @r is still in @q, it comes before all others now. @r must be one that stays. */
 void cm_runq_hurry(struct cm_runq *q, struct cm_run *r);
+/* For a worker that does many of a kind at a time: takes the first jobs of the queue as long as
+ * they are @wanted (called with the queue's lock held), at most @max. More workers than this one
+ * shall have something to do: so not more than a fair part of what is queued, if that is more than
+ * @least. They are put into @ret; how many is the result. */
+size_t cm_runq_take(struct cm_runq *q, bool (*wanted)(const struct cm_run *r, const void *user),
+                    const void *user, size_t least, size_t max, struct cm_run **ret);
 /* Jobs that no worker has taken yet. */
 size_t cm_runq_length(struct cm_runq *q);
 /* Runs what is queued (tasks see their config's cancel token), joins; from then on nothing is
@@ -476,6 +488,7 @@ struct cm_config {
     struct cm_revoked *revoked;
 };
 
+#define CM_IO_WORKERS 4u
 /* The issuer of cfg with this raw key; NULL if there is none. */
 struct cm_issuer *cm_config_find_issuer(const struct cm_config *cfg, const char *issuer_key);
 /* Real waiting between threads of this process happens in slices, so that cancellation and a

@@ -116,6 +116,16 @@ enum cm_load_want {
 CM_MUST_CHECK cm_status cm_store_load(struct cm_config *cfg, const struct cm_op *op,
                                       const struct cm_subject *s, enum cm_load_want want,
                                       struct cm_cert **ret, struct cm_err *err);
+/* A value as it came from cm_storage_load_many(). */
+struct cm_loaded {
+    cm_status status; /* CM_E_AGAIN: did not come */
+    struct cm_span value;
+};
+/* cm_store_load(CM_LOAD_VALID) from what has been loaded already: of cfg's issuer i key and chain,
+ * @at[2 * i] and @at[2 * i + 1]. CM_E_NOTFOUND: there is nothing at all. CM_E_AGAIN: not so simple,
+ * ask cm_store_load(). Logs nothing. */
+CM_MUST_CHECK cm_status cm_store_pick(struct cm_config *cfg, const struct cm_subject *s,
+                                      const struct cm_loaded *at, struct cm_cert **ret);
 /* One directory: @base is "certificates/<I>/<dir>"; @issuer_key what the certificate shall say of
  * its origin. @names may be NULL (no check of names). @deep: signatures and both halves of the
  * key too, some 0.3 ms. */

@@ -9,7 +9,6 @@
  * and what needs the CA through the pump, so that names whose CA or responder does not answer never
  * keep those from being served that storage has already. */
 
-#define LOAD_LIMIT_NS   (60 * CM_NS_PER_S)
 #define FETCH_LIMIT_NS  (60 * CM_NS_PER_S)
 #define JOB_LIMIT_NS    (30 * 60 * CM_NS_PER_S)
 #define WORTH_WAITING_S 600
@@ -146,81 +145,14 @@ static void finish(struct cm_managed *m, struct cm_outcome *o)
         cm_managed_drop(m);
 }
 
-/* ---- loading ---- */
-
 cm_status cm_managed_serve(struct cm_managed *m, struct cm_cert *cert, struct cm_err *err)
 {
     return cm_serve_managed(m->cfg, cert, err);
 }
 
-static void serve_loaded(struct cm_managed *m, struct cm_cert *cert, struct cm_outcome *o)
-{
-    o->rc = cm_managed_serve(m, cert, &o->err);
-    o->served = o->rc == CM_OK;
-    if (!o->served)
-        return;
-    cm_recheck(m);
-    cm_tend_begin(m, cert);
-}
-
-/* Nothing is valid now. What begins in the future means that the clock here is behind: what is had
- * anew would begin later still. */
-static bool serve_future(struct cm_managed *m, const struct cm_subject *s, const struct cm_op *op,
-                         struct cm_outcome *o)
-{
-    int64_t now_s = cm_env_wall_s(m->cfg->env);
-    struct cm_cert *cert = NULL;
-    bool future;
-
-    if (cm_store_load(m->cfg, op, s, CM_LOAD_NEWEST, &cert, NULL) != CM_OK)
-        return false;
-    future = cert->not_before_s > now_s && cert->not_after_s > now_s &&
-             !cm_revoked_is(m->cfg, cert, NULL);
-    if (future) {
-        cm_logf(&m->cfg->log, CM_LOG_WARN, "clock_behind", NULL, 0,
-                "the certificate for '%s' begins %lld s from now: is the clock right? It is served "
-                "as it is",
-                m->name, (long long)(cert->not_before_s - now_s));
-        serve_loaded(m, cert, o);
-    }
-    cm_cert_unref(cert);
-    return future;
-}
-
-/* Storage first: most names of most starts are there already. */
-static void load_stage(struct cm_managed *m, const struct cm_subject *s, const struct cm_op *op,
-                       struct cm_outcome *o)
-{
-    struct cm_config *cfg = m->cfg;
-    struct cm_cert *cert = NULL;
-
-    if (cm_is_served_well(cfg, m->name)) {
-        o->served = true;
-        return;
-    }
-    (void)cm_managed_take_news(m); /* it reads all there is */
-    o->rc = cm_store_load(cfg, op, s, CM_LOAD_VALID, &cert, &o->err);
-    if (o->rc == CM_OK) {
-        serve_loaded(m, cert, o);
-        cm_cert_unref(cert);
-    } else if (o->rc == CM_E_NOTFOUND) {
-        o->rc = CM_OK;
-        if (!serve_future(m, s, op, o)) {
-            o->next = CM_STAGE_OBTAIN;
-            o->go_on = true;
-        }
-    } else if (o->rc != CM_E_CANCELED) {
-        cm_logf(&cfg->log, CM_LOG_ERROR, "load_failed", NULL, 0, "load '%s': %s", m->name,
-                o->err.msg);
-        cm_managed_stumbled(m);
-    }
-}
-
 /* ---- from stage to stage ---- */
 
-/* False if nobody wants it any more, or maintenance was stopped since it was woken. @cancel: its
- * own token, NULL for loading, which is short: it ends with all of them. */
-static bool begin(struct cm_managed *m, struct cm_cancel *cancel, struct cm_op *op)
+bool cm_managed_begin(struct cm_managed *m, struct cm_cancel *cancel, struct cm_op *op)
 {
     struct cm_names *t = m->cfg->names;
     bool wanted;
@@ -244,11 +176,12 @@ static struct cm_runq *queue_of(const struct cm_managed *m)
     return is_job(m->stage) ? m->cfg->jobs : m->cfg->io;
 }
 
-static cm_status push(struct cm_managed *m, struct cm_err *err)
+/* @first: somebody waits for it. */
+static cm_status push(struct cm_managed *m, bool first, struct cm_err *err)
 {
     m->run.run = run_stage;
     cm_maint_enter(maint_of(m), 1);
-    cm_status rc = cm_runq_push(queue_of(m), &m->run, err);
+    cm_status rc = (first ? cm_runq_push_first : cm_runq_push)(queue_of(m), &m->run, err);
     if (rc != CM_OK)
         cm_maint_leave(maint_of(m));
     return rc;
@@ -338,7 +271,7 @@ void cm_managed_to_work(struct cm_managed *m, unsigned slot)
     }
     cm_mutex_unlock(&m->cfg->names->lock);
     if (free_now)
-        o.rc = push(m, &o.err);
+        o.rc = push(m, false, &o.err);
     if (!free_now || o.rc != CM_OK)
         cm_pump_done(m->cfg->pump, slot);
     if (o.rc != CM_OK)
@@ -354,7 +287,7 @@ static void do_stage(struct cm_managed *m, const struct cm_op *op, struct cm_out
     if (o->rc != CM_OK)
         return;
     if (m->stage == CM_STAGE_LOAD)
-        load_stage(m, s, op, o);
+        cm_load_stage(m, s, op, o);
     else if (is_job(m->stage))
         cm_attempt_stage(m, s, op, o);
     else
@@ -366,7 +299,7 @@ static int64_t limit_of(const struct cm_managed *m)
 {
     if (is_job(m->stage))
         return JOB_LIMIT_NS;
-    return m->stage == CM_STAGE_FETCH ? FETCH_LIMIT_NS : LOAD_LIMIT_NS;
+    return m->stage == CM_STAGE_FETCH ? FETCH_LIMIT_NS : CM_LOAD_LIMIT_NS;
 }
 
 /* The CA wants to be left alone. Who waits for it in this process for long had better know. */
@@ -388,20 +321,37 @@ static bool is_put_off(struct cm_managed *m, struct cm_outcome *o)
     return true;
 }
 
+void cm_managed_conclude(struct cm_managed *m, struct cm_outcome *o)
+{
+    struct cm_maint *mt = maint_of(m);
+
+    if (o->rc == CM_OK && o->go_on) {
+        bool line = is_job(o->next);
+
+        go_on(m, o);
+        if (!line)
+            o->rc = push(m, o->next == CM_STAGE_LOAD && m->run.hurried, &o->err);
+        if (line || o->rc == CM_OK) {
+            cm_maint_leave(mt);
+            return;
+        }
+    }
+    finish(m, o);
+    cm_maint_leave(mt);
+}
+
 static void run_stage(struct cm_run *self)
 {
     struct cm_managed *m = CM_CONTAINER_OF(self, struct cm_managed, run);
     struct cm_outcome o = { .rc = CM_OK, .err = CM_ERR_INIT };
-    struct cm_maint *mt = maint_of(m);
-    struct cm_pump *pump = m->cfg->pump;
-    bool job = is_job(m->stage);
-    unsigned slot = m->slot;
     struct cm_cancel *cancel = NULL;
     struct cm_op op = { m->cfg->env, 0, NULL };
 
+    if (m->stage == CM_STAGE_LOAD && cm_load_batch(m))
+        return;
     if (m->stage != CM_STAGE_LOAD)
         o.rc = cm_cancel_new(cm_names_halt(m->cfg), &cancel, &o.err);
-    if (o.rc == CM_OK && !begin(m, cancel, &op)) {
+    if (o.rc == CM_OK && !cm_managed_begin(m, cancel, &op)) {
         cm_cancel_free(cancel);
         o.rc = cm_fail(&o.err, CM_E_CANCELED, "'%s': canceled before it began", m->name);
     } else if (o.rc == CM_OK) {
@@ -410,23 +360,9 @@ static void run_stage(struct cm_run *self)
     }
     if (is_put_off(m, &o))
         o.go_on = true;
-    if (o.rc == CM_OK && o.go_on) {
-        bool line = is_job(o.next);
-
-        if (job)
-            cm_pump_done(pump, slot);
-        go_on(m, &o);
-        if (!line)
-            o.rc = push(m, &o.err);
-        if (line || o.rc == CM_OK) {
-            cm_maint_leave(mt);
-            return;
-        }
-    } else if (job) {
-        cm_pump_done(pump, slot);
-    }
-    finish(m, &o);
-    cm_maint_leave(mt);
+    if (is_job(m->stage))
+        cm_pump_done(m->cfg->pump, m->slot);
+    cm_managed_conclude(m, &o);
 }
 
 /* ---- beginnings ---- */
@@ -435,7 +371,7 @@ void cm_managed_start(struct cm_managed *m)
 {
     struct cm_outcome o = { .rc = CM_OK, .err = CM_ERR_INIT };
 
-    o.rc = push(m, &o.err);
+    o.rc = push(m, false, &o.err);
     if (o.rc != CM_OK)
         finish(m, &o);
 }

@@ -2,8 +2,8 @@
 #ifndef CM_CORE_NAMES_H
 #define CM_CORE_NAMES_H
 
-/* The table of managed names, shared by manage.c (the calls), managejob.c (the stages) and what of
- * lib/core/life works on them. */
+/* The table of managed names, shared by manage.c (the calls), managejob.c (the stages), load.c and
+ * what of lib/core/life works on them. */
 
 #include "maintain.h"
 
@@ -68,6 +68,7 @@ struct cm_managed {
     bool look;                 /* into storage, when tended next */
     bool late;                 /* woken when maintenance had been stopped */
     uint8_t news;              /* of enum cm_news: heard of, and not looked at yet */
+    bool alone;                /* to be loaded by itself; the job's while busy */
     char name[];
 };
 
@@ -77,8 +78,9 @@ struct cm_names {
     struct cm_managed **buckets;
     size_t n_buckets;
     size_t n;
-    struct cm_cancel *halt; /* of all that maintenance begins; fired by its stop */
-    bool stopped;           /* nothing is begun any more but loading that was asked for since */
+    struct cm_cancel *halt;   /* of all that maintenance begins; fired by its stop */
+    _Atomic unsigned batches; /* workers that load many names at a time */
+    bool stopped;             /* nothing is begun any more but loading that was asked for since */
 };
 
 struct cm_managed *cm_names_find_locked(const struct cm_names *t, const char *name);
@@ -100,10 +102,26 @@ void cm_managed_hurry_locked(struct cm_managed *m);
 /* Does the cache hold a managed certificate for the normalized @name that is valid now? */
 bool cm_is_served_well(struct cm_config *cfg, const char *name);
 
+struct cm_outcome;
+
 /* managejob.c: the clockwork's call. */
 void cm_managed_fire(struct cm_task *task);
 /* It has come through the pump, and has this slot there. */
 void cm_managed_to_work(struct cm_managed *m, unsigned slot);
+
+/* False if nobody wants it any more, or maintenance was stopped since it was woken. @cancel: its
+ * own token, NULL for loading, which is short: it ends with all of them. */
+bool cm_managed_begin(struct cm_managed *m, struct cm_cancel *cancel, struct cm_op *op);
+/* What a stage that is no job has come to: on with it, or the end. @o is used up. */
+void cm_managed_conclude(struct cm_managed *m, struct cm_outcome *o);
+
+/* load.c: storage first. */
+void cm_load_stage(struct cm_managed *m, const struct cm_subject *s, const struct cm_op *op,
+                   struct cm_outcome *o);
+/* Load @m, whose turn it is, together with others that are next in the queue, and conclude each.
+ * False: it is to be done by itself. */
+bool cm_load_batch(struct cm_managed *m);
+#define CM_LOAD_LIMIT_NS (60 * CM_NS_PER_S)
 
 /* Have it obtained, if nothing is being done for it: what it has is of no use. */
 void cm_managed_obtain_anew(struct cm_managed *m);

@@ -38,6 +38,7 @@ static void put_last_locked(struct cm_runq *q, struct cm_run *r)
     r->prev = q->last;
     *(q->last != NULL ? &q->last->next : &q->first) = r;
     q->last = r;
+    r->hurried = false;
     r->queued = true;
     q->n++;
 }
@@ -48,6 +49,7 @@ static void put_first_locked(struct cm_runq *q, struct cm_run *r)
     r->next = q->first;
     *(q->first != NULL ? &q->first->prev : &q->last) = r;
     q->first = r;
+    r->hurried = true;
     r->queued = true;
     q->n++;
 }
@@ -154,7 +156,26 @@ void cm_runq_hurry(struct cm_runq *q, struct cm_run *r)
         take_out_locked(q, r);
         put_first_locked(q, r);
     }
+    if (r->queued)
+        r->hurried = true;
     cm_mutex_unlock(&q->lock);
+}
+
+size_t cm_runq_take(struct cm_runq *q, bool (*wanted)(const struct cm_run *r, const void *user),
+                    const void *user, size_t least, size_t max, struct cm_run **ret)
+{
+    size_t n = 0;
+
+    cm_mutex_lock(&q->lock);
+    size_t part = q->n / q->workers;
+    if (part < least)
+        part = least;
+    while (n < max && n < part && q->first != NULL && wanted(q->first, user)) {
+        ret[n++] = q->first;
+        take_out_locked(q, q->first);
+    }
+    cm_mutex_unlock(&q->lock);
+    return n;
 }
 
 void cm_runq_stop(struct cm_runq *q)

@@ -1,7 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-#include <certmesh/cm_spi.h>
-
-#include "base.h"
+#include "core_private.h"
 
 #include <string.h>
 
@@ -222,6 +220,11 @@ cm_status cm_storage_list(struct cm_storage *st, const struct cm_op *op, const c
     if (!HAS_OP(st, list))
         return unsupported(st, "list", err);
     return st->ops->list(st, op, prefix, recursive, each, user, err);
+}
+
+bool cm_storage_has_load_many(const struct cm_storage *st)
+{
+    return st != NULL && st->ops != NULL && HAS_OP(st, load_many);
 }
 
 static cm_status load_one_by_one(struct cm_storage *st, const struct cm_op *op,

@@ -193,6 +193,55 @@ static cm_status load_best(struct cm_config *cfg, const struct cm_op *op, const 
                    damage.msg);
 }
 
+/* CM_E_NOTFOUND if one half is absent, as a load of the pair has it. */
+static cm_status pick_pair(struct cm_config *cfg, const struct cm_subject *s,
+                           const char *issuer_key, const struct cm_loaded *key,
+                           const struct cm_loaded *crt, struct cm_cert **ret)
+{
+    struct cm_cert *cert = NULL;
+
+    if (key->status == CM_E_NOTFOUND || (key->status == CM_OK && crt->status == CM_E_NOTFOUND))
+        return CM_E_NOTFOUND;
+    if (key->status != CM_OK || crt->status != CM_OK ||
+        cm_cert_from_pem(crt->value, key->value, issuer_key, NULL, CM_CERT_MANAGED, &cert, NULL) !=
+            CM_OK)
+        return CM_E_AGAIN;
+    if (!cm_cert_covers_all(cert, s->names, s->n) || cm_revoked_is(cfg, cert, NULL)) {
+        cm_cert_unref(cert);
+        return CM_E_AGAIN;
+    }
+    *ret = cert;
+    return CM_OK;
+}
+
+cm_status cm_store_pick(struct cm_config *cfg, const struct cm_subject *s,
+                        const struct cm_loaded *at, struct cm_cert **ret)
+{
+    int64_t now = cm_env_wall_s(cfg->env);
+    struct cm_cert *best = NULL;
+    bool odd = false;
+
+    for (size_t i = 0; i < cfg->n_issuers && !odd; i++) {
+        struct cm_cert *cert = NULL;
+        cm_status rc =
+            pick_pair(cfg, s, cm_issuer_key(cfg->issuers[i]), &at[2 * i], &at[2 * i + 1], &cert);
+
+        if (rc == CM_OK && is_better(cert, best, now)) {
+            cm_cert_unref(best);
+            best = cert;
+        } else if (rc == CM_OK) {
+            cm_cert_unref(cert);
+        }
+        odd = rc == CM_E_AGAIN;
+    }
+    if (best != NULL && !odd && cm_cert_is_valid_at(best, now, CM_CERT_SKEW_S)) {
+        *ret = best;
+        return CM_OK;
+    }
+    cm_cert_unref(best);
+    return best != NULL || odd ? CM_E_AGAIN : CM_E_NOTFOUND;
+}
+
 cm_status cm_store_load(struct cm_config *cfg, const struct cm_op *op, const struct cm_subject *s,
                         enum cm_load_want want, struct cm_cert **ret, struct cm_err *err)
 {

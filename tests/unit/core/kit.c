@@ -205,6 +205,40 @@ static void st_destroy(struct cm_storage *st)
     (void)st;
 }
 
+/* What fails for one key, fails for that key. */
+static cm_status st_load_many(struct cm_storage *st, const struct cm_op *op,
+                              const char *const *keys, size_t n, cm_load_fn each, void *user,
+                              struct cm_err *err)
+{
+    CM_AUTO_BUF struct cm_buf value = CM_BUF_SECRET(CM_STORAGE_VALUE_MAX);
+    struct kit_storage *s = of(st);
+    bool fails = atomic_load(&s->fail_many) != 0;
+    size_t most = fails ? (size_t)atomic_load(&s->many_before) : n;
+    cm_status rc = CM_OK;
+
+    (void)atomic_fetch_add(&s->many_calls, 1);
+    if (n > atomic_load(&s->most_keys))
+        atomic_store(&s->most_keys, (unsigned)n);
+    if (fails && atomic_load(&s->fail_many) > 0)
+        (void)atomic_fetch_sub(&s->fail_many, 1);
+    if (s->on_many != NULL)
+        s->on_many(s, op, n);
+    for (size_t i = 0; i < n && i < most && rc == CM_OK; i++) {
+        struct cm_err why = CM_ERR_INIT;
+        cm_status got = fault(s, &s->fail_loads, keys[i], &why);
+
+        if (got == CM_OK)
+            got = cm_storage_load(s->inner, op, keys[i], &value, &why);
+        rc = cm_op_check(op, err);
+        if (rc == CM_OK)
+            rc = each(user, i, got, cm_buf_span(&value), &why, err);
+        cm_buf_reset(&value);
+    }
+    if (rc == CM_OK && fails)
+        rc = cm_fail(err, (cm_status)atomic_load(&s->fail_status), "injected fault in the middle");
+    return rc;
+}
+
 static const struct cm_storage_ops kit_storage_ops = { .abi = CM_SPI_ABI,
                                                        .size = (uint32_t)sizeof kit_storage_ops,
                                                        .name = "kit",
@@ -223,6 +257,15 @@ static const struct cm_storage_ops kit_storage_ops = { .abi = CM_SPI_ABI,
                                                        .lock_info = st_lock_info,
                                                        .watch = st_watch,
                                                        .unwatch = st_unwatch };
+
+void kit_storage_loads_many(struct kit_storage *s)
+{
+    static struct cm_storage_ops ops;
+
+    ops = kit_storage_ops;
+    ops.load_many = st_load_many;
+    s->base.ops = &ops;
+}
 
 void kit_storage_init(struct kit_storage *s, struct kit_env *e)
 {

@@ -45,6 +45,12 @@ struct kit_storage {
         struct cm_watch *inner;
     } watches[8];
     _Atomic unsigned n_watches;
+    /* With kit_storage_loads_many(): what was asked for at once, and how often. */
+    _Atomic unsigned many_calls, most_keys;
+    _Atomic int fail_many;   /* how often such a call fails (-1: for ever), with fail_status, ... */
+    _Atomic int many_before; /* ... after so many values */
+    /* Called before each such call. */
+    void (*on_many)(struct kit_storage *s, const struct cm_op *op, size_t n);
     /* Called before each load. */
     void (*on_load)(struct kit_storage *s, const char *key);
     void *user;
@@ -54,6 +60,8 @@ void kit_storage_init(struct kit_storage *s, struct kit_env *e);
 void kit_storage_free(struct kit_storage *s);
 /* Tell all who watch, on this thread. */
 void kit_tell(struct kit_storage *s, enum cm_change_kind kind, const char *key);
+/* From now on it has a load_many of its own. */
+void kit_storage_loads_many(struct kit_storage *s);
 void kit_put(struct cm_storage *st, const char *key, const char *value);
 bool kit_has(struct cm_storage *st, const char *key);
 /* Value as text; caller frees. */

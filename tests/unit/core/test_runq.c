@@ -100,6 +100,69 @@ START_TEST(a_list_is_taken_whole_or_left)
 }
 END_TEST
 
+static bool is_small(const struct cm_run *r, const void *user)
+{
+    return CM_CONTAINER_OF(r, struct job, run)->name < *(const char *)user;
+}
+
+START_TEST(many_are_taken_from_the_front_as_long_as_they_are_wanted)
+{
+    struct cm_run *taken[8];
+    struct cm_runq *q = NULL;
+    struct job j[6];
+    struct job x;
+    char end = 'e';
+
+    q = blocked_queue(&x);
+    name_jobs(j, 6);
+    for (size_t i = 0; i < 6; i++)
+        ck_ok(cm_runq_push(q, &j[i].run, &err));
+    ck_assert(!j[3].run.hurried);
+    cm_runq_hurry(q, &j[3].run);
+    ck_assert(j[3].run.hurried);
+    ck_assert_uint_eq(cm_runq_take(q, is_small, &end, 1, 2, taken), 2); /* d, a */
+    ck_assert_ptr_eq(taken[0], &j[3].run);
+    ck_assert_ptr_eq(taken[1], &j[0].run);
+    ck_assert_uint_eq(cm_runq_length(q), 4);
+    ck_assert_uint_eq(cm_runq_take(q, is_small, &end, 8, 8, taken), 2); /* b, c, but not e */
+    ck_assert_ptr_eq(taken[1], &j[2].run);
+    ck_assert_uint_eq(cm_runq_take(q, is_small, &end, 8, 8, taken), 0);
+    atomic_store(&seen.go, true);
+    cm_runq_stop(q);
+    ck_assert_str_eq(seen.order, "xef");
+    cm_runq_free(q);
+}
+END_TEST
+
+START_TEST(some_of_many_are_left_for_other_workers)
+{
+    struct job blocked[4];
+    struct cm_run *taken[40];
+    struct cm_runq *q = NULL;
+    struct job j[20];
+    char end = 'z';
+
+    atomic_store(&seen.running, 0);
+    atomic_store(&seen.go, false);
+    seen.n = 0;
+    ck_ok(cm_runq_new(4, &q, &err));
+    for (size_t i = 0; i < 4; i++) {
+        blocked[i] = (struct job){ .run.run = block, .name = 'x' };
+        ck_ok(cm_runq_push(q, &blocked[i].run, &err));
+    }
+    kit_until(atomic_load(&seen.running) == 4);
+    name_jobs(j, 20);
+    for (size_t i = 0; i < 20; i++)
+        ck_ok(cm_runq_push(q, &j[i].run, &err));
+    ck_assert_uint_eq(cm_runq_take(q, is_small, &end, 2, 40, taken), 5);
+    ck_assert_uint_eq(cm_runq_take(q, is_small, &end, 2, 40, taken), 3);
+    ck_assert_uint_eq(cm_runq_take(q, is_small, &end, 4, 40, taken), 4); /* as many as it must */
+    atomic_store(&seen.go, true);
+    cm_runq_stop(q);
+    cm_runq_free(q);
+}
+END_TEST
+
 START_TEST(a_list_gets_all_workers)
 {
     struct job jobs[4];
@@ -128,6 +191,8 @@ int main(void)
     const TTest *const tests[] = {
         what_somebody_waits_for_comes_first,
         a_list_is_taken_whole_or_left,
+        many_are_taken_from_the_front_as_long_as_they_are_wanted,
+        some_of_many_are_left_for_other_workers,
         a_list_gets_all_workers,
     };
 
