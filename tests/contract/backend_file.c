@@ -60,7 +60,7 @@ static int flood(void)
     return max <= 32768 ? max / 2 + 1000 : 0;
 }
 
-const struct contract_backend contract_backend = {
+struct contract_backend contract_backend = {
     .name = "file",
     .setup = setup,
     .teardown = teardown,

@@ -14,7 +14,7 @@ static cm_status open_memory(const struct cm_storage_open_options *opts, struct 
     return cm_storage_open("memory:contract", opts, ret, e);
 }
 
-const struct contract_backend contract_backend = {
+struct contract_backend contract_backend = {
     .name = "memory",
     .setup = nothing,
     .teardown = nothing,

@@ -33,12 +33,13 @@ static cm_status open_redis(const struct cm_storage_open_options *opts, struct c
     return cm_storage_redis_open(url, opts, ret, e);
 }
 
-const struct contract_backend contract_backend = {
+struct contract_backend contract_backend = {
     .name = "redis",
     .setup = setup,
     .teardown = teardown,
     .open = open_redis,
     .exact_tree = true,
+    .has_watch = true,
     .server_clock = true,
     .child_opens = true,
     .begin = begin,

@@ -28,11 +28,12 @@ static cm_status open_sealed(const struct cm_storage_open_options *opts, struct 
     return cm_storage_open(url, opts, ret, e);
 }
 
-const struct contract_backend contract_backend = {
+struct contract_backend contract_backend = {
     .name = "sealed",
     .setup = setup,
     .teardown = teardown,
     .open = open_sealed,
     .value_overhead = 44,
     .exact_tree = true,
+    .has_watch = true,
 };

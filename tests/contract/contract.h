@@ -21,7 +21,7 @@ struct contract_backend {
                       struct cm_err *err);
     size_t value_overhead; /* bytes that it takes of CM_STORAGE_VALUE_MAX for itself */
     bool exact_tree;       /* refuses a value and keys below it under one name */
-    bool has_watch;  /* tells of changes; else watching is CM_E_UNSUPPORTED */
+    bool has_watch;        /* tells of changes; else watching is CM_E_UNSUPPORTED */
     /* So many changes in a moment overflow its queue; NULL: none that a test can make. */
     int (*watch_flood)(void);
     /* Leases run on a server's clock, which no test can turn: tests take short ones and wait. */
@@ -34,7 +34,7 @@ struct contract_backend {
     void (*end)(void);
 };
 
-extern const struct contract_backend contract_backend;
+extern struct contract_backend contract_backend;
 
 /* A clock that moves only when told to, or by waiting. Randomness is real. */
 struct fake_env {

@@ -129,7 +129,7 @@ void expect(const char *key, const char *text)
 static void add(Suite *suite, TCase *cases)
 {
     tcase_add_checked_fixture(cases, setup, teardown);
-    tcase_set_timeout(cases, 30);
+    tcase_set_timeout(cases, 60);
     suite_add_tcase(suite, cases);
 }
 
