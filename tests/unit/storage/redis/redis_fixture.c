@@ -236,7 +236,13 @@ const char *listed(struct cm_storage *s, const char *below, bool recursive)
 
 int run_with_redis(const char *unit, const TTest *const *tests, size_t n, double timeout_s)
 {
-    int failed = redis_kit_up("single");
+    return run_with_redis_kind("single", setup, teardown, unit, tests, n, timeout_s);
+}
+
+int run_with_redis_kind(const char *kind, void (*before)(void), void (*after)(void),
+                        const char *unit, const TTest *const *tests, size_t n, double timeout_s)
+{
+    int failed = redis_kit_up(kind);
     Suite *suite;
     TCase *cases;
     SRunner *runner;
@@ -245,7 +251,7 @@ int run_with_redis(const char *unit, const TTest *const *tests, size_t n, double
         return failed;
     suite = suite_create(unit);
     cases = tcase_create(unit);
-    tcase_add_checked_fixture(cases, setup, teardown);
+    tcase_add_checked_fixture(cases, before, after);
     tcase_set_timeout(cases, timeout_s);
     for (size_t i = 0; i < n; i++)
         tcase_add_test(cases, tests[i]);

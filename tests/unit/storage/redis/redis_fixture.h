@@ -56,5 +56,8 @@ const char *listed(struct cm_storage *s, const char *below, bool recursive);
 
 /* Run @tests, each in a process of its own; the status for main(). */
 int run_with_redis(const char *unit, const TTest *const *tests, size_t n, double timeout_s);
+/* The same on servers of another kind, and with a fixture that knows them. */
+int run_with_redis_kind(const char *kind, void (*before)(void), void (*after)(void),
+                        const char *unit, const TTest *const *tests, size_t n, double timeout_s);
 
 #endif
