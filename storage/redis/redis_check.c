@@ -3,9 +3,10 @@
 
 #include <string.h>
 
-/* Once per storage, with the first call: is this server set up to keep things? A cache that throws
- * keys away will one day throw a private key away, or a lock that somebody holds. Whoever may not
- * ask (INFO is a permission of its own) is not told, and all else goes on. */
+/* Once per storage, behind the first call that was answered: is this server set up to keep things?
+ * A cache that throws keys away will one day throw a private key away, or a lock that somebody
+ * holds. Whoever may not ask (INFO is a permission of its own) is not told, and all else goes on.
+ */
 
 #define ASK_NS (2 * CM_NS_PER_S)
 
@@ -62,8 +63,8 @@ void rds_check_server(struct redis_storage *rs, const struct cm_op *op)
     within = cm_op_within(op, ASK_NS);
     rds_arg(&a, "INFO");
     cm_status rc = rds_ask(rs, &within, NULL, &a, &r, NULL);
-    if (rc == CM_E_NET || rc == CM_E_TIMEOUT || rc == CM_E_TLS)
-        atomic_store(&rs->checked, false); /* not there now: the next call asks again */
+    if (rc == CM_E_NET || rc == CM_E_TIMEOUT || rc == CM_E_TLS || rc == CM_E_CANCELED)
+        atomic_store(&rs->checked, false); /* the next one asks again */
     if (rc != CM_OK)
         return;
     if (r->type == REDIS_REPLY_STRING)

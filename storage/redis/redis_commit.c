@@ -171,11 +171,11 @@ cm_status rds_commit(struct cm_storage *st, const struct cm_op *op, const struct
     struct change c;
     cm_status rc = change_make(rs, grant, items, n, &c, err);
 
-    if (rc == CM_OK) {
-        rds_check_server(rs, op);
+    if (rc == CM_OK)
         rc = rs->scripted ? apply(rs, op, &c, err)
                           : rds_cluster_commit(rs, op, grant, items, c.encoded, n, err);
-    }
+    if (rc == CM_OK)
+        rds_check_server(rs, op);
     change_free(&c);
     return rc;
 }

@@ -159,7 +159,8 @@ CM_MUST_CHECK cm_status rds_eval_texts(struct redis_storage *rs, const struct cm
 /* Tell peers of ours, where the script did not. Failing to is none. */
 void rds_publish(struct redis_storage *rs, const struct cm_op *op, const char *kind,
                  const char *what);
-/* Look at the server's settings once, and warn of those that lose keys. */
+/* Look at the settings of a server that has just answered, once, and warn of those that lose keys.
+ */
 void rds_check_server(struct redis_storage *rs, const struct cm_op *op);
 
 /* ----------------------------------------------- index by single commands */

@@ -212,6 +212,5 @@ cm_status rds_list(struct cm_storage *st, const struct cm_op *op, const char *pr
     struct redis_storage *rs = rds_of(st);
     struct walk w = { rs, op, each, user, recursive };
 
-    rds_check_server(rs, op);
     return walk_dir(&w, prefix, err);
 }

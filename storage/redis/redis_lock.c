@@ -115,7 +115,6 @@ cm_status rds_try_lock(struct cm_storage *st, const struct cm_op *op, const char
         rc = make_token(rs, ret->token, err);
     if (rc != CM_OK)
         return rc;
-    rds_check_server(rs, op);
     bool has_fence = rds_side_name(rs, 'n', lock, fence);
     cm_host_name(host);
     (void)snprintf(holder, sizeof holder, "%s %ld", host, (long)getpid());
@@ -131,6 +130,7 @@ cm_status rds_try_lock(struct cm_storage *st, const struct cm_op *op, const char
     rc = rds_eval_texts(rs, op, true, RDS_TRY_LOCK, has_fence ? 2 : 1, &a, &r, err);
     if (rc != CM_OK)
         return cm_wrap(err, rc, "%s", what);
+    rds_check_server(rs, op);
     rc = granted(name, r, what, ret, ret_wait_ns, err);
     freeReplyObject(r);
     return rc;

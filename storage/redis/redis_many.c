@@ -118,7 +118,6 @@ cm_status rds_load_many(struct cm_storage *st, const struct cm_op *op, const cha
 
     if (turns == NULL)
         return cm_fail_nomem(err);
-    rds_check_server(m.rs, op);
     for (size_t i = 0; i < n && rc == CM_OK; i++) {
         turns[i].index = i;
         rc = m.rs->scripted ? CM_OK : rds_name(m.rs, keys[i], name, err);

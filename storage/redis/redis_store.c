@@ -58,7 +58,6 @@ cm_status rds_load(struct cm_storage *st, const struct cm_op *op, const char *ke
 
     if (rc != CM_OK)
         return rc;
-    rds_check_server(rs, op);
     rds_arg(&a, "GET");
     rds_arg(&a, name);
     struct redis_command c = rds_command(&a);
@@ -66,6 +65,7 @@ cm_status rds_load(struct cm_storage *st, const struct cm_op *op, const char *ke
     rc = redis_call(rs->link, op, name, true, &c, 1, &r, err);
     if (rc != CM_OK)
         return cm_wrap(err, rc, "%s", what);
+    rds_check_server(rs, op);
     if (r->type == REDIS_REPLY_NIL)
         rc = not_found(key, err);
     else if (rds_is_error(r, "WRONGTYPE"))
@@ -146,7 +146,6 @@ cm_status rds_stat(struct cm_storage *st, const struct cm_op *op, const char *ke
 
     if (rc != CM_OK)
         return rc;
-    rds_check_server(rs, op);
     (void)snprintf(what, sizeof what, "stat '%s'", key);
     (void)snprintf(from, sizeof from, "-%u", RDS_FACTS_TAIL);
     const char *const tail_args[] = { "GETRANGE", name, from, "-1" };
@@ -216,7 +215,6 @@ cm_status rds_remove(struct cm_storage *st, const struct cm_op *op, const char *
 
     if (rc != CM_OK)
         return rc;
-    rds_check_server(rs, op);
     if (!rs->scripted)
         return rds_cluster_remove(rs, op, key, err);
     while (rc == CM_OK && more) {

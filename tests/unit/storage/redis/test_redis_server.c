@@ -412,6 +412,24 @@ START_TEST(servers_that_lose_keys_are_warned_of_once)
 }
 END_TEST
 
+START_TEST(a_url_that_is_wrong_opens_nothing)
+{
+    static const char *const wrong[] = { "redis://h?nonsense=1", "redis://h?compression=lzma",
+                                         "redis://h?prefix=a/../b", "redis+cluster://h?db=x" };
+    struct cm_storage *none = NULL;
+
+    for (size_t i = 0; i < CM_ARRAY_LEN(wrong); i++)
+        must_fail(cm_storage_redis_open(wrong[i], NULL, &none, &err), CM_E_INVAL);
+    ck_assert_ptr_null(none);
+    must(cm_storage_redis_open("redis://u:secret@127.0.0.1:1/0?prefix=x", NULL, &none, &err));
+    ck_assert_msg(strstr(cm_storage_describe(none), "secret") == NULL, "%s",
+                  cm_storage_describe(none));
+    must_fail(cm_storage_store(none, NULL, "k", cm_span_str("x"), &err), CM_E_NET);
+    ck_assert_msg(strstr(err.msg, "secret") == NULL, "%s", err.msg);
+    cm_storage_close(none);
+}
+END_TEST
+
 struct told {
     pthread_mutex_t mutex;
     char text[1024];
@@ -486,6 +504,7 @@ int main(void)
         many_values_come_once_each,
         large_values_come_in_smaller_batches,
         servers_that_lose_keys_are_warned_of_once,
+        a_url_that_is_wrong_opens_nothing,
         changes_are_told,
     };
 
