@@ -61,18 +61,6 @@ static bool has_tag(const char *prefix)
     return close != NULL && close > open + 1;
 }
 
-static cm_status take_key(const char *text, struct rds_codec *c, struct cm_err *err)
-{
-    if (text == NULL)
-        return CM_OK;
-    if (strnlen(text, RDS_AES_KEY) < RDS_AES_KEY)
-        return cm_fail(err, CM_E_INVAL, "the encryption key for Redis has less than %u bytes",
-                       RDS_AES_KEY);
-    memcpy(c->key, text, RDS_AES_KEY);
-    c->encrypts = true;
-    return CM_OK;
-}
-
 cm_status cm_storage_redis_open(const char *url, const struct cm_storage_open_options *opts,
                                 struct cm_storage **ret, struct cm_err *err)
 {
@@ -91,9 +79,11 @@ cm_status cm_storage_redis_open(const char *url, const struct cm_storage_open_op
 
         rs->codec.env = rs->env;
         rs->codec.compression = rs->o.compression;
-        rc = take_key(rs->o.encryption_key, &rs->codec, err);
+        rs->codec.encrypts = rs->o.encryption_key != NULL;
+        if (rs->codec.encrypts)
+            memcpy(rs->codec.key, rs->o.encryption_key, RDS_AES_KEY);
         rs->channel = cm_asprintf("%s%scertmesh/changes", prefix, prefix[0] != '\0' ? "/" : "");
-        if (rc == CM_OK && rs->channel == NULL)
+        if (rs->channel == NULL)
             rc = cm_fail_nomem(err);
     }
     if (rc == CM_OK)
