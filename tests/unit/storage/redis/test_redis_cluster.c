@@ -146,8 +146,9 @@ START_TEST(a_value_of_a_later_holder_is_not_overwritten)
     char command[256];
 
     put("c/1", "the later one's");
-    must(cm_storage_try_lock(st, NULL, "l", TTL, &g, NULL, &err));
     must(cm_storage_try_lock(st, NULL, "another", TTL, &other, NULL, &err));
+    must(cm_storage_try_lock(st, NULL, "l", TTL, &g, NULL, &err));
+    ck_assert(other.fence < g.fence);
     (void)snprintf(command, sizeof command, "SET %s/certmesh/locks/v/{%s/c/1} %llu:l PX 60000",
                    prefix, prefix, (unsigned long long)g.fence + 1);
     freeReplyObject(anywhere(command));

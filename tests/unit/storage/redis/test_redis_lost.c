@@ -118,6 +118,7 @@ static struct cm_storage *relayed(void)
     pthread_t thread;
     char url[128];
     char parameters[64];
+    struct cm_grant g;
 
     a.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
     relay.server_port = (uint16_t)strtoul(getenv("REDIS_PORT"), NULL, 10);
@@ -130,7 +131,12 @@ static struct cm_storage *relayed(void)
     (void)snprintf(url, sizeof url, "redis://cm:cmpw@127.0.0.1:%u", ntohs(a.sin_port));
     (void)snprintf(parameters, sizeof parameters, "prefix=%s", prefix);
     struct cm_storage *s = open_at(url, parameters, NULL);
-    must(cm_storage_store(s, NULL, "warm", cm_span_str("x"), &err)); /* connected, scripts known */
+    /* Connected, and the server knows each script: what gets lost is never just its NOSCRIPT. */
+    must(cm_storage_store(s, NULL, "warm", cm_span_str("x"), &err));
+    must(cm_storage_remove(s, NULL, "warm", &err));
+    must(cm_storage_try_lock(s, NULL, "warm", TTL, &g, NULL, &err));
+    must(cm_storage_refresh(s, NULL, &g, &err));
+    must(cm_storage_unlock(s, NULL, &g, &err));
     return s;
 }
 
