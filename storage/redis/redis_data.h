@@ -18,7 +18,6 @@
 #define RDS_FLATE       1
 #define RDS_ZLIB        2
 #define RDS_AES_GCM     1
-#define RDS_COMPONENTS  (CM_STORAGE_KEY_MAX / 2 + 1)
 #define RDS_NAME_MAX    2048u
 #define RDS_ERROR_SHOWN 160u
 

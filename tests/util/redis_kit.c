@@ -71,9 +71,14 @@ int redis_kit_up(const char *kind)
     if (f != NULL)
         (void)fclose(f);
     int status = finish(pid);
-    if (status != 0)
-        (void)rmdir(dir);
-    return status;
+    if (status == 0)
+        return 0;
+    (void)rmdir(dir);
+    if (status != 77)
+        return status;
+    (void)puts("1..0 # SKIP no Redis here"); /* this, and no failure, is how TAP says it */
+    (void)fflush(stdout);
+    exit(0);
 }
 
 int redis_kit_run(const char *verb, ...)

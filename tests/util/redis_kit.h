@@ -8,7 +8,8 @@
 #include <stddef.h>
 
 /* Start servers of @kind (single, sentinel, cluster) and put what the script exports into the
- * environment. The exit status to end the program with if that failed, else 0. */
+ * environment. Where a program is missing, the test program ends here, skipped. The exit status to
+ * end it with if something else failed, else 0. */
 int redis_kit_up(const char *kind);
 /* Run `redis-lab VERB DIR ARG...` (ends with NULL) to its end; its exit status. */
 int redis_kit_run(const char *verb, ...);
