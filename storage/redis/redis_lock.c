@@ -13,7 +13,7 @@
  * Time is the server's throughout. */
 
 #define TOKEN_BYTES   16u
-#define FENCE_KEPT_MS "2592000000" /* 30 days: no clock of a server is wrong by more */
+#define FENCE_KEPT_MS "2592000000"         /* 30 days: no clock of a server is wrong by more */
 #define BUSY_WAIT_NS  (200 * CM_NS_PER_MS) /* peers do not tell when they unlock */
 #define PARTS         5u
 #define US_MAX        INT64_C(9000000000000000)
