@@ -146,7 +146,7 @@ static cm_status parse_user(const char *s, size_t len, struct redis_options *o, 
 
 static bool is_host(const char *s, size_t len, bool brackets)
 {
-    if (len == 0 || len > 255)
+    if (len == 0 || len > 255 || brackets != (memchr(s, ':', len) != NULL))
         return false;
     for (size_t i = 0; i < len; i++)
         if (!isalnum((unsigned char)s[i]) && s[i] != '.' && s[i] != '-' && s[i] != '_' &&
@@ -275,16 +275,41 @@ static cm_status parse_unix(const char *s, size_t len, struct redis_options *o, 
 
 /* ---- what may be shown */
 
-static cm_status put_text(struct cm_buf *out, const char *s, struct cm_err *err)
+static cm_status put_except(struct cm_buf *out, const char *s, const char *plain_too,
+                            struct cm_err *err)
 {
     cm_status rc = CM_OK;
 
     for (; *s != '\0' && rc == CM_OK; s++) {
-        bool plain = isalnum((unsigned char)*s) || strchr("/.-_~+:@", *s) != NULL;
+        bool plain = isalnum((unsigned char)*s) || strchr(plain_too, *s) != NULL;
 
         rc = cm_buf_printf(out, err, plain ? "%c" : "%%%02X", plain ? *s : (int)(unsigned char)*s);
     }
     return rc;
+}
+
+static cm_status put_text(struct cm_buf *out, const char *s, struct cm_err *err)
+{
+    return put_except(out, s, "/.-_~:", err);
+}
+
+static cm_status put_component(struct cm_buf *out, const char *s, struct cm_err *err)
+{
+    return put_except(out, s, ".-_~", err);
+}
+
+static cm_status put_address(struct cm_buf *out, const struct redis_address *a, struct cm_err *err)
+{
+    bool brackets = a->host != NULL && strchr(a->host, ':') != NULL;
+    cm_status rc;
+
+    if (a->host == NULL)
+        return put_text(out, a->path, err);
+    rc = cm_buf_puts(out, brackets ? "[" : "", err);
+    if (rc == CM_OK)
+        rc = put_text(out, a->host, err);
+    return rc == CM_OK ? cm_buf_printf(out, err, "%s:%u", brackets ? "]" : "", (unsigned)a->port)
+                       : rc;
 }
 
 static cm_status put_addresses(struct cm_buf *out, const struct redis_options *o,
@@ -293,13 +318,9 @@ static cm_status put_addresses(struct cm_buf *out, const struct redis_options *o
     cm_status rc = CM_OK;
 
     for (size_t i = 0; i < o->n_addresses && rc == CM_OK; i++) {
-        const struct redis_address *a = &o->addresses[i];
-
-        if (a->host == NULL)
-            rc = put_text(out, a->path, err);
-        else
-            rc = cm_buf_printf(out, err, strchr(a->host, ':') != NULL ? "%s[%s]:%u" : "%s%s:%u",
-                               i > 0 ? "," : "", a->host, (unsigned)a->port);
+        rc = cm_buf_puts(out, i > 0 ? "," : "", err);
+        if (rc == CM_OK)
+            rc = put_address(out, &o->addresses[i], err);
     }
     return rc;
 }
@@ -314,7 +335,7 @@ static cm_status show(const struct scheme *scheme, struct redis_options *o, stru
     if (rc == CM_OK && o->master != NULL) {
         rc = cm_buf_puts(&out, "/", err);
         if (rc == CM_OK)
-            rc = put_text(&out, o->master, err);
+            rc = put_component(&out, o->master, err);
     }
     if (rc == CM_OK && o->topology != REDIS_CLUSTER)
         rc = cm_buf_printf(&out, err, scheme->unix_path ? "?db=%u&" : "/%u?", o->db);

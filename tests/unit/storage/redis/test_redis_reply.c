@@ -92,8 +92,7 @@ START_TEST(test_refused_at_once)
         "$3\r\nabcde\r\n",
         "*1\r\n~0\r\n",
         "$18446744073709551619\r\nabc\r\n",
-        "*4294967297\r\n:1\r\n"
-        "x",
+        "*4294967297\r\n:1\r\nx",
         "\x15\x03\x03",
     };
 

@@ -85,7 +85,7 @@ START_TEST(test_all_parts)
     ck_assert_uint_eq(o.pool_max, 3);
     ck_assert_int_eq(o.timeout_ns, 250 * CM_NS_PER_MS);
     ck_assert_str_eq(o.shown,
-                     "rediss://a.example:1,[::1]:2,[fe80::1%eth0]:6379,b:6379/7?prefix=x/y");
+                     "rediss://a.example:1,[::1]:2,[fe80::1%25eth0]:6379,b:6379/7?prefix=x/y");
     redis_options_clear(&o);
 }
 END_TEST
@@ -187,6 +187,7 @@ START_TEST(test_refused)
     refuse("redis://h:65536", "port", NULL);
     refuse("redis://[::1", "no valid host", NULL);
     refuse("redis://[::1]x", "port", NULL);
+    refuse("redis://[h]", "no valid host", NULL);
     refuse("redis://h/x", "number of a database", NULL);
     refuse("redis://h?nonsense=1", "'nonsense'", NULL);
     refuse("redis://h?pool=1&pool=2", "'pool' of the Redis URL: it is named twice", NULL);
