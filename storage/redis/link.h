@@ -136,9 +136,9 @@ struct redis_link {
     gnutls_certificate_credentials_t cred;
     pthread_mutex_t mutex; /* never held over I/O */
     struct redis_node *nodes;
-    struct redis_node
-        *current; /* a single server or Sentinel's master; with a reference; or NULL */
-    size_t at;    /* of addresses, or of nodes: the one to ask next, modulo how many there are */
+    struct redis_node *current; /* server or Sentinel's master; with a reference; or NULL */
+    char told[280];             /* which one the log was told of last */
+    size_t at; /* of addresses, or of nodes: the one to ask next, modulo how many there are */
     struct redis_map *map; /* of a cluster; NULL: not known */
     bool map_stale;        /* ask again, when map_at_ns is long enough ago */
     int64_t map_at_ns;

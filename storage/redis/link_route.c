@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "link.h"
 
+#include <string.h>
+
 /* Which server is meant. */
 
 struct redis_login redis_login_of(const struct redis_link *l)
@@ -31,12 +33,19 @@ static struct redis_node *current(struct redis_link *l, size_t *ret_at)
 
 static void set_current(struct redis_link *l, struct redis_node *node)
 {
+    bool is_news = false;
+
     cm_mutex_lock(&l->mutex);
     if (l->current == NULL) {
         l->current = node;
         node->refs++;
+        is_news = strcmp(l->told, node->name) != 0;
+        memcpy(l->told, node->name, sizeof l->told);
     }
     cm_mutex_unlock(&l->mutex);
+    if (is_news && l->o->topology == REDIS_SENTINEL)
+        cm_logf(&l->log, CM_LOG_INFO, "redis_master", NULL, 0, "the master '%s' is at %s",
+                l->o->master, node->name);
 }
 
 /* The master as the sentinels know it. */

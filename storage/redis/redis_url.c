@@ -164,18 +164,17 @@ static cm_status parse_address(const char *s, size_t len, uint16_t port, struct 
     CM_AUTO_FREE char *host = NULL;
     unsigned given = port;
     bool brackets = len > 0 && s[0] == '[';
+    bool valid;
 
     after = brackets ? memchr(s, ']', len) : memchr(s, ':', len);
-    if (after == NULL && !brackets)
+    if (after == NULL)
         after = end;
-    if (after != NULL && brackets) {
-        if (!redis_url_decode(s + 1, (size_t)(after - s) - 1, &host))
-            host = NULL;
-        after++;
-    } else if (after != NULL) {
-        host = cm_strndup(s, (size_t)(after - s));
-    }
-    if (host == NULL || !is_host(host, strlen(host), brackets))
+    valid = redis_url_decode(s + brackets, (size_t)(after - s) - brackets, &host);
+    if (valid && host == NULL)
+        return cm_fail_nomem(err);
+    valid = valid && after + brackets <= end;
+    after += brackets;
+    if (!valid || !is_host(host, strlen(host), brackets))
         return cm_fail(err, CM_E_INVAL,
                        "the Redis URL names no valid host: write redis://host:port/0, IPv6 "
                        "addresses in brackets " ESCAPE_HINT);

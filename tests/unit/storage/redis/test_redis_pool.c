@@ -234,11 +234,83 @@ START_TEST(test_nobody_there)
 }
 END_TEST
 
+/* One call from the URL to the reply, with each allocation failing in turn. */
+static cm_status all_of_it(const char *url)
+{
+    static const char *const argv[] = { "PING" };
+    const struct redis_command ping = { 1, argv, NULL };
+    struct cm_op op = cm_op_within(NULL, 10 * CM_NS_PER_S);
+    struct redis_options o = { 0 };
+    struct redis_link *l = NULL;
+    redisReply *r = NULL;
+    cm_status rc = redis_options_parse(url, &o, &err);
+
+    if (rc != CM_OK)
+        return rc;
+    rc = redis_link_new(&o, NULL, NULL, &l, &err);
+    if (rc == CM_OK)
+        rc = redis_call(l, &op, "x", false, &ping, 1, &r, &err);
+    if (rc == CM_OK)
+        freeReplyObject(r);
+    redis_link_free(l);
+    redis_options_clear(&o);
+    return rc;
+}
+
+static void serve_anything(struct fake_conn *c)
+{
+    while (fake_next_call(c)) {
+        unsigned port = fake_redis_port(c->server);
+
+        if (strncmp(c->words, "SENTINEL", 8) == 0)
+            fake_sayf(c, "*2\r\n$9\r\n127.0.0.1\r\n$%u\r\n%u\r\n", port > 9999 ? 5u : 4u, port);
+        else if (strcmp(c->words, "ROLE") == 0)
+            fake_say(c, "*1\r\n$6\r\nmaster\r\n");
+        else if (strcmp(c->words, "CLUSTER SLOTS") == 0)
+            fake_sayf(c, "*1\r\n*3\r\n:0\r\n:16383\r\n*2\r\n$9\r\n127.0.0.1\r\n:%u\r\n", port);
+        else
+            fake_say(c, "+PONG\r\n");
+    }
+}
+
+START_TEST(test_out_of_memory)
+{
+    static const char *const forms[] = { "redis://u:p@127.0.0.1:%u/1",
+                                         "redis+sentinel://:p@127.0.0.1:%u/m/1",
+                                         "redis+cluster://u:p@127.0.0.1:%u" };
+
+    for (size_t i = 0; i < CM_ARRAY_LEN(forms); i++) {
+        struct fake_redis *f = fake_redis_start(serve_anything, NULL);
+        unsigned failed = 0;
+        char url[128];
+
+        (void)snprintf(url, sizeof url, "%.*s%u%s", (int)(strstr(forms[i], "%u") - forms[i]),
+                       forms[i], (unsigned)fake_redis_port(f), strstr(forms[i], "%u") + 2);
+        for (uint64_t n = 1;; n++) {
+            cm_status rc;
+
+            err = (struct cm_err)CM_ERR_INIT;
+            (void)cm_alloc_fail_at(n);
+            rc = all_of_it(url);
+            if (cm_alloc_fail_at(0) < n) {
+                ck_assert_msg(rc == CM_OK, "%s", err.msg);
+                break;
+            }
+            ck_assert_msg(rc == CM_E_NOMEM && err.status == rc, "%s: %u: %s (%d)", url, (unsigned)n,
+                          err.msg, rc);
+            failed++;
+        }
+        ck_assert_uint_ge(failed, 10);
+        fake_redis_stop(f);
+    }
+}
+END_TEST
+
 int main(void)
 {
     const TTest *const tests[] = {
-        test_pool_is_bounded, test_waiting_for_a_turn, test_canceled,
-        test_forked_child,    test_the_master_of_two,  test_nobody_there,
+        test_pool_is_bounded,   test_waiting_for_a_turn, test_canceled,      test_forked_child,
+        test_the_master_of_two, test_nobody_there,       test_out_of_memory,
     };
 
     return run_tests("redis pool", tests, sizeof tests / sizeof tests[0]);
