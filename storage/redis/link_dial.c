@@ -34,17 +34,18 @@ cm_status redis_poll(int fd, short events, const struct cm_op *op, struct cm_err
                            { .fd = cm_cancel_fd(cancel), .events = POLLIN } };
 
     for (;;) {
+        /* Before, not after: a peer that sends drop by drop is always ready. */
+        cm_status rc = cm_op_check(op, err);
         int64_t left = cm_op_remaining_ns(op, POLL_SLICE_NS);
-        int n = poll(p, 2, (int)((left + CM_NS_PER_MS - 1) / CM_NS_PER_MS));
-        cm_status rc;
+        int n;
 
+        if (rc != CM_OK)
+            return rc;
+        n = poll(p, 2, (int)((left + CM_NS_PER_MS - 1) / CM_NS_PER_MS));
         if (n < 0 && errno != EINTR)
             return cm_fail_errno(err, "wait for Redis");
         if (n > 0 && p[0].revents != 0 && p[1].revents == 0)
             return CM_OK;
-        rc = cm_op_check(op, err);
-        if (rc != CM_OK)
-            return rc;
     }
 }
 

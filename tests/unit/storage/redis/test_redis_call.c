@@ -136,6 +136,32 @@ START_TEST(test_byte_by_byte)
 }
 END_TEST
 
+static atomic_bool stop_dripping;
+
+static void serve_drip(struct fake_conn *c)
+{
+    if (!fake_next_call(c))
+        return;
+    fake_say(c, "$5000000\r\n");
+    while (!atomic_load(&stop_dripping)) {
+        fake_say(c, "x");
+        (void)usleep(2000);
+    }
+}
+
+/* There is always something to read: the deadline holds all the same. */
+START_TEST(test_drop_by_drop)
+{
+    int64_t began = now_ms();
+
+    up(serve_drip, NULL);
+    ck_assert_int_eq(linked_call(&k, 300, true, NULL, NULL, &err, "GET", "x", NULL), CM_E_TIMEOUT);
+    ck_assert_int_lt(now_ms() - began, 2000);
+    atomic_store(&stop_dripping, true);
+    down();
+}
+END_TEST
+
 /* ---- sending again */
 
 static atomic_uint asked;
@@ -518,6 +544,7 @@ int main(void)
         test_silent_at_each_byte,
         test_no_redis,
         test_byte_by_byte,
+        test_drop_by_drop,
         test_again,
         test_not_again,
         test_again_is_bounded,
