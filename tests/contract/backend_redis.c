@@ -42,7 +42,7 @@ struct contract_backend contract_backend = {
     .has_watch = true,
     .server_clock = true,
     .child_opens = true,
-    .child_opens = true,
+    .has_watch = true,
     .begin = begin,
     .end = redis_kit_down,
 };
