@@ -26,14 +26,12 @@ static const char free_sql[] = "WITH held AS (SELECT $1::text || $2::text AS key
 
 static const char bad_sql[] =
     "bad AS ("
-    " SELECT i.key AS want, d.key FROM item i JOIN @d d ON d.key = ANY(i.parents) WHERE NOT i.gone"
+    " SELECT i.want, d.key FROM item i JOIN @d d ON d.key = ANY(i.parents) WHERE NOT i.gone"
     " UNION ALL"
-    " SELECT i.key AS want, n.key FROM item i CROSS JOIN LATERAL (SELECT d.key FROM @d d"
-    "  WHERE " PG_TREE("d.key") " >= translate(i.key, '/', E'\\x01') || E'\\x01'"
-                                "  AND " PG_TREE(
-                                    "d.key") " < translate(i.key, '/', E'\\x01') || E'\\x02'"
-                                             "  ORDER BY " PG_TREE(
-                                                 "d.key") " LIMIT 1) n WHERE NOT i.gone), ";
+    " SELECT i.want, n.key FROM item i CROSS JOIN LATERAL (SELECT key FROM @d"
+    "  WHERE @t >= translate(i.want, '/', E'\\x01') || E'\\x01'"
+    "  AND @t < translate(i.want, '/', E'\\x01') || E'\\x02'"
+    "  ORDER BY @t LIMIT 1) n WHERE NOT i.gone), ";
 
 static const char go_held_sql[] =
     "go AS ("
@@ -47,12 +45,12 @@ static const char go_free_sql[] =
 static const char do_sql[] =
     "put AS ("
     " INSERT INTO @d (key, value, modified)"
-    " SELECT i.key, i.value, clock_timestamp() FROM item i CROSS JOIN go WHERE NOT i.gone"
-    " ORDER BY i.key"
+    " SELECT i.want, i.value, clock_timestamp() FROM item i CROSS JOIN go WHERE NOT i.gone"
+    " ORDER BY i.want"
     " ON CONFLICT (key) DO UPDATE SET value = excluded.value, modified = excluded.modified"
     " RETURNING key), "
     "del AS ("
-    " DELETE FROM @d d USING item i, go WHERE i.gone AND d.key = i.key RETURNING d.key) "
+    " DELETE FROM @d d USING item i, go WHERE i.gone AND d.key = i.want RETURNING d.key) "
     "SELECT (SELECT count(*) FROM held), (SELECT count(*) FROM go),"
     " (SELECT want FROM bad LIMIT 1), (SELECT key FROM bad LIMIT 1),"
     " (SELECT count(@n'v ' || c.key)) FROM (SELECT key FROM put UNION ALL SELECT key FROM del) c)";
@@ -99,7 +97,7 @@ static cm_status make(struct commit *c, const struct cm_grant *grant,
     (void)pg_arg_number(&c->args, c->number);
     rc = cm_buf_puts(&c->sql, grant != NULL ? held_sql : free_sql, err);
     if (rc == CM_OK)
-        rc = cm_buf_puts(&c->sql, "item (key, value, parents, gone) AS (VALUES ", err);
+        rc = cm_buf_puts(&c->sql, "item (want, value, parents, gone) AS (VALUES ", err);
     for (size_t i = 0; i < n && rc == CM_OK; i++)
         rc = add_item(c, &items[i], i, err);
     if (rc == CM_OK)

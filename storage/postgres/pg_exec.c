@@ -89,6 +89,8 @@ cm_status pg_sql(const struct pg_storage *s, const char *text, struct cm_buf *ou
             rc = cm_buf_puts(out, s->own, err);
         else if (text[1] == 'i')
             rc = cm_buf_puts(out, s->index, err);
+        else if (text[1] == 't')
+            rc = cm_buf_puts(out, "translate(key, '/', E'\\x01') COLLATE \"C\"", err);
         else if (s->options.feed)
             rc = cm_buf_printf(out, err, "pg_notify('%s', ", s->channel);
         else

@@ -67,19 +67,14 @@ cm_status pg_in_the_way(const char *key, struct cm_span bad, struct cm_err *err)
 static const char store_sql[] =
     "WITH bad AS ("
     " SELECT key FROM @d WHERE key = ANY($3::text[])"
-    " UNION ALL (SELECT key FROM @d WHERE " PG_TREE(
-        "key") " >= $4::text"
-               "  AND " PG_TREE("key") " < $5::text ORDER BY " PG_TREE(
-                   "key") " LIMIT 1)"
-                          "), put AS ("
-                          " INSERT INTO @d (key, value, modified)"
-                          " SELECT $1::text, $2::bytea, clock_timestamp() WHERE NOT EXISTS (SELECT "
-                          "FROM bad)"
-                          " ON CONFLICT (key) DO UPDATE SET value = excluded.value, modified = "
-                          "excluded.modified"
-                          " RETURNING key)"
-                          "SELECT (SELECT key FROM bad LIMIT 1), (SELECT count(@n'v ' || key)) "
-                          "FROM put)";
+    " UNION ALL"
+    " (SELECT key FROM @d WHERE @t >= $4::text AND @t < $5::text ORDER BY @t LIMIT 1)"
+    "), put AS ("
+    " INSERT INTO @d (key, value, modified)"
+    " SELECT $1::text, $2::bytea, clock_timestamp() WHERE NOT EXISTS (SELECT FROM bad)"
+    " ON CONFLICT (key) DO UPDATE SET value = excluded.value, modified = excluded.modified"
+    " RETURNING key) "
+    "SELECT (SELECT key FROM bad LIMIT 1), (SELECT count(@n'v ' || key)) FROM put)";
 
 static cm_status is_there(struct pg_storage *s, const struct cm_op *op, const char *key,
                           struct cm_span value, bool *ret, struct cm_err *err)
@@ -162,11 +157,10 @@ cm_status pg_load(struct cm_storage *st, const struct cm_op *op, const char *key
 
 /* ------------------------------------------------------------------ remove */
 
-static const char remove_sql[] = "WITH gone AS ("
-                                 " DELETE FROM @d WHERE key = $1::text"
-                                 " OR (" PG_TREE("key") " >= $2::text AND " PG_TREE(
-                                     "key") " < $3::text) RETURNING key)"
-                                            "SELECT (@n'v ' || $1::text))::text FROM gone LIMIT 1";
+static const char remove_sql[] =
+    "WITH gone AS ("
+    " DELETE FROM @d WHERE key = $1::text OR (@t >= $2::text AND @t < $3::text) RETURNING key) "
+    "SELECT (@n'v ' || $1::text))::text FROM gone LIMIT 1";
 
 cm_status pg_remove(struct cm_storage *st, const struct cm_op *op, const char *key,
                     struct cm_err *err)
@@ -188,9 +182,7 @@ cm_status pg_remove(struct cm_storage *st, const struct cm_op *op, const char *k
 static const char stat_sql[] =
     "SELECT true, octet_length(value)::bigint, modified FROM @d WHERE key = $1::text "
     "UNION ALL (SELECT false, 0::bigint, modified FROM @d"
-    " WHERE " PG_TREE("key") " >= $2::text AND " PG_TREE("key") " < $3::text"
-                                                                " ORDER BY " PG_TREE(
-                                                                    "key") " LIMIT 1)";
+    " WHERE @t >= $2::text AND @t < $3::text ORDER BY @t LIMIT 1)";
 
 cm_status pg_stat(struct cm_storage *st, const struct cm_op *op, const char *key,
                   struct cm_key_info *ret, struct cm_err *err)

@@ -112,7 +112,8 @@ struct pg_question {
     const char *what; /* for messages: "load" ... */
     const char *name; /* ... and of which key or lock */
     const char *sql;  /* @d @l @o stand for the tables: data, CertMagic's locks, ours; @n for the
-                         beginning of the call that tells others, closed by a parenthesis */
+                         beginning of the call that tells others, closed by a parenthesis; @t for
+                         what keys are sorted by */
     const struct pg_args *args; /* NULL: none */
     bool again; /* may be carried out twice, when nobody knows whether it was once */
 };
@@ -156,12 +157,10 @@ CM_MUST_CHECK cm_status pg_array(const char *const *texts, size_t n, struct cm_b
 CM_MUST_CHECK cm_status pg_schema_make(struct pg_storage *s, const struct pg_wait *w, PGconn *conn,
                                        const char *missing, struct cm_err *err);
 
-/* How a key is sorted: the bytes of a path with '/' before all others, so that what lies below "a"
- * comes directly after "a", as in a tree. No key has control bytes. There is an index of just this
- * expression. */
-#define PG_TREE(column) "translate(" column ", '/', E'\\x01') COLLATE \"C\""
-
-/* The range of what lies below @key in that order: from inclusive, to exclusive. */
+/* Keys are sorted by their bytes with '/' before all others, so that what lies below "a" comes
+ * directly after "a", as in a tree. No key has control bytes. There is an index of just that.
+ *
+ * The range of what lies below @key in that order: from inclusive, to exclusive. */
 struct pg_range {
     char from[CM_STORAGE_KEY_MAX + 2];
     char to[CM_STORAGE_KEY_MAX + 2];
