@@ -15,11 +15,13 @@
 
 static atomic_int_fast64_t last_number;
 
+/* Both rows are locked, and so both are seen as they are after a refresh that was just under way.
+ */
 static const char held_sql[] =
     "WITH held AS ("
     " SELECT m.key FROM @l l JOIN @o m ON m.key = l.key"
     " WHERE l.key = $1::text AND m.token = $2::text AND m.fence = $3::bigint"
-    "  AND l.expires = m.expires FOR UPDATE OF l), ";
+    "  AND l.expires = m.expires FOR UPDATE OF l, m), ";
 
 static const char free_sql[] = "WITH held AS (SELECT $1::text || $2::text AS key"
                                " WHERE $3::bigint = 0 AND $4::bigint = 0), ";

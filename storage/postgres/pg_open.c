@@ -3,6 +3,7 @@
 
 #include <inttypes.h>
 #include <string.h>
+#include <unistd.h>
 
 /* Opening connects to nothing: a server that is down for a moment must not keep a program from
  * starting, and there is no operation here to bound the wait. */
@@ -17,6 +18,10 @@ static void pg_destroy(struct cm_storage *st)
     struct pg_storage *s = pg_of(st);
 
     pg_pool_free(atomic_load(&s->pool));
+    if (s->pid == getpid()) {
+        feed_end(&s->feed);
+        (void)pthread_mutex_destroy(&s->watch_mutex);
+    }
     pg_options_clear(&s->options);
     free(s->data);
     free(s->locks);
@@ -81,6 +86,9 @@ cm_status cm_storage_postgres_open(const char *url, const struct cm_storage_open
     if (s == NULL)
         return cm_fail_nomem(err);
     s->base.ops = &pg_ops;
+    s->pid = getpid();
+    feed_init(&s->feed);
+    cm_mutex_init(&s->watch_mutex);
     s->env = opts != NULL && opts->env != NULL ? opts->env : cm_env_system();
     if (opts != NULL)
         s->log = opts->log;

@@ -5,31 +5,28 @@
 #include <string.h>
 #include <unistd.h>
 
-/* The feed: LISTEN on a connection of its own, kept up by a thread. What was told while it was
- * down is gone, so after each (re)connection everything may be new. */
+/* The feed: LISTEN on a connection of its own, kept up by a thread, for all who watch in this
+ * storage; each of them has a queue and a thread besides (feed.h), so that who is slow delays
+ * nobody. What was told while the connection was down is gone, so after each one everything may be
+ * new. It is there while anybody watches. */
 
 #define RETRY_MIN_NS (200 * CM_NS_PER_MS)
 #define RETRY_MAX_NS (15 * CM_NS_PER_S)
 #define PROBE_NS     (30 * CM_NS_PER_S) /* of silence; then the server is asked whether it lives */
 
-struct cm_watch {
+struct pg_listener {
     struct pg_storage *s;
-    cm_change_fn fn;
-    void *user;
     struct cm_cancel *cancel;
     pthread_t thread;
-    pid_t pid;
 };
 
-static void tell(const struct cm_watch *w, enum cm_change_kind kind, const char *key)
+static void tell(const struct pg_listener *w, enum cm_change_kind kind, const char *key)
 {
-    struct cm_change change = { (uint32_t)sizeof change, kind, key };
-
-    w->fn(w->user, &change);
+    feed_tell(&w->s->feed, kind, key);
 }
 
 /* "v KEY", "u LOCK"; anything else, as a later version may say, is some change. */
-static void tell_notice(const struct cm_watch *w, const char *text)
+static void tell_notice(const struct pg_listener *w, const char *text)
 {
     if (strncmp(text, "v ", 2) == 0 && text[2] != '\0')
         tell(w, CM_CHANGE_VALUE, text + 2);
@@ -39,7 +36,7 @@ static void tell_notice(const struct cm_watch *w, const char *text)
         tell(w, CM_CHANGE_MISSED, NULL);
 }
 
-static void tell_all(const struct cm_watch *w, PGconn *conn)
+static void tell_all(const struct pg_listener *w, PGconn *conn)
 {
     PGnotify *n;
 
@@ -49,7 +46,7 @@ static void tell_all(const struct cm_watch *w, PGconn *conn)
     }
 }
 
-static cm_status ask(const struct cm_watch *w, const struct cm_op *op, PGconn *conn,
+static cm_status ask(const struct pg_listener *w, const struct cm_op *op, PGconn *conn,
                      const char *sql, struct cm_err *err)
 {
     struct pg_wait wait = pg_wait_begin(op, w->s->options.timeout_ns);
@@ -66,7 +63,7 @@ static cm_status ask(const struct cm_watch *w, const struct cm_op *op, PGconn *c
     return rc;
 }
 
-static cm_status listen_on(const struct cm_watch *w, const struct cm_op *op, PGconn *conn,
+static cm_status listen_on(const struct pg_listener *w, const struct cm_op *op, PGconn *conn,
                            struct cm_err *err)
 {
     CM_AUTO_FREE char *sql = cm_asprintf("LISTEN %s", w->s->channel);
@@ -77,7 +74,7 @@ static cm_status listen_on(const struct cm_watch *w, const struct cm_op *op, PGc
 }
 
 /* Until the connection breaks or the watch ends. */
-static cm_status follow(const struct cm_watch *w, const struct cm_op *op, PGconn *conn,
+static cm_status follow(const struct pg_listener *w, const struct cm_op *op, PGconn *conn,
                         struct cm_err *err)
 {
     cm_status rc = CM_OK;
@@ -100,8 +97,8 @@ static cm_status follow(const struct cm_watch *w, const struct cm_op *op, PGconn
 }
 
 /* *ret_stood: it was up for a while. */
-static cm_status watch_once(const struct cm_watch *w, const struct cm_op *op, bool *ret_stood,
-                            struct cm_err *err)
+static cm_status listen_once(const struct pg_listener *w, const struct cm_op *op, bool *ret_stood,
+                             struct cm_err *err)
 {
     struct pg_wait wait = pg_wait_begin(op, w->s->options.timeout_ns);
     PGconn *conn = NULL;
@@ -121,9 +118,9 @@ static cm_status watch_once(const struct cm_watch *w, const struct cm_op *op, bo
 }
 
 /* Always in real time: a socket knows no other. */
-static void *watch_main(void *arg)
+static void *listener_main(void *arg)
 {
-    const struct cm_watch *w = arg;
+    const struct pg_listener *w = arg;
     const struct cm_op op = { NULL, 0, w->cancel };
     int64_t pause_ns = RETRY_MIN_NS;
 
@@ -131,7 +128,7 @@ static void *watch_main(void *arg)
         struct cm_err why = CM_ERR_INIT;
         bool stood;
 
-        (void)watch_once(w, &op, &stood, &why);
+        (void)listen_once(w, &op, &stood, &why);
         if (cm_cancel_is_fired(w->cancel))
             break;
         cm_logf(&w->s->log, stood ? CM_LOG_WARN : CM_LOG_DEBUG, "feed_lost", NULL, 0,
@@ -146,47 +143,86 @@ static void *watch_main(void *arg)
     return NULL;
 }
 
-static void watch_free(struct cm_watch *w)
+static void listener_free(struct pg_listener *w)
 {
     cm_cancel_free(w->cancel);
     free(w);
 }
 
-cm_status pg_watch(struct cm_storage *st, cm_change_fn fn, void *user, struct cm_watch **ret,
-                   struct cm_err *err)
+static cm_status listener_start(struct pg_storage *s, struct pg_listener **ret, struct cm_err *err)
 {
-    struct pg_storage *s = pg_of(st);
-    struct cm_watch *w;
+    struct pg_listener *w = cm_calloc(1, sizeof *w);
     cm_status rc;
 
-    if (!s->options.feed)
-        return cm_fail(err, CM_E_UNSUPPORTED, "%s does not tell of changes: feed=off",
-                       s->options.shown);
-    w = cm_calloc(1, sizeof *w);
     if (w == NULL)
         return cm_fail_nomem(err);
     w->s = s;
-    w->fn = fn;
-    w->user = user;
-    w->pid = getpid();
     rc = cm_cancel_new(NULL, &w->cancel, err);
     if (rc == CM_OK)
-        rc = cm_thread_start(&w->thread, "cm-pg-feed", watch_main, w, err);
+        rc = cm_thread_start(&w->thread, "cm-pg-feed", listener_main, w, err);
     if (rc != CM_OK) {
-        watch_free(w);
+        listener_free(w);
         return rc;
     }
     *ret = w;
     return CM_OK;
 }
 
-/* In a forked child there is no such thread. */
+static void listener_end(struct pg_listener *w)
+{
+    if (w == NULL)
+        return;
+    cm_cancel_fire(w->cancel);
+    (void)pthread_join(w->thread, NULL);
+    listener_free(w);
+}
+
+/* ------------------------------------------------------------------- watching */
+
+cm_status pg_watch(struct cm_storage *st, cm_change_fn fn, void *user, struct cm_watch **ret,
+                   struct cm_err *err)
+{
+    struct pg_storage *s = pg_of(st);
+    struct cm_watch *w = NULL;
+    cm_status rc;
+
+    if (!s->options.feed)
+        return cm_fail(err, CM_E_UNSUPPORTED, "%s does not tell of changes: feed=off",
+                       s->options.shown);
+    if (s->pid != getpid())
+        return cm_fail(err, CM_E_UNSUPPORTED,
+                       "%s tells of changes to who opened it, not to a child", s->options.shown);
+    rc = feed_watch(&s->feed, fn, user, &w, err);
+    if (rc != CM_OK)
+        return rc;
+    cm_mutex_lock(&s->watch_mutex);
+    if (s->watchers == 0)
+        rc = listener_start(s, &s->listener, err);
+    if (rc == CM_OK)
+        s->watchers++;
+    cm_mutex_unlock(&s->watch_mutex);
+    if (rc != CM_OK) {
+        feed_unwatch(&s->feed, w);
+        return rc;
+    }
+    *ret = w;
+    return CM_OK;
+}
+
+/* In a forked child there are no such threads: what it inherited stays as it is. */
 void pg_unwatch(struct cm_storage *st, struct cm_watch *w)
 {
-    (void)st;
-    if (w->pid == getpid()) {
-        cm_cancel_fire(w->cancel);
-        (void)pthread_join(w->thread, NULL);
+    struct pg_storage *s = pg_of(st);
+    struct pg_listener *last = NULL;
+
+    if (s->pid != getpid())
+        return;
+    feed_unwatch(&s->feed, w);
+    cm_mutex_lock(&s->watch_mutex);
+    if (--s->watchers == 0) {
+        last = s->listener;
+        s->listener = NULL;
     }
-    watch_free(w);
+    cm_mutex_unlock(&s->watch_mutex);
+    listener_end(last);
 }

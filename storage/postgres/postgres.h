@@ -9,6 +9,7 @@
  * Every question is one statement, so it needs nothing of its session and is a transaction of its
  * own: it works the same behind a pooler that hands out a server per transaction. */
 
+#include "feed.h"
 #include "storage.h"
 
 #include <libpq-fe.h>
@@ -173,6 +174,8 @@ cm_status pg_in_the_way(const char *key, struct cm_span bad, struct cm_err *err)
 
 /* ---------------------------------------------------------------- instance */
 
+struct pg_listener;
+
 struct pg_storage {
     struct cm_storage base;
     struct pg_options options;
@@ -186,6 +189,11 @@ struct pg_storage {
     _Atomic(struct pg_pool *) pool; /* of this process; another's after a fork is not touched */
     atomic_uint host;               /* where to begin */
     atomic_bool ddl_warned;
+    pid_t pid; /* who watches; a child has no threads */
+    struct feed feed;
+    pthread_mutex_t watch_mutex; /* for what follows; not held while a thread ends */
+    unsigned watchers;
+    struct pg_listener *listener;
 };
 
 static inline struct pg_storage *pg_of(struct cm_storage *st)

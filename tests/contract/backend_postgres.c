@@ -45,20 +45,23 @@ static void teardown(void)
     admin(sql);
 }
 
-/* Behind a pooler nobody can listen. */
-static int begin(void)
-{
-    const char *server = getenv("CONTRACT_PG_URL");
-
-    contract_backend.has_watch = server != NULL && strstr(server, "feed=off") == NULL;
-    return 0;
-}
-
 static cm_status open_postgres(const struct cm_storage_open_options *opts, struct cm_storage **ret,
                                struct cm_err *e)
 {
     return cm_storage_open(url, opts, ret, e);
 }
+
+/* More than a watcher's queue holds. */
+static int flood(void)
+{
+    return 2000;
+}
+
+#ifdef CONTRACT_NO_FEED
+#define HAS_FEED false
+#else
+#define HAS_FEED true
+#endif
 
 struct contract_backend contract_backend = {
     .name = "postgres",
@@ -67,5 +70,6 @@ struct contract_backend contract_backend = {
     .open = open_postgres,
     .exact_tree = true,
     .server_clock = true,
-    .begin = begin,
+    .has_watch = HAS_FEED,
+    .watch_flood = flood,
 };

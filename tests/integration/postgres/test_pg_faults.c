@@ -289,6 +289,13 @@ static void *count_up(void *arg)
         struct cm_buf got = CM_BUF_INIT(32);
         struct cm_lease *lease = NULL;
         struct cm_err e = CM_ERR_INIT;
+
+        /* All of them at once, without a lock. */
+        for (int j = 0; j < 10; j++)
+            if (cm_storage_store(st, NULL, "hot", cm_span_str("x"), &e) != CM_OK) {
+                printf("# %s\n", e.msg);
+                s->failed++;
+            }
         struct cm_commit_item item = { .key = "sum" };
         char text[16];
 

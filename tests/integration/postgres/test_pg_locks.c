@@ -178,8 +178,13 @@ START_TEST(refresh_and_commit_do_not_disturb_each_other)
     char text[16] = "";
 
     must(try_lock("l", &b.g));
+    /* A refresh that takes its time, so that commits come in the middle of it. */
+    (void)kit_sql("create function slow() returns trigger language plpgsql as $$ begin "
+                  "perform pg_sleep(0.005); return null; end $$");
+    (void)kit_sql("create trigger slow after update of expires on certmesh_locks for each row "
+                  "execute function slow()");
     ck_assert_int_eq(pthread_create(&thread, NULL, beat, &b), 0);
-    for (int i = 0; i < 300; i++) {
+    for (int i = 0; i < 100; i++) {
         (void)snprintf(text, sizeof text, "%d", i);
         item.value = cm_span_str(text);
         must(cm_storage_commit(st, NULL, &b.g, &item, 1, &err));
