@@ -182,23 +182,45 @@ static int in_child(struct cm_lease *lease)
     if (acquire("child's own", true, &own) != CM_OK || cm_lease_check(own, &err) != CM_OK)
         return 3;
     cm_lease_release(own);
+    /* Waiting, which a thread of the parent does, too. */
+    struct cm_op op = { NULL, 0, NULL };
+    op = cm_op_within(&op, 50 * CM_NS_PER_MS);
+    if (cm_lease_acquire(st, &op, "forked", NULL, &own, &err) != CM_E_TIMEOUT)
+        return 4;
     return 0;
+}
+
+static void *wait_in_vain(void *arg)
+{
+    struct cm_lease *lease = NULL;
+    struct cm_op op = { NULL, 0, arg };
+    struct cm_err e = CM_ERR_INIT;
+
+    ck_assert_int_eq(cm_lease_acquire(st, &op, "forked", NULL, &lease, &e), CM_E_CANCELED);
+    return NULL;
 }
 
 START_TEST(a_forked_child_has_no_lease)
 {
     struct cm_lease *lease = NULL;
     struct cm_lease *other = NULL;
+    struct cm_cancel *cancel = NULL;
+    pthread_t waiter;
     int status = 0;
     pid_t pid;
 
     must(acquire("forked", true, &lease));
+    must(cm_cancel_new(NULL, &cancel, &err));
+    ck_assert_int_eq(pthread_create(&waiter, NULL, wait_in_vain, cancel), 0);
     let_threads_run();
     pid = fork();
     if (pid == 0)
         _exit(in_child(lease));
     ck_assert_int_eq(waitpid(pid, &status, 0), pid);
     ck_assert_msg(WIFEXITED(status) && WEXITSTATUS(status) == 0, "child: status %d", status);
+    cm_cancel_fire(cancel);
+    (void)pthread_join(waiter, NULL);
+    cm_cancel_free(cancel);
     must(cm_lease_check(lease, &err));
     must_fail(acquire("forked", true, &other), CM_E_BUSY);
     contract_pass(TTL / 4);

@@ -51,7 +51,8 @@ typedef cm_status (*cm_load_fn)(void *user, size_t index, cm_status status, stru
 
 enum cm_change_kind {
     CM_CHANGE_VALUE = 0, /* the value at key was stored or removed */
-    CM_CHANGE_UNLOCKED,  /* the lock called key was given back, or its holder died */
+    CM_CHANGE_UNLOCKED,  /* the lock called key was given back, or its holder died; of a peer's lock
+                            key may be Safe(name), where the storage knows no more */
     CM_CHANGE_MISSED     /* some changes may not have been told: anything may be new; key is NULL */
 };
 

@@ -393,6 +393,49 @@ START_TEST(failures_of_a_peer_are_known_here_and_forgotten_here)
 }
 END_TEST
 
+START_TEST(staple_of_a_peer_has_its_name_looked_after)
+{
+    begin();
+    ck_ok(cm_manage(k.cfg, NULL, example, 1, &err));
+    settle(k.cfg);
+    kit_pass(&k.env, 5 * CM_NS_PER_S);
+    settle(k.cfg);
+    int64_t before_s = managed("example.com")->life->tended_s;
+    kit_pass(&k.env, 5 * CM_NS_PER_S);
+    settle(k.cfg);
+    ck_assert_int_eq(managed("example.com")->life->tended_s, before_s);
+    unsigned before = loads();
+    kit_put(&k.storage.base, "ocsp/example.com-1a2b3c", "x");
+    settle(k.cfg);
+    ck_assert_int_eq(managed("example.com")->life->tended_s, cm_env_wall_s(&k.env.base));
+    ck_assert_uint_eq(loads(), before); /* it names no responder */
+    end();
+}
+END_TEST
+
+/* What is known of a CA is read every half minute at most, but for this. */
+START_TEST(pause_that_a_peer_was_told_of_holds_here_at_once)
+{
+    const struct cm_ca_ask order = { .replaces = false };
+    struct cm_err why = CM_ERR_INIT;
+
+    begin();
+    ck_ok(cm_manage(k.cfg, NULL, example, 1, &err));
+    settle(k.cfg);
+    ck_ok(cm_ca_admit(k.cfg, NULL, 0, &order, &err));
+    cm_ca_outcome(k.cfg, NULL, 0, CM_OK, NULL);
+    (void)cm_fail(&why, CM_E_RATELIMITED, "too many");
+    why.whole_ca = true;
+    why.retry_after_s = 600;
+    ck_ok(cm_ca_admit(other, NULL, 0, &order, &err));
+    cm_ca_outcome(other, NULL, 0, CM_E_RATELIMITED, &why);
+    ck_assert(kit_has(&k.storage.base, "certmesh/gates/ca.test-dir"));
+    settle(k.cfg);
+    ck_refused(cm_ca_admit(k.cfg, NULL, 0, &order, &err), CM_E_AGAIN);
+    end();
+}
+END_TEST
+
 /* ---- beginning and end ---- */
 
 START_TEST(nobody_watches_who_looks_after_nothing)
@@ -478,6 +521,8 @@ int main(void)
         after_missed_changes_all_are_looked_at_little_by_little,
         challenge_that_a_peer_has_put_up_is_found_in_spite_of_the_pause,
         failures_of_a_peer_are_known_here_and_forgotten_here,
+        staple_of_a_peer_has_its_name_looked_after,
+        pause_that_a_peer_was_told_of_holds_here_at_once,
         nobody_watches_who_looks_after_nothing,
         storage_without_a_feed_is_fine,
         config_ends_while_things_change,

@@ -87,6 +87,32 @@ START_TEST(fleet_asks_once)
 }
 END_TEST
 
+/* The storage tells of it. Nobody is asked, also when it is no news. */
+START_TEST(staple_of_a_peer_is_taken_when_it_is_told_of)
+{
+    struct cm_revocation revoked = { .revoked = false };
+    int64_t again = 4711;
+    struct world other;
+
+    world_join(&other, &w);
+    cm_staple_news(other.cfg, NULL, other.cert, &again, &revoked); /* not looked after yet */
+    ck_assert_int_eq(again, 4711);
+    ck_ok(tend(&w, true));
+    ck_ok(tend(&other, false));
+    world_pass(&w, w.again_s - START_S);
+    cm_staple_news(other.cfg, NULL, other.cert, &again, &revoked);
+    ck_assert_int_eq(again, 4711);
+    ck_ok(tend(&w, true));
+    ck_assert_uint_eq(atomic_load(&w.responder.calls), 2);
+    cm_staple_news(other.cfg, NULL, other.cert, &again, &revoked);
+    ck_assert_int_ge(again, now_s(&w) + 7 * OK_DAY / 2);
+    check_stapled(&other, cm_buf_span(&w.responder.last));
+    ck_assert(!revoked.revoked);
+    ck_assert_uint_eq(atomic_load(&w.responder.calls), 2);
+    world_leave(&other);
+}
+END_TEST
+
 START_TEST(who_comes_second_leaves_it_to_the_first)
 {
     struct cm_lease_options lo = CM_LEASE_OPTIONS_INIT;
@@ -499,6 +525,7 @@ int main(void)
         staple_is_fetched_used_and_stored,
         newer_one_takes_its_place_half_way,
         fleet_asks_once,
+        staple_of_a_peer_is_taken_when_it_is_told_of,
         who_comes_second_leaves_it_to_the_first,
         answer_of_a_faster_peer_is_taken_under_the_lock,
         restart_needs_no_responder,
