@@ -97,6 +97,8 @@ struct cli_opts {
     bool fetch_local;
     bool no_clean;
     const char *metrics;
+    const char *snapshot;
+    const char *snapshot_key_file;
     const char *out;
     bool no_http;
     bool problems;

@@ -73,6 +73,8 @@ cm_status cli_life_fill(const struct cli *c, struct cm_config_options *o, struct
     o->fetch_local = c->o.fetch_local;
     /* Who serves files alone has nothing to do with what lies in the default place. */
     o->clean_storage = c->command->bit == CLI_SERVE && c->n_names > 0 && !c->o.no_clean;
+    o->snapshot = c->o.snapshot;
+    o->snapshot_key_file = c->o.snapshot_key_file;
     cm_status rc = fill_responders(c, o, life, err);
     return rc == CM_OK ? fill_issuers(c, o, life, err) : rc;
 }

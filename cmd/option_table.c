@@ -50,6 +50,11 @@ const struct cli_option cli_options[] = {
     { "no-clean", 0, CLI_SERVE, CLI_KIND_FLAG, AT(no_clean), NULL,
       "do not clean the storage; default: one machine of all does, once a day, as "
       "certmesh clean" },
+    { "snapshot", 0, CLI_SERVE, CLI_KIND_TEXT, AT(snapshot), "FILE",
+      "keep an encrypted copy of what is served there, and start from it while the storage cannot "
+      "be read; with --snapshot-key-file" },
+    { "snapshot-key-file", 0, CLI_SERVE, CLI_KIND_TEXT, AT(snapshot_key_file), "FILE",
+      "its key: 32 bytes or 64 hex digits" },
     { "grace", 0, CLI_CLEAN, CLI_KIND_DURATION, AT(grace_s), "TIME",
       "how long a certificate must have been expired: 14d (default), 36h, ..." },
     { "dry-run", 0, CLI_CLEAN, CLI_KIND_FLAG, AT(dry_run), NULL,

@@ -248,7 +248,8 @@ static cm_status set_up_fetcher(struct cm_config *cfg, struct cm_err *err)
 
 /* The last thing: from here on the cache's maintenance, and whoever stops it, work with the config.
  */
-static cm_status join_maintenance(struct cm_config *cfg, struct cm_err *err)
+static cm_status join_maintenance(struct cm_config *cfg, const struct cm_config_options *o,
+                                  struct cm_err *err)
 {
     struct cm_maint *mt = cm_cache_maint(cfg->cache);
 
@@ -257,6 +258,8 @@ static cm_status join_maintenance(struct cm_config *cfg, struct cm_err *err)
         rc = cm_maint_attach(mt, cfg, err);
     if (rc == CM_OK && cfg->clean_storage)
         rc = cm_cleaner_new(cfg, &cfg->cleaner, err);
+    if (rc == CM_OK && o->snapshot != NULL && o->snapshot[0] != '\0')
+        rc = cm_snapshot_new(cfg, o->snapshot, o->snapshot_key_file, &cfg->snapshot, err);
     return rc;
 }
 
@@ -286,7 +289,7 @@ cm_status cm_config_new(const struct cm_config_options *opts, struct cm_config *
     if (rc == CM_OK)
         rc = set_up_fetcher(cfg, err);
     if (rc == CM_OK)
-        rc = join_maintenance(cfg, err);
+        rc = join_maintenance(cfg, &o, err);
     if (rc != CM_OK) {
         if (o.issuers != NULL)
             cfg->n_issuers = 0; /* not taken over: still the caller's */
@@ -320,6 +323,7 @@ void cm_config_free(struct cm_config *cfg)
     cm_pump_free(cfg->pump);
     cm_cleaner_free(cfg->cleaner);
     cm_peers_free(cfg->peers);
+    cm_snapshot_free(cfg->snapshot);
     cm_hub_close(cfg->hub);
     cm_ca_gates_free(cfg->gates);
     for (size_t i = 0; i < cfg->n_issuers; i++)

@@ -17,7 +17,7 @@
  *   8. index stripes index.c    all of them, in ascending order, to write; one's own to read
  *   9. leaves        uplink.c, cert.c (serving slot), board.c, probe.c,
  *                    life/staple_slot.c, life/responders.c, life/ring.c, life/cagate.c,
- *                    life/peers.c: nothing is taken while one of these is held
+ *                    life/peers.c, snapshot.c: nothing is taken while one of these is held
  */
 
 #include "core.h"
@@ -145,6 +145,24 @@ void cm_cert_destroy(struct cm_cert *c);
 /* The staple of a certificate and what looking after it has to remember; see staple.h. */
 struct cm_stapling;
 void cm_stapling_free(struct cm_stapling *s); /* NULL ok */
+
+/* -------------------------------------------------------------- snapshot.c */
+
+/* An encrypted local file with what is served, so that a node starts while its storage is away. */
+struct cm_snapshot;
+/* The key is read, the snapshot not before it is needed. */
+CM_MUST_CHECK cm_status cm_snapshot_new(struct cm_config *cfg, const char *path,
+                                        const char *key_file, struct cm_snapshot **ret,
+                                        struct cm_err *err);
+/* Nothing of the config may be running any more. NULL ok. */
+void cm_snapshot_free(struct cm_snapshot *s);
+/* Something else is served than before: it will be written. Quick; does nothing without one. */
+void cm_snapshot_changed(struct cm_config *cfg);
+/* What was served for the normalized @name when it was last written, if that can be served now.
+ * CM_E_NOTFOUND also when there is no snapshot, or none that is of use (which is logged once). */
+CM_MUST_CHECK cm_status cm_snapshot_load(struct cm_config *cfg, const struct cm_op *op,
+                                         const char *name, struct cm_cert **ret,
+                                         struct cm_err *err);
 
 /* --------------------------------------------------------- cache.c, select.c */
 
@@ -463,6 +481,7 @@ struct cm_config {
     struct cm_pump *pump; /* in front of jobs */
     struct cm_cleaner *cleaner;
     struct cm_peers *peers;
+    struct cm_snapshot *snapshot; /* NULL: none wanted */
     struct cm_runq *fetch; /* OCSP, CRL, renewal information: never waits behind an issuance */
     int64_t renew_before_s;
     enum cm_issuer_policy issuer_policy;

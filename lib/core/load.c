@@ -11,11 +11,19 @@
  * that failed) sends the name back into the queue, to be loaded by itself: so that nothing of one
  * name holds up the others, and there is one place that judges what is odd. */
 
+#define LIMIT_NS          (60 * CM_NS_PER_S)
+#define SNAPSHOT_AFTER_NS (5 * CM_NS_PER_S) /* storage that hangs */
+
 #define BATCH_KEYS    256u /* of one call */
 #define BATCH_NAMES   (BATCH_KEYS / 2)
 #define BATCH_HURRIED 16u                /* names that clients wait for: a quick answer first */
 #define BATCH_LEAST   16u                /* not less for the sake of other workers */
 #define BATCH_BYTES   (4u * 1024 * 1024) /* of all values together */
+
+int64_t cm_load_limit_ns(const struct cm_config *cfg)
+{
+    return cfg->snapshot != NULL ? SNAPSHOT_AFTER_NS : LIMIT_NS;
+}
 
 /* ---- one name ---- */
 
@@ -53,9 +61,33 @@ static bool serve_future(struct cm_managed *m, const struct cm_subject *s, const
     return future;
 }
 
-static void load_failed(struct cm_managed *m, const struct cm_outcome *o)
+/* Storage tells nothing. */
+static bool is_away(cm_status rc)
 {
-    if (o->rc == CM_E_CANCELED)
+    return rc == CM_E_IO || rc == CM_E_NET || rc == CM_E_TIMEOUT || rc == CM_E_PERM;
+}
+
+/* Until it does, what was served before will do. */
+static bool serve_snapshot(struct cm_managed *m, const struct cm_op *op, struct cm_outcome *o)
+{
+    struct cm_cert *cert = NULL;
+
+    if (!is_away(o->rc) || cm_snapshot_load(m->cfg, op, m->name, &cert, NULL) != CM_OK)
+        return false;
+    o->served = cm_serve_managed(m->cfg, cert, NULL) == CM_OK;
+    if (o->served) {
+        cm_recheck(m);
+        cm_tend_begin(m, cert);
+        m->provisional = true;
+        o->rc = CM_OK;
+    }
+    cm_cert_unref(cert);
+    return o->served;
+}
+
+static void load_failed(struct cm_managed *m, const struct cm_op *op, struct cm_outcome *o)
+{
+    if (o->rc == CM_E_CANCELED || serve_snapshot(m, op, o))
         return;
     cm_logf(&m->cfg->log, CM_LOG_ERROR, "load_failed", NULL, 0, "load '%s': %s", m->name,
             o->err.msg);
@@ -85,7 +117,7 @@ void cm_load_stage(struct cm_managed *m, const struct cm_subject *s, const struc
             o->go_on = true;
         }
     } else {
-        load_failed(m, o);
+        load_failed(m, op, o);
     }
 }
 
@@ -210,7 +242,7 @@ static cm_status keep(void *user, size_t index, cm_status status, struct cm_span
 static void load_all(struct batch *b)
 {
     CM_AUTO_FREE const char **list = NULL;
-    struct cm_op op = cm_op_within(&b->op, CM_LOAD_LIMIT_NS);
+    struct cm_op op = cm_op_within(&b->op, cm_load_limit_ns(b->cfg));
 
     b->rc = make_keys(b);
     list = cm_calloc(b->n_keys, sizeof(char *));
@@ -254,7 +286,7 @@ static void settle(struct batch *b, size_t i)
         cm_health_note(b->cfg, b->rc, &b->err);
         o.rc = b->rc;
         o.err = b->err;
-        load_failed(m, &o);
+        load_failed(m, &b->op, &o);
     } else {
         cm_status rc = cm_store_pick(b->cfg, b->subjects[i], at, &cert);
 

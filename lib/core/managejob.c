@@ -147,7 +147,12 @@ static void finish(struct cm_managed *m, struct cm_outcome *o)
 
 cm_status cm_managed_serve(struct cm_managed *m, struct cm_cert *cert, struct cm_err *err)
 {
-    return cm_serve_managed(m->cfg, cert, err);
+    cm_status rc = cm_serve_managed(m->cfg, cert, err);
+    if (rc == CM_OK) {
+        m->provisional = false;
+        cm_snapshot_changed(m->cfg);
+    }
+    return rc;
 }
 
 /* ---- from stage to stage ---- */
@@ -299,7 +304,7 @@ static int64_t limit_of(const struct cm_managed *m)
 {
     if (is_job(m->stage))
         return JOB_LIMIT_NS;
-    return m->stage == CM_STAGE_FETCH ? FETCH_LIMIT_NS : CM_LOAD_LIMIT_NS;
+    return m->stage == CM_STAGE_FETCH ? FETCH_LIMIT_NS : cm_load_limit_ns(m->cfg);
 }
 
 /* The CA wants to be left alone. Who waits for it in this process for long had better know. */

@@ -68,6 +68,7 @@ struct cm_managed {
     bool look;                 /* into storage, when tended next */
     bool late;                 /* woken when maintenance had been stopped */
     uint8_t news;              /* of enum cm_news: heard of, and not looked at yet */
+    bool provisional;          /* what is served is the snapshot's; the stage's while busy */
     bool alone;                /* to be loaded by itself; the job's while busy */
     char name[];
 };
@@ -121,7 +122,8 @@ void cm_load_stage(struct cm_managed *m, const struct cm_subject *s, const struc
 /* Load @m, whose turn it is, together with others that are next in the queue, and conclude each.
  * False: it is to be done by itself. */
 bool cm_load_batch(struct cm_managed *m);
-#define CM_LOAD_LIMIT_NS (60 * CM_NS_PER_S)
+/* How long one of these may take. */
+int64_t cm_load_limit_ns(const struct cm_config *cfg);
 
 /* Have it obtained, if nothing is being done for it: what it has is of no use. */
 void cm_managed_obtain_anew(struct cm_managed *m);

@@ -90,6 +90,16 @@ exec 3>&-
 is "SIGINT: exit code 0" "$rc" 0
 at_most "SIGINT with a client that says nothing: ends within 5 s" "$seconds" 5
 
+# ---- a snapshot
+head -c 32 /dev/urandom >"$work/key"
+chmod 600 "$work/key"
+start --tls-port "$tls" --no-http --snapshot "$work/snapshot" --snapshot-key-file "$work/key" localhost
+tap_result $? "serve --snapshot comes up" "$(cat "$work/serve.err")"
+check "a snapshot is written" await test -s "$work/snapshot"
+is "which only its owner can read" "$(stat -c %a "$work/snapshot")" 600
+fails "and has nothing in clear" 1 '^$' grep -qaE 'PRIVATE|BEGIN|localhost' "$work/snapshot"
+finish TERM
+
 fails "--dir that is not there" 2 'absent' cm serve --internal --dir "$work/absent" localhost
 fails "serve of a malformed name" 2 'a..b' cm serve --internal a..b
 

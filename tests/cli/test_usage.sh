@@ -71,6 +71,9 @@ for pair in http://a.test a.test=http://b.test http://a.test=b.test =http://b.te
 done
 fails "no OCSP, and whom to ask" 2 'exclude each other' \
     cm serve --no-ocsp --ocsp-responder http://a.test= a.test
+fails "a snapshot without a key" 2 'snapshot_key_file' cm serve --internal --snapshot "$work/s" a.test
+fails "a snapshot whose key is not there" 2 'absent' \
+    cm serve --internal --snapshot "$work/s" --snapshot-key-file "$work/absent" a.test
 fails "another command's flag" 2 'but to: serve' cm obtain --no-clean a.test
 fails "storage twice" 2 'the same thing twice' cm list --root a --storage file:b
 fails "internal and a CA" 2 'exclude each other' cm obtain --internal --ca letsencrypt a.test

@@ -143,6 +143,10 @@ struct cm_config_options {
     bool clean_storage;       /* let maintenance clean the storage, once per fleet and interval */
     int64_t clean_interval_s; /* 0 = a day */
     int64_t clean_grace_s;    /* 0 = 14 days */
+    const char
+        *snapshot; /* a local file, encrypted, with what is served, so that the program
+                      starts     while the storage is away; NULL = none (docs/embedding.md) */
+    const char *snapshot_key_file; /* its key: 32 bytes, or 64 hex digits; not for others' eyes */
 };
 #define CM_CONFIG_OPTIONS_INIT                                                                     \
     {                                                                                              \

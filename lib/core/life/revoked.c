@@ -77,6 +77,8 @@ cm_status cm_revoked_run(struct cm_job *job, struct cm_cert *cert, const struct 
         struct cm_err why = CM_ERR_INIT;
         cm_status served = cm_serve_managed(cfg, job->cert, &why);
 
+        if (served == CM_OK)
+            cm_snapshot_changed(cfg);
         if (rc == CM_OK && served != CM_OK) {
             *e = why;
             rc = served;
