@@ -38,7 +38,8 @@ enum cli_command_bit {
     CLI_VERSION = 1u << 9,
     CLI_HELP = 1u << 10,
     CLI_STATUS = 1u << 11,
-    CLI_WHY = 1u << 12
+    CLI_WHY = 1u << 12,
+    CLI_STORE = 1u << 13 /* the command is called storage */
 };
 
 #define CLI_LIST_MAX 100u
@@ -100,9 +101,13 @@ struct cli_opts {
     const char *snapshot;
     const char *snapshot_key_file;
     const char *out;
+    const char *from, *to; /* storages */
     bool no_http;
     bool problems;
     bool force;
+    bool recursive;
+    bool remove_others;
+    bool repair;
     bool san;
     bool dry_run;
     bool keep;
@@ -274,6 +279,8 @@ void cli_ui_stop(void);
 void cli_ui_track(const char *const *names, size_t n);
 void cli_ui_untrack(void);
 void cli_ui_progress(void *user, const char *name, enum cm_phase phase, const struct cm_err *err);
+/* Where a long task stands, in one line that is redrawn: on a terminal only. "" = nothing more. */
+void cli_ui_count(const char *fmt, ...) CM_PRINTF(1, 2);
 /* This name is through; its result is printed elsewhere. */
 void cli_ui_settle(const char *name, bool ok);
 /* One line for a person, kept apart from the live display. Silent with --quiet. */
@@ -303,6 +310,9 @@ bool cli_is_internal(const struct cli *c);
 const char *cli_ca_url(const struct cli *c);
 /* The directory URL behind a CA as given; NULL = the default one. */
 const char *cli_ca_resolve(const char *ca);
+/* The storage at @url, without a config; NULL = what --storage or --root say. Caller closes. */
+cm_status cli_open_storage(const struct cli *c, const char *url, struct cm_storage **ret,
+                           struct cm_err *err);
 /* The whole command's operation, bounded by --timeout or @default_s. */
 struct cm_op cli_op(const struct cli *c, int64_t default_s);
 /* Ask on the terminal, unless --yes. -1 to go on, else the exit code (already explained). */
@@ -398,6 +408,7 @@ int cli_run_version(struct cli *c);
 int cli_run_help(struct cli *c);
 int cli_run_status(struct cli *c);
 int cli_run_why(struct cli *c);
+int cli_run_storage(struct cli *c);
 
 /* minder.c: beside `serve`, says which names are up, tries again, renews. Runs until c->cancel
  * fires, and fires it itself when no name can be served. NULL when out of resources. */

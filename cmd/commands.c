@@ -66,6 +66,22 @@ const struct cli_command cli_commands[] = {
       "removed without --force.",
       "  certmesh clean --dry-run\n"
       "  certmesh clean --if-older 24h --grace 30d" },
+    { "storage", CLI_STORE, cli_run_storage, 0, 3, "WORD [ARGUMENT...]",
+      "look into, move and check a storage",
+      "ls [-r] [PREFIX]     the keys below PREFIX\n"
+      "stat KEY             size and time of a value\n"
+      "get KEY [-o FILE]    the value\n"
+      "put KEY [FILE|-]     store what is in FILE, or on standard input\n"
+      "rm [-r] KEY          remove a value, or everything below KEY\n"
+      "export [FILE|-]      everything as a tar archive, private keys included\n"
+      "import [FILE|-]      store what is in such an archive\n"
+      "copy                 from one storage into another (--from, --to); once more to\n"
+      "                     go on where it ended\n"
+      "migrate              the same again and again until both are equal\n"
+      "check [--repair]     look for what is damaged, incomplete or left over",
+      "  certmesh storage ls -r certificates\n"
+      "  certmesh storage export backup.tar\n"
+      "  certmesh storage copy --from file:/var/lib/certmesh --to file:/mnt/new" },
     { "account", CLI_ACCOUNT, cli_run_account, 0, 1, "[show|register|update|deactivate]",
       "the ACME account",
       "show        what storage and the CA know; registers nothing (default)\n"

@@ -4,7 +4,7 @@
 
 _certmesh() {
     local word=${COMP_WORDS[COMP_CWORD]} before=${COMP_WORDS[COMP_CWORD - 1]} command='' i
-    local commands='obtain renew revoke list show status why serve clean account trust version help'
+    local commands='obtain renew revoke list show status why serve clean storage account trust version help'
 
     for ((i = 1; i < COMP_CWORD; i++)); do
         case " $commands " in
@@ -20,7 +20,7 @@ _certmesh() {
         mapfile -t COMPREPLY < <(compgen -d -- "$word")
         return
         ;;
-    --*-file | --ca-root | --account-key | --out | --cert | --key)
+    --*-file | --ca-root | --account-key | --out | --output | -o | --cert | --key)
         mapfile -t COMPREPLY < <(compgen -f -- "$word")
         return
         ;;
@@ -42,6 +42,11 @@ _certmesh() {
                 sed -n 's/^  [ -].  *\(--[a-z-]*\).*/\1/p; s/^  -. \(--[a-z-]*\).*/\1/p' | xargs)"
         elif [ "$command" = account ]; then
             set -- 'show register update deactivate'
+        elif [ "$command" = storage ] && [ "$before" = storage ]; then
+            set -- 'ls stat get put rm export import copy migrate check'
+        elif [ "$command" = storage ]; then
+            mapfile -t COMPREPLY < <(compgen -f -- "$word")
+            return
         elif [ "$command" = help ]; then
             set -- "$commands"
         else

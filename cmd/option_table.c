@@ -7,8 +7,8 @@
 #define ISSUING   (CLI_OBTAIN | CLI_RENEW | CLI_SERVE)
 #define ACME      (ISSUING | CLI_REVOKE | CLI_ACCOUNT)
 #define READING   (CLI_LIST | CLI_SHOW | CLI_CLEAN | CLI_STATUS | CLI_WHY)
-#define ALL       (ACME | READING | CLI_TRUST | CLI_VERSION | CLI_HELP)
-#define STORING   (ACME | READING | CLI_TRUST)
+#define ALL       (ACME | READING | CLI_TRUST | CLI_STORE | CLI_VERSION | CLI_HELP)
+#define STORING   (ACME | READING | CLI_TRUST | CLI_STORE)
 #define JUDGING   (ISSUING | READING)
 #define AT(field) offsetof(struct cli_opts, field)
 
@@ -66,6 +66,21 @@ const struct cli_option cli_options[] = {
     { "force", 0, CLI_CLEAN, CLI_KIND_FLAG, AT(force), NULL,
       "clean although this machine's clock seems to be wrong" },
     { "out", 0, CLI_TRUST, CLI_KIND_TEXT, AT(out), "FILE", "write the root to FILE" },
+    { "recursive", 'r', CLI_STORE, CLI_KIND_FLAG, AT(recursive), NULL,
+      "ls: all values below, not only the next level; rm: everything below" },
+    { "output", 'o', CLI_STORE, CLI_KIND_TEXT, AT(out), "FILE",
+      "get: write to FILE, which the owner alone can read" },
+    { "from", 0, CLI_STORE, CLI_KIND_TEXT, AT(from), "URL", "copy, migrate: the old storage" },
+    { "to", 0, CLI_STORE, CLI_KIND_TEXT, AT(to), "URL", "copy, migrate: the new storage" },
+    { "delete", 0, CLI_STORE, CLI_KIND_FLAG, AT(remove_others), NULL,
+      "copy: remove from the new storage what the old one does not have" },
+    { "repair", 0, CLI_STORE, CLI_KIND_FLAG, AT(repair), NULL,
+      "check: put aside what is damaged, remove what is left over" },
+    { "dry-run", 0, CLI_STORE, CLI_KIND_FLAG, AT(dry_run), NULL,
+      "copy, import: say what would be stored or removed, touch nothing" },
+    { "force", 0, CLI_STORE, CLI_KIND_FLAG, AT(force), NULL,
+      "get: print a private key on a terminal; copy, import: replace newer certificates by "
+      "older ones, too" },
     { "yes", 'y', CLI_REVOKE | CLI_ACCOUNT, CLI_KIND_FLAG, AT(yes), NULL, "do not ask" },
 
     /* where certificates are kept and who issues them */

@@ -53,6 +53,11 @@ static int command_at(int argc, char **argv)
 
             if (opt != NULL && opt->kind != CLI_KIND_FLAG)
                 i++;
+        } else if (a[1] != '-' && a[2] == '\0') {
+            const struct cli_option *opt = option_find_letter(a[1]);
+
+            if (opt != NULL && opt->kind != CLI_KIND_FLAG)
+                i++;
         }
     }
     return argc;
@@ -323,7 +328,7 @@ int cli_parse(struct cli *c, int argc, char **argv)
 {
     struct option longs[OPTIONS_MAX + 1];
     size_t n = 0;
-    char shorts[OPTIONS_MAX + 2];
+    char shorts[2 * OPTIONS_MAX + 2];
     size_t n_shorts = 0;
     int at = 0;
     int rc = find_command(c, argc, argv, &at);
@@ -349,6 +354,8 @@ int cli_parse(struct cli *c, int argc, char **argv)
         n++;
         if (opt->letter != 0)
             shorts[n_shorts++] = opt->letter;
+        if (opt->letter != 0 && opt->kind != CLI_KIND_FLAG)
+            shorts[n_shorts++] = ':';
     }
     memset(&longs[n], 0, sizeof longs[n]);
     shorts[n_shorts] = '\0';

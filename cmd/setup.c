@@ -177,6 +177,23 @@ int cli_open(struct cli *c)
     return rc == CM_E_NOTFOUND ? CLI_USAGE : code;
 }
 
+cm_status cli_open_storage(const struct cli *c, const char *url, struct cm_storage **ret,
+                           struct cm_err *err)
+{
+    struct cm_storage_open_options o = CM_STORAGE_OPEN_OPTIONS_INIT;
+    char *root = url == NULL && c->o.root != NULL ? file_url(c->o.root) : NULL;
+    cm_status rc = CM_OK;
+
+    o.log = cli_log(c);
+    if (url == NULL && c->o.root != NULL && root == NULL)
+        return cm_fail(err, CM_E_NOMEM, "out of memory");
+    if (url == NULL)
+        url = root != NULL ? root : c->o.storage;
+    rc = cm_storage_open(url, &o, ret, err);
+    free(root);
+    return rc;
+}
+
 void cli_close(struct cli *c)
 {
     cm_config_free(c->cfg);

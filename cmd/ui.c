@@ -35,6 +35,7 @@ static struct {
     size_t drawn;       /* lines on the screen now */
     struct line *plain; /* without a block: what was last said of each name */
     size_t n_plain;
+    char count[160]; /* the one line of cli_ui_count(), "" = none */
     pthread_t ticker;
     struct cm_cancel *stop_ticker;
 } ui = { .lock = PTHREAD_MUTEX_INITIALIZER };
@@ -103,6 +104,10 @@ static void draw_locked(void)
     size_t count[CM_PHASE_FAILED + 1] = { 0 };
     int widest = 8;
 
+    if (ui.terminal && ui.count[0] != '\0') {
+        fprintf(stderr, "  %s\n", ui.count);
+        ui.drawn++;
+    }
     if (ui.lines == NULL || !ui.terminal)
         return;
     if (ioctl(STDERR_FILENO, TIOCGWINSZ, &size) != 0 || size.ws_row == 0) {
@@ -212,6 +217,19 @@ void cli_ui_untrack(void)
     free(ui.lines);
     ui.lines = NULL;
     ui.n = 0;
+    end();
+}
+
+void cli_ui_count(const char *fmt, ...)
+{
+    va_list ap;
+
+    if (!ui.terminal || ui.quiet || ui.log_json)
+        return;
+    begin();
+    va_start(ap, fmt);
+    (void)vsnprintf(ui.count, sizeof ui.count, fmt, ap);
+    va_end(ap);
     end();
 }
 

@@ -1,0 +1,217 @@
+#!/bin/bash
+# SPDX-License-Identifier: Apache-2.0
+# `certmesh storage`: one value, archives that other programs read and write, copies.
+# shellcheck source=tests/cli/lib.sh disable=SC2154
+. "$(dirname "$0")/lib.sh"
+
+s() { # a word on the storage $work/s
+    cm storage "$@" --root "$work/s"
+}
+tree() { # FOLDER: what is in it, less what the storage keeps to itself
+    (cd "$1" && find . -type f ! -path './locks/*' ! -path './certmesh/locks/*' ! -path './certmesh/tmp/*' \
+        -exec sha256sum {} + | sort -k2)
+}
+
+# ------------------------------------------------------------- command lines
+
+fails "no word" 2 'what is to be done' cm storage
+fails "unknown word" 2 "no 'exprot'; did you mean export" cm storage exprot
+fails "a key too many" 2 'usage: certmesh storage stat KEY' cm storage stat a b
+fails "an option of another word" 2 'does not belong to get, but to: ls rm' cm storage get -r a
+fails "copy needs both ends" 2 'copy needs --from URL and --to URL' cm storage copy --from memory:a
+fails "copy onto itself" 2 'are the same storage' cm storage copy --from "file:$work/x" --to "file:$work/x"
+
+# ----------------------------------------------------------------- one value
+
+printf 'hello\n' >"$work/hello"
+check "put a file" s put a/b/hello "$work/hello"
+is "get gives it back" "$(s get a/b/hello)" hello
+printf 'from a pipe' | "$certmesh" storage put a/pipe --root "$work/s" 2>&1
+is "put from standard input" "$(s get a/pipe)" "from a pipe"
+is "ls shows the next level" "$(s ls)" "a/"
+is "ls -r shows values only" "$(s ls -r | xargs)" "a/b/hello a/pipe"
+is "ls of a value shows it" "$(s ls a/pipe)" a/pipe
+fails "ls of nothing" 7 'no/such' s ls no/such
+run storage ls -r a --json --root "$work/s"
+is "ls --json: keys" "$(json '[k["key"] for k in d["keys"]]')" "['a/b/hello', 'a/pipe']"
+is "ls --json: sizes" "$(json '[k["size"] for k in d["keys"]]')" "[6, 11]"
+like "stat tells the size" "$(s stat a/pipe)" '^Size +11 bytes'
+like "stat of a directory" "$(s stat a)" 'a directory'
+fails "get of nothing" 7 'no/such' s get no/such
+fails "stat of nothing" 7 'no/such' s stat no/such
+fails "rm of nothing" 7 'no/such' s rm no/such
+fails "rm of a directory wants -r" 2 '-r removes everything below' s rm a
+fails "a key that cannot be" 2 "'\.\.' component" s put ../x "$work/hello"
+fails "a reserved key" 2 'reserved' s put locks/x "$work/hello"
+head -c 1048577 /dev/zero >"$work/big"
+fails "put of too much" 1 'more than 1048576 bytes' s put big "$work/big"
+fails "put of a file that is not there" 2 'No such file' s put x "$work/nothing"
+check "get -o" s get a/pipe -o "$work/got"
+is "get -o: the bytes" "$(cat "$work/got")" "from a pipe"
+is "get -o: for the owner alone" "$(stat -c %a "$work/got")" 600
+fails "get -o into a folder that is not there" 5 'create' s get a/pipe -o "$work/no/such/file"
+check "rm" s rm a/pipe
+check "rm -r" s rm -r a
+is "nothing is left" "$(s ls)" ""
+
+on_terminal() { # its output on a terminal
+    script -qec "$(printf '%q ' "$certmesh" storage "$@" --root "$work/s")" /dev/null </dev/null
+}
+check "a certificate" cm obtain --internal --root "$work/s" app.test
+key=$(s ls -r certificates | grep '\.key$')
+crt=${key%.key}.crt
+if command -v script >/dev/null; then
+    like "a private key is not printed on a terminal" "$(on_terminal get "$key")" 'holds a private key'
+    like "but with --force" "$(on_terminal get "$key" --force)" 'BEGIN EC PRIVATE KEY'
+    like "a chain is" "$(on_terminal get "$crt")" 'BEGIN CERTIFICATE'
+    printf 'x\033[31my' | "$certmesh" storage put ansi --root "$work/s"
+    like "nor are control bytes" "$(on_terminal get ansi)" 'no text'
+    s rm ansi
+    like "no archive on a terminal" "$(on_terminal export)" 'not to a terminal'
+fi
+like "into a pipe it is" "$(s get "$key")" 'BEGIN EC PRIVATE KEY'
+
+# ------------------------------------------------------------------ archives
+
+component=$(printf 'k%.0s' $(seq 245))
+long="certificates/$component/$component.x"
+edge=$(printf 'e%.0s' $(seq 100))
+for name in "$long" "$edge" "p/$edge" "p/${edge}x" "$component/$edge" "${component}n" "a b/c'd" "ü/日" -rf; do
+    printf '%s' "value of $name" | "$certmesh" storage put --root "$work/s" -- "$name" || echo "# put $name"
+done
+: | "$certmesh" storage put empty --root "$work/s"
+head -c 1048576 /dev/urandom >"$work/most"
+s put most "$work/most"
+mkdir -p "$work/s/locks"
+echo '{}' >"$work/s/locks/issue_cert_x.lock"
+
+check "export" s export "$work/ours.tar"
+is "the archive is for the owner alone" "$(stat -c %a "$work/ours.tar")" 600
+is "the same through a pipe" "$(s export | sha256sum)" "$(sha256sum <"$work/ours.tar")"
+is "no other file is left" "$(find "$work" -maxdepth 1 -name 'ours.tar.*')" ""
+mkdir "$work/gnu" "$work/py"
+check "GNU tar reads it" tar -xf "$work/ours.tar" -C "$work/gnu"
+rm -r "$work/s/locks"
+is "GNU tar: all of it, and no locks" "$(tree "$work/gnu")" "$(tree "$work/s")"
+check "Python reads it" python3 - "$work/ours.tar" "$work/py" <<'PY'
+import sys, tarfile
+with tarfile.open(sys.argv[1], "r:") as t:
+    assert all(m.isreg() and m.mode == 0o600 and m.mtime > 1.6e9 for m in t), "not plain files"
+    t.extractall(sys.argv[2])
+PY
+is "Python: all of it" "$(tree "$work/py")" "$(tree "$work/s")"
+
+import_of() { # NAME: the archive $work/NAME.tar into a fresh storage
+    rm -rf "$work/i"
+    check "$1: import" cm storage import "$work/$1.tar" --root "$work/i"
+    is "$1: all of it is there" "$(tree "$work/i")" "$(tree "$work/s")"
+}
+import_of ours
+for format in gnu posix; do
+    tar -C "$work/gnu" -cf "$work/$format.tar" --format=$format .
+    import_of $format
+done
+for format in USTAR GNU PAX; do
+    python3 - "$work/gnu" "$work/py-$format.tar" $format <<'PY'
+import os, sys, tarfile
+root, out, fmt = sys.argv[1:]
+with tarfile.open(out, "w:", format=getattr(tarfile, fmt + "_FORMAT")) as t:
+    for path, dirs, files in os.walk(root):
+        for f in files:
+            full = os.path.join(path, f)
+            try:
+                t.add(full, os.path.relpath(full, root))
+            except ValueError:      # too long for this format
+                os.unlink(full)
+PY
+    if [ "$format" != USTAR ]; then
+        import_of "py-$format"
+    else
+        rm -rf "$work/i"
+        check "py-USTAR: import" cm storage import "$work/py-USTAR.tar" --root "$work/i"
+        is "py-USTAR: all of it is there" "$(tree "$work/i")" "$(tree "$work/gnu")"
+        tar -xf "$work/ours.tar" -C "$work/gnu"
+    fi
+done
+cm storage import "$work/ours.tar" --root "$work/i" --json >"$work/out"
+is "once more: nothing is stored" "$(json '(d["n_stored"], d["n_equal"] == d["n_values"])')" "(0, True)"
+"$certmesh" storage import --dry-run --root "$work/dry" <"$work/ours.tar" >"$work/out"
+like "--dry-run says what would be" "$(cat "$work/out")" '^would store certificates/'
+is "--dry-run stores nothing" "$(cm storage ls --root "$work/dry")" ""
+
+made() { # NAME PYTHON: an archive made by hand
+    python3 - "$work/$1.tar" "$2" <<'PY'
+import io, sys, tarfile
+t = tarfile.open(sys.argv[1], "w:", format=tarfile.GNU_FORMAT)
+def file(name, data=b"x", **more):
+    i = tarfile.TarInfo(name)
+    i.size = len(data)
+    for k, v in more.items():
+        setattr(i, k, v)
+    t.addfile(i, io.BytesIO(data))
+exec(sys.argv[2])
+t.close()
+PY
+}
+refused() { # WHAT RC PATTERN PYTHON
+    made bad "$4"
+    rm -rf "$work/i"
+    fails "refused: $1" "$2" "$3" cm storage import "$work/bad.tar" --root "$work/i"
+}
+refused "an absolute name" 2 'empty component' 'file("/etc/x")'
+refused "a name that climbs" 2 "'\.\.' component" 'file("a/../../x")'
+refused "a link" 2 'is a link' 'file("l", b"", type=tarfile.SYMTYPE, linkname="/etc/passwd")'
+refused "a hard link" 2 'is a link' 'file("a"); file("l", b"", type=tarfile.LNKTYPE, linkname="a")'
+refused "a device" 2 'a device or a pipe' 'file("d", b"", type=tarfile.CHRTYPE)'
+refused "a pipe" 2 'a device or a pipe' 'file("d", b"", type=tarfile.FIFOTYPE)'
+refused "a control byte" 2 'control byte' 'file("a\nb")'
+refused "a value that is too large" 1 'more than the 1048576' 'file("big", b"x" * 1048577)'
+refused "a name that is too long" 2 'longer than 512' 'file("/".join(["n" * 200] * 3))'
+made reserved 'file("locks/x.lock"); file("certmesh/tmp/y"); file("ok")'
+rm -rf "$work/i"
+fails "reserved keys are left out, with a word" 0 "'locks/x.lock' left out" \
+    cm storage import "$work/reserved.tar" --root "$work/i"
+is "and the rest is stored" "$(cm storage ls --root "$work/i")" ok
+head -c 700 "$work/ours.tar" >"$work/bad.tar"
+fails "refused: cut within an entry" 1 'ends too early' cm storage import "$work/bad.tar" --root "$work/i"
+made two 'file("one"); file("two")'
+head -c 1024 "$work/two.tar" >"$work/bad.tar"
+fails "refused: cut between entries" 1 'ends too early' cm storage import "$work/bad.tar" --root "$work/i"
+python3 - "$work/two.tar" "$work/bad.tar" <<'PY'
+import sys
+b = bytearray(open(sys.argv[1], "rb").read())
+b[1] ^= 1
+open(sys.argv[2], "wb").write(b)
+PY
+fails "refused: a header that was changed" 1 'sum is wrong' cm storage import "$work/bad.tar" --root "$work/i"
+fails "refused: no archive" 1 'no tar archive' cm storage import "$work/most" --root "$work/i"
+fails "an archive that is not there" 2 'No such file' cm storage import "$work/nothing" --root "$work/i"
+
+# -------------------------------------------------------------------- copies
+
+copy() {
+    cm storage copy --from "file:$work/s" --to "file:$work/c" "$@"
+}
+fails "copy --dry-run" 0 '^would store certificates/' copy --dry-run
+is "--dry-run stores nothing" "$(cm storage ls --root "$work/c")" ""
+check "copy" copy
+is "all of it is there" "$(tree "$work/c")" "$(tree "$work/s")"
+copy --json >"$work/out"
+is "once more: nothing to do" "$(json '(d["n_stored"], d["n_equal"] == d["n_values"], d["equal"])')" "(0, True, True)"
+cm storage rm "$key" --root "$work/c"
+echo other | "$certmesh" storage put other --root "$work/c"
+copy --json >"$work/out"
+is "what is missing is copied, others stay" "$(json '(d["n_stored"], d["n_others"], d["n_removed"])')" "(1, 1, 0)"
+is "--delete --dry-run tells" "$(copy --delete --dry-run | head -1)" "would remove other"
+check "copy --delete" copy --delete
+is "now both are equal" "$(tree "$work/c")" "$(tree "$work/s")"
+sleep 1 # notBefore counts in seconds
+check "a newer certificate in the copy" cm renew --force --internal --root "$work/c" app.test
+before=$(cm storage get "$crt" --root "$work/c")
+fails "an older one does not replace it" 0 'left out: of certificates older' copy
+is "it is still there" "$(cm storage get "$crt" --root "$work/c")" "$before"
+check "copy --force" copy --force
+is "--force replaces it" "$(tree "$work/c")" "$(tree "$work/s")"
+fails "from a storage that cannot be" 2 'from: unknown storage scheme' cm storage copy --from nosuch:x --to memory:
+
+tap_done
