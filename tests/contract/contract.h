@@ -9,11 +9,16 @@
 
 #include <certmesh/cm_spi.h>
 
+#ifdef CM_KIT /* certmesh-storage-test: the same tests in a program that is installed */
+#include "kit_check.h"
+#else
 #include <check.h>
+#endif
 #include <stdatomic.h>
 
 struct contract_backend {
     const char *name;
+    size_t key_max;         /* bytes of keys and names of locks that fit; 0 = all there can be */
     void (*setup)(void);    /* a fresh and empty place */
     void (*teardown)(void); /* and away with it */
     /* One more handle on that place. */

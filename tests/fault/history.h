@@ -32,7 +32,11 @@
  * only the death of the holder can be why another gets it. */
 struct history_plan {
     const char *url;
-    const char *dir; /* of the history */
+    /* Instead of cm_storage_open(@url); NULL = that. */
+    cm_status (*open)(struct cm_storage **ret, struct cm_err *err);
+    bool leases_only; /* the storage learns of no death: every lock has a lease that is lost in time
+                       */
+    const char *dir;  /* of the history */
     uint64_t seed;
     unsigned locks;
     unsigned workers;
@@ -43,6 +47,8 @@ struct history_plan {
 };
 
 int64_t history_now_ns(void);
+cm_status history_open(const struct history_plan *plan, struct cm_storage **ret,
+                       struct cm_err *err);
 /* A small fast generator; the whole run follows from its seed, as far as the scheduler lets it. */
 uint64_t history_random(uint64_t *state, uint64_t below);
 void history_lock_name(unsigned lock, char *out, size_t size);

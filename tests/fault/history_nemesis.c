@@ -194,7 +194,7 @@ static bool finish(struct nemesis *n)
     for (unsigned i = 0; i < n->plan->workers; i++)
         if (n->lives[i].pid > 0 && !kill_life(n, &n->lives[i]))
             good = false;
-    if (cm_storage_open(n->plan->url, NULL, &st, &err) != CM_OK) {
+    if (history_open(n->plan, &st, &err) != CM_OK) {
         (void)fprintf(stderr, "history: %s\n", err.msg);
         return false;
     }

@@ -254,7 +254,7 @@ int history_work(const struct history_plan *plan, uint64_t who, unsigned slot,
         perror(path);
         return 3;
     }
-    if (cm_storage_open(plan->url, NULL, &w.st, &err) != CM_OK) {
+    if (history_open(plan, &w.st, &err) != CM_OK) {
         (void)fprintf(stderr, "history: %s\n", err.msg);
         return 3;
     }
