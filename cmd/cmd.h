@@ -252,6 +252,11 @@ void cli_json_err(struct cli_json *j, const char *key, const struct cm_err *err)
 /* @text as a JSON string, quotes included. */
 void cli_json_quote(FILE *out, const char *text);
 
+/* ---- json_valid.c ---- */
+
+/* Is @text one JSON value (RFC 8259) and nothing else, in UTF-8, at most 64 deep? */
+bool cli_json_valid(struct cm_span text);
+
 /* ---- table.c ---- */
 
 #define CLI_TABLE_COLUMNS 6

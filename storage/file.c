@@ -64,6 +64,7 @@ static const struct cm_storage_ops file_ops = {
     .watch = file_watch,
     .unwatch = file_unwatch,
     .load_many = file_load_many,
+    .check = file_check,
 };
 
 /* Kernels before 5.6 lack openat2, and some sandboxes refuse what they do not know. */

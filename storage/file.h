@@ -268,6 +268,10 @@ cm_status fst_hold_check(struct file_storage *fs, const struct cm_grant *grant, 
 /* Write a new heartbeat and check before and after. */
 cm_status fst_hold_beat(struct file_storage *fs, const struct cm_grant *grant, struct cm_err *err);
 
+/* ---- file_check.c ---- */
+cm_status file_check(struct cm_storage *st, const struct cm_op *op, bool repair, cm_check_fn each,
+                     void *user, struct cm_err *err);
+
 /* ---- file_holder.c ---- */
 cm_status file_lock_info(struct cm_storage *st, const struct cm_op *op, const char *name,
                          struct cm_lock_info *ret, struct cm_err *err);

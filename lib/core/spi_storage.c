@@ -424,6 +424,22 @@ cm_status cm_storage_commit(struct cm_storage *st, const struct cm_op *op,
     return st->ops->commit(st, op, grant, items, n, err);
 }
 
+cm_status cm_storage_check(struct cm_storage *st, const struct cm_op *op, bool repair,
+                           cm_check_fn each, void *user, struct cm_err *err)
+{
+    cm_status rc = check_table(st, err);
+
+    if (rc == CM_OK && each == NULL)
+        rc = cm_fail(err, CM_E_INVAL, "a check needs a function that is told what it finds");
+    if (rc == CM_OK)
+        rc = cm_op_check(op, err);
+    if (rc != CM_OK)
+        return rc;
+    if (!HAS_OP(st, check))
+        return unsupported(st, "being checked", err);
+    return st->ops->check(st, op, repair, each, user, err);
+}
+
 /* --------------------------------------------------------------- instance */
 
 const char *cm_storage_describe(struct cm_storage *st)

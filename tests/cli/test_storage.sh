@@ -212,6 +212,57 @@ fails "an older one does not replace it" 0 'left out: of certificates older' cop
 is "it is still there" "$(cm storage get "$crt" --root "$work/c")" "$before"
 check "copy --force" copy --force
 is "--force replaces it" "$(tree "$work/c")" "$(tree "$work/s")"
+# --------------------------------------------------------------------- check
+
+k() {
+    cm storage check --root "$work/k" "$@"
+}
+for name in good.test swapped.test other.test cut.test; do
+    cm obtain -q --internal --root "$work/k" $name
+done
+fails "check: nothing to find" 0 '^[0-9]+ values, 0 findings' k
+dir=$work/k/certificates/certmesh-local
+cp "$dir/other.test/other.test.key" "$dir/swapped.test/swapped.test.key"
+rm "$dir/cut.test/cut.test.crt"
+printf '{"sans":' >"$dir/good.test/good.test.json"
+printf 'x' >"$dir/good.test/goood.test.crt"
+chmod 600 "$dir/good.test/goood.test.crt"
+printf 'y' >"$work/k/certificates/stray"
+ln -s /etc/passwd "$work/k/link"
+chmod 644 "$dir/other.test/other.test.crt"
+mkdir -p "$work/k/certmesh/tmp"
+touch -d '2 hours ago' "$work/k/certmesh/tmp/new-1"
+mkdir -p "$work/k/certmesh/retry"
+printf '{}' | "$certmesh" storage put certmesh/retry/gone.test --root "$work/k"
+touch -d '100 days ago' "$work/k/certmesh/retry/gone.test"
+run storage check --root "$work/k"
+is "check: exit code 1 when somebody should look" "$rc" 1
+like "check: a key of another certificate" "$out" '^damaged +certificates/certmesh-local/swapped.test: .*--repair'
+like "check: a part that is missing" "$out" '^damaged +certificates/certmesh-local/cut.test: '
+like "check: JSON that is cut" "$out" 'good.test.json: no valid JSON'
+like "check: a wrong name" "$out" '^misplaced .*goood.test.crt: nobody looks'
+like "check: no certificate at all" "$out" '^misplaced .*certificates/stray: '
+like "check: a link" "$out" '^storage +link: .*symbolic link'
+like "check: what others can read" "$out" '^storage .*other.test.crt: other users can read it'
+like "check: what a crash left" "$out" '^storage +certmesh/tmp/new-1: left by'
+like "check: what clean would remove" "$out" '^left over certmesh/retry/gone.test: .*certmesh clean'
+is "check: a good one is not named" "$(grep -c 'certmesh-local/good.test:' <<<"$out")" 0
+run storage check --root "$work/k" --json
+is "check --json" "$(json '(d["n_found"] == len(d["findings"]), d["n_repaired"])')" "(True, 0)"
+is "check changes nothing" "$(find "$work/k/certmesh/tmp" -type f | wc -l)" 1
+run storage check --repair --root "$work/k"
+like "check --repair: says what was done" "$out" 'swapped.test: .*put aside to certmesh/damaged/.*\(done\)'
+is "check --repair: what was damaged is aside" \
+    "$(cm storage ls -r certmesh/damaged --root "$work/k" | grep -c 'swapped.test/swapped.test.key$')" 1
+fails "check --repair: and not in its place" 7 'no value' cm storage ls certificates/certmesh-local/swapped.test \
+    --root "$work/k"
+is "check --repair: leftovers are gone" "$(find "$work/k/certmesh/tmp" "$work/k/certmesh/retry" -type f | wc -l)" 0
+check "check --repair: what is good stays" cm show good.test --root "$work/k"
+rm "$work/k/link" "$work/k/certificates/stray" "$dir/good.test/goood.test.crt"
+chmod 600 "$dir/other.test/other.test.crt"
+cm renew -q --force --internal --root "$work/k" good.test
+fails "check: clean again" 0 ' 0 findings' k
+
 fails "from a storage that cannot be" 2 'from: unknown storage scheme' cm storage copy --from nosuch:x --to memory:
 
 tap_done

@@ -95,6 +95,10 @@ struct cm_lock_info {
     int64_t refreshed_ns;
 };
 
+/** One thing that a check found: @key (NULL: none in particular, borrowed), what is wrong with it
+ * and what to do about it, and whether that was done just now. */
+typedef void (*cm_check_fn)(void *user, const char *key, const char *what, bool repaired);
+
 struct cm_storage;
 struct cm_watch;
 
@@ -186,6 +190,12 @@ struct cm_storage_ops {
     /** With watch. When this returns, @fn is not running and never will again. Never called from
      *  @fn. */
     void (*unwatch)(struct cm_storage *st, struct cm_watch *watch);
+    /** Optional: look through all that this backend keeps for what is wrong with it as a backend:
+     *  an index that does not fit, things left over, values that it would refuse. It knows nothing
+     *  of what values mean. @repair: put right what can be without losing a value. Safe while
+     *  others use the storage; may take long. Finding something is no failure. */
+    cm_status (*check)(struct cm_storage *st, const struct cm_op *op, bool repair, cm_check_fn each,
+                       void *user, struct cm_err *err);
 };
 
 struct cm_storage {
@@ -261,6 +271,11 @@ CM_API CM_MUST_CHECK cm_status cm_storage_watch(struct cm_storage *st, cm_change
                                                 struct cm_watch **ret, struct cm_err *err);
 /** NULL is fine. */
 CM_API void cm_storage_unwatch(struct cm_storage *st, struct cm_watch *watch);
+
+/** CM_E_UNSUPPORTED: this storage has nothing to look at beside its values. */
+CM_API CM_MUST_CHECK cm_status cm_storage_check(struct cm_storage *st, const struct cm_op *op,
+                                                bool repair, cm_check_fn each, void *user,
+                                                struct cm_err *err);
 
 /** CM_OK if @key is well-formed, else CM_E_INVAL naming what is wrong. "" passes if @prefix_ok. */
 CM_API CM_MUST_CHECK cm_status cm_storage_key_check(const char *key, bool prefix_ok,
