@@ -137,6 +137,7 @@ static const struct cli_storage_word words[] = {
     { "export", cli_storage_export, 0, 1, "[FILE|-]", true, LONG_S },
     { "import", cli_storage_import, 0, 1, "[FILE|-]", true, LONG_S },
     { "copy", cli_storage_copy, 0, 0, "--from URL --to URL", false, LONG_S },
+    { "migrate", cli_storage_migrate, 0, 0, "--from URL --to URL", false, LONG_S },
     { "check", cli_storage_check, 0, 0, "[--repair]", true, LONG_S },
 };
 #define N_WORDS (sizeof words / sizeof words[0])
@@ -178,7 +179,7 @@ static int check_options(const struct cli *c, const struct cli_storage_word *w)
         { "delete", c->o.remove_others, " copy " },
         { "repair", c->o.repair, " check " },
         { "dry-run", c->o.dry_run, " copy import " },
-        { "force", c->o.force, " get copy import " },
+        { "force", c->o.force, " get copy import migrate " },
         { "json", c->o.json, " ls stat copy import check migrate " },
     };
     char padded[24];

@@ -67,6 +67,7 @@ struct cli_batch {
     size_t bytes;
     uint64_t seen, stored, equal, older; /* keys */
     uint64_t stored_bytes;
+    bool any_age; /* older certificates, too, as with --force */
 };
 cm_status cli_batch_start(struct cli_batch *b, struct cli *c, struct cm_storage *to,
                           const struct cm_op *op, struct cm_err *err);

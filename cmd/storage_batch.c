@@ -241,7 +241,7 @@ cm_status cli_batch_flush(struct cli_batch *b, struct cm_err *err)
 
         for (end = i + 1; end < b->n && same_site(b->values[i].key, b->values[end].key);)
             end++;
-        if (!b->c->o.force && cli_site_len(b->values[i].key) > 0)
+        if (!b->c->o.force && !b->any_age && cli_site_len(b->values[i].key) > 0)
             rc = is_target_newer(b, i, end, &newer, err);
         for (size_t k = i; k < end; k++) {
             struct cli_batch_value *v = &b->values[k];

@@ -4,6 +4,12 @@
 #include <inttypes.h>
 #include <string.h>
 
+#define MARK       "certmesh/migration" /* in the new storage: what storage/migrate.c looks for */
+#define MARK_BEGUN "begun"
+#define MARK_EQUAL "equal"
+#define PASSES     20
+#define PASS_NS    (2 * CM_NS_PER_S)
+
 /* From one storage into another. What is equal is passed over, so that a copy that was cut short is
  * simply done once more. */
 
@@ -17,6 +23,7 @@ struct copy {
     char extra_keys[CM_COMMIT_MAX][CM_STORAGE_KEY_MAX + 1];
     size_t n_extra;
     uint64_t extras, removed;
+    bool remove_others;
 };
 
 static cm_status move(struct copy *p, struct cm_err *err)
@@ -26,10 +33,17 @@ static cm_status move(struct copy *p, struct cm_err *err)
     return rc == CM_OK ? cli_batch_flush(&p->batch, err) : rc;
 }
 
+static bool is_mark(const char *key)
+{
+    return strcmp(key, MARK) == 0;
+}
+
 static cm_status copy_one(void *user, const struct cm_key_info *info, struct cm_err *err)
 {
     struct copy *p = user;
 
+    if (is_mark(info->key)) /* of a migration into the old one, long ago */
+        return CM_OK;
     if (cli_batch_is_full(&p->batch, info->key, info->size)) {
         cm_status rc = move(p, err);
 
@@ -47,7 +61,7 @@ static cm_status remove_extra(struct copy *p, struct cm_err *err)
     cm_status rc = CM_OK;
 
     p->n_extra = 0;
-    if (n == 0 || !p->c->o.remove_others)
+    if (n == 0 || !p->remove_others)
         return CM_OK;
     if (p->c->o.dry_run) {
         for (size_t i = 0; i < n && !p->c->o.json; i++)
@@ -63,7 +77,11 @@ static cm_status look_for_extra(void *user, const struct cm_key_info *info, stru
 {
     struct copy *p = user;
     struct cm_key_info source;
-    cm_status rc = cm_storage_stat(p->from, p->op, info->key, &source, err);
+    cm_status rc;
+
+    if (is_mark(info->key))
+        return CM_OK;
+    rc = cm_storage_stat(p->from, p->op, info->key, &source, err);
 
     if (rc == CM_OK && source.terminal)
         return CM_OK;
@@ -140,6 +158,7 @@ int cli_storage_copy(struct cli *c, struct cm_storage *st, const struct cm_op *o
     (void)st;
     p.c = c;
     p.op = op;
+    p.remove_others = c->o.remove_others;
     rc = open_both(&p, &err);
     if (rc == CM_OK)
         rc = copy_all(&p, &err);
@@ -156,4 +175,96 @@ int cli_storage_copy(struct cli *c, struct cm_storage *st, const struct cm_op *o
     cm_storage_close(p.from);
     cm_storage_close(p.to);
     return rc == CM_OK ? CLI_OK : cli_storage_fail(c, NULL, &err);
+}
+
+/* ------------------------------------------------------------------ migrate */
+
+static cm_status set_mark(struct copy *p, const char *text, struct cm_err *err)
+{
+    return cm_storage_store(p->to, p->op, MARK, cm_span_str(text), err);
+}
+
+static cm_status any_key(void *user, const struct cm_key_info *info, struct cm_err *err)
+{
+    (void)info;
+    *(bool *)user = false;
+    return cm_fail(err, CM_E_EXISTS, "not empty");
+}
+
+/* What the old storage does not have is removed from the new one, so that has to be ours. */
+static cm_status begin(struct copy *p, struct cm_err *err)
+{
+    struct cm_key_info info;
+    bool empty = true;
+    cm_status rc = cm_storage_stat(p->to, p->op, MARK, &info, err);
+
+    if (rc != CM_E_NOTFOUND)
+        return rc;
+    rc = cm_storage_list(p->to, p->op, "", false, any_key, &empty, err);
+    if (!empty && !p->c->o.force)
+        return cm_fail(err, CM_E_STATE,
+                       "%s is not empty, and no migration into it has begun: choose another place, "
+                       "or --force, which removes what the old storage does not have",
+                       cm_storage_describe(p->to));
+    return rc == CM_OK || !empty ? set_mark(p, MARK_BEGUN, err) : rc;
+}
+
+/* Until a pass has nothing to do: from then on those who write to both keep them equal. */
+static cm_status passes(struct copy *p, bool *ret_equal, struct cm_err *err)
+{
+    cm_status rc = begin(p, err);
+
+    for (int i = 0; i < PASSES && rc == CM_OK && !*ret_equal; i++) {
+        uint64_t stored = p->batch.stored;
+        uint64_t removed = p->removed;
+
+        if (i > 0) {
+            cli_ui_count("pass %d: %" PRIu64 " values stored so far", i + 1, p->batch.stored);
+            rc = cm_op_wait(p->op, PASS_NS, err);
+        }
+        p->batch.seen = p->batch.equal = 0;
+        p->extras = 0;
+        if (rc == CM_OK)
+            rc = copy_all(p, err);
+        *ret_equal = rc == CM_OK && p->batch.stored == stored && p->removed == removed;
+    }
+    return rc == CM_OK && *ret_equal ? set_mark(p, MARK_EQUAL, err) : rc;
+}
+
+int cli_storage_migrate(struct cli *c, struct cm_storage *st, const struct cm_op *op)
+{
+    static struct copy p; /* large for a stack, and there is one */
+    struct cm_err err = CM_ERR_INIT;
+    bool equal = false;
+    cm_status rc = CM_OK;
+
+    (void)st;
+    p.c = c;
+    p.op = op;
+    rc = open_both(&p, &err);
+    /* the old one is right, whatever it says */
+    p.batch.any_age = true;
+    p.remove_others = true;
+    if (rc == CM_OK)
+        rc = passes(&p, &equal, &err);
+    cli_ui_count("%s", "");
+    if (rc == CM_OK && c->o.json)
+        print_json(&p, equal, NULL);
+    else if (rc == CM_OK && !c->o.quiet)
+        print_text(&p);
+    if (rc == CM_OK && equal)
+        cli_say(
+            "certmesh: both are equal. When every node writes to both, switch them one by one to "
+            "the same URL with read=to, then to %s alone",
+            cm_storage_describe(p.to));
+    else if (rc == CM_OK)
+        cli_complain("certmesh: storage migrate: %d passes, and each had something to do: is there "
+                     "still a node that writes to the old storage alone?",
+                     PASSES);
+    cli_batch_end(&p.batch);
+    cm_storage_close(p.from);
+    cm_storage_close(p.to);
+    if (rc != CM_OK)
+        return cli_storage_fail(c, NULL, &err);
+    return equal ? CLI_OK : CLI_FAILED;
 }

@@ -40,8 +40,7 @@ static int hex_digit(char c)
     return -1;
 }
 
-/* Percent-decoding in place; false on a bad escape or one that would hide a NUL. */
-static bool decode(char *s)
+bool storage_url_decode(char *s)
 {
     char *out = s;
 
@@ -84,7 +83,7 @@ static cm_status open_file(const char *rest, const struct cm_storage_open_option
     path = cm_strdup(from);
     if (path == NULL)
         return cm_fail_nomem(err);
-    if (!decode(path))
+    if (!storage_url_decode(path))
         return cm_fail(err, CM_E_INVAL, "the file URL has a bad %%-escape");
     if (path[0] == '\0')
         return cm_fail(err, CM_E_INVAL, "the file URL has no path: write file:///absolute/path");
@@ -101,6 +100,7 @@ static const struct {
 } schemes[] = {
     { "file", open_file, false },
     { "memory", open_memory, false },
+    { "migrate", cm_storage_migrate_open, false },
     { "sealed", cm_storage_sealed_open, false },
 #ifdef CM_WITH_REDIS
     { "redis", cm_storage_redis_open, true },

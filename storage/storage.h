@@ -33,6 +33,15 @@ CM_MUST_CHECK cm_status cm_storage_postgres_open(const char *url,
                                                  const struct cm_storage_open_options *opts,
                                                  struct cm_storage **ret, struct cm_err *err);
 
+/* "?from=URL&to=URL[&read=to]", the URLs percent-encoded: two storages as one, for a fleet that
+ * moves. CM_E_STATE: the new one is not ready for that. */
+CM_MUST_CHECK cm_status cm_storage_migrate_open(const char *rest,
+                                                const struct cm_storage_open_options *opts,
+                                                struct cm_storage **ret, struct cm_err *err);
+
+/* Percent-decoding in place; false on a bad escape or one that would hide a NUL. */
+bool storage_url_decode(char *s);
+
 /* ---- test seams of the file backend ---- */
 
 /* Every change that the file backend makes to the disk announces itself to the hook first. */

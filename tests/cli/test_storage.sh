@@ -214,6 +214,7 @@ check "copy --force" copy --force
 is "--force replaces it" "$(tree "$work/c")" "$(tree "$work/s")"
 # --------------------------------------------------------------------- check
 
+# shellcheck disable=SC2317
 k() {
     cm storage check --root "$work/k" "$@"
 }
@@ -262,6 +263,47 @@ rm "$work/k/link" "$work/k/certificates/stray" "$dir/good.test/goood.test.crt"
 chmod 600 "$dir/other.test/other.test.crt"
 cm renew -q --force --internal --root "$work/k" good.test
 fails "check: clean again" 0 ' 0 findings' k
+
+# ----------------------------------------------------------------- migration
+
+old=file:$work/m-old
+new=file:$work/m-new
+both="migrate:?from=$old&to=$new"
+last="$both&read=to"
+m() { # URL WORD...
+    local url=$1
+    shift
+    cm storage "$@" --storage "$url"
+}
+cm obtain -q --internal --storage "$old" app.test
+printf 1 | "$certmesh" storage put a/old --storage "$old"
+fails "migrate: both ends, please" 2 'needs both ends' m "migrate:?from=$old" ls
+fails "migrate: parameters" 2 "'too' is not known" m "migrate:?from=$old&too=$new" ls
+fails "migrate: one end only" 2 'are both' m "migrate:?from=$old&to=$old" ls
+fails "migrate: not to be read before it is complete" 1 'run certmesh storage migrate' m "$last" ls
+printf 2 | "$certmesh" storage put a/both --storage "$both"
+is "what is stored by a node that migrates is in the old one" "$(m "$old" get a/both)" 2
+is "and in the new one" "$(m "$new" get a/both)" 2
+is "what a node with the old URL stored is seen" "$(m "$both" get a/old)" 1
+printf 3 | "$certmesh" storage put a/both --storage "$old"
+is "what it changed, too" "$(m "$both" get a/both)" 3
+fails "migrate: still not complete" 1 'not everything is in' m "$last" ls
+run storage migrate --from "$old" --to "$new" --json
+is "storage migrate: exit code 0" "$rc" 0
+is "storage migrate: both are equal" "$(json 'd["equal"]')" True
+is "all of it is there" "$(m "$new" ls -r | grep -v certmesh/migration)" "$(m "$old" ls -r)"
+is "now the new one can be read" "$(m "$last" get a/both)" 3
+printf 4 | "$certmesh" storage put a/both --storage "$last"
+is "changes still reach the old one" "$(m "$old" get a/both)" 4
+m "$last" rm a/old
+fails "removals, too" 7 'a/old' m "$old" get a/old
+check "certificates are renewed through both" cm renew -q --force --internal --storage "$both" app.test
+is "and are the same in both" "$(m "$old" get "$crt")" "$(m "$new" get "$crt")"
+printf x | "$certmesh" storage put theirs --storage "file:$work/m-other"
+fails "storage migrate: not into somebody else's" 1 'is not empty' \
+    cm storage migrate --from "$old" --to "file:$work/m-other"
+fails "a node that migrates: neither" 1 'is not empty' m "migrate:?from=$old&to=file:$work/m-other" ls
+is "whose values stay" "$(m "file:$work/m-other" get theirs)" x
 
 fails "from a storage that cannot be" 2 'from: unknown storage scheme' cm storage copy --from nosuch:x --to memory:
 

@@ -1,12 +1,13 @@
 #!/bin/bash
 # SPDX-License-Identifier: Apache-2.0
 # certmesh-storage-test itself: storages that are right pass, what is there stays, and each fault
-# is found. Arguments: the program, the plugin with the faults.
+# is found. Arguments: the program, the plugin with the faults, the one of a fleet that migrates.
 # shellcheck source=tests/util/tap.sh
 . "$(dirname "$0")/../../util/tap.sh"
 
 kit=$1
 wrong=$2
+mixed=$3
 work=$(mktemp -d "$( [ -w /dev/shm ] && echo /dev/shm || echo /tmp)/certmesh-kit.XXXXXX")
 trap 'rm -rf "$work"' EXIT
 export TMPDIR=$work
@@ -38,6 +39,14 @@ like "--json is one document" "$("$kit" --only commit/ --json memory: |
     python3 -c 'import json,sys; d=json.load(sys.stdin); print(d["n_run"], d["n_failed"], d["backend"])')" '^6 0 memory$'
 
 check "a plugin that is right passes" "$kit" --quick --plugin "$wrong:open_right" memory:x
+
+# Two storages as one keep the contract of one; and among processes that know only the old one.
+check "a storage that migrates passes" "$kit" --quick "migrate:?from=file:$work/m1&to=file:$work/m2"
+mkdir "$work/mix"
+check "one half of all processes migrates: no lost update, no two holders" \
+    "$kit" --quick --only history/ --plugin "$mixed:open_mixed" "$work/mix"
+check "and among threads and processes otherwise" \
+    "$kit" --quick --only lock/ --plugin "$mixed:open_mixed" "$work/mix"
 
 found() { # FAULT URL TEST: only this test, and it fails
     fails "found: $1" 1 "^not ok .*$3" "$kit" --quick --only "$3" --plugin "$wrong:open_$1" "$2"
