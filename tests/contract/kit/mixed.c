@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 
-/* A fleet in the middle of a migration, for certmesh-storage-test --plugin: of all processes one half
- * uses the storage file:URL/old alone, the other half migrates from it to file:URL/new. */
+/* A fleet in the middle of a migration, for certmesh-storage-test --plugin: of all processes one
+ * half uses the storage file:URL/old alone, the other half migrates from it to file:URL/new. */
 
 #include <certmesh/cm_spi.h>
 
