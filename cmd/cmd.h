@@ -97,6 +97,8 @@ struct cli_opts {
     bool no_crl;
     bool fetch_local;
     bool no_clean;
+    bool no_shared_tickets;
+    int64_t ticket_rotation_s;
     const char *metrics;
     const char *snapshot;
     const char *snapshot_key_file;

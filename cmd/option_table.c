@@ -55,6 +55,11 @@ const struct cli_option cli_options[] = {
       "be read; with --snapshot-key-file" },
     { "snapshot-key-file", 0, CLI_SERVE, CLI_KIND_TEXT, AT(snapshot_key_file), "FILE",
       "its key: 32 bytes or 64 hex digits" },
+    { "no-shared-tickets", 0, CLI_SERVE, CLI_KIND_FLAG, AT(no_shared_tickets), NULL,
+      "keep the keys of TLS session tickets to this process; default: machines on the same "
+      "storage share them, so that clients can resume with any" },
+    { "ticket-rotation", 0, CLI_SERVE, CLI_KIND_SPAN, AT(ticket_rotation_s), "TIME",
+      "another key of session tickets after that: 1m to 7d; default: 12h" },
     { "grace", 0, CLI_CLEAN, CLI_KIND_DURATION, AT(grace_s), "TIME",
       "how long a certificate must have been expired: 14d (default), 36h, ..." },
     { "dry-run", 0, CLI_CLEAN, CLI_KIND_FLAG, AT(dry_run), NULL,

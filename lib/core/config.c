@@ -54,6 +54,11 @@ static cm_status take_options(struct cm_config *cfg, const struct cm_config_opti
         return cm_fail(err, CM_E_INVAL, "option max_parallel: %u, at most 1000", o->max_parallel);
     if (wait_ms > INT64_C(3600000))
         return cm_fail(err, CM_E_INVAL, "option handshake_wait_ms: more than an hour");
+    if (o->ticket_rotation_s != 0 &&
+        (o->ticket_rotation_s < 60 || o->ticket_rotation_s > 7 * 24 * 3600))
+        return cm_fail(err, CM_E_INVAL,
+                       "option ticket_rotation_s: %lld is not between a minute and a week",
+                       (long long)o->ticket_rotation_s);
     cm_status rc =
         one_name(o->default_name, "default_name", cfg->default_name, &cfg->default_name_set, err);
     if (rc == CM_OK)
@@ -161,8 +166,6 @@ static cm_status set_up_workers(struct cm_config *cfg, unsigned max_parallel, st
     }
     if (rc == CM_OK)
         rc = cm_responders_new(cfg->env, &cfg->responders, err);
-    if (rc == CM_OK)
-        rc = cm_env_random(cfg->env, cfg->ticket_key, sizeof cfg->ticket_key, err);
     return rc;
 }
 
@@ -260,6 +263,9 @@ static cm_status join_maintenance(struct cm_config *cfg, const struct cm_config_
         rc = cm_cleaner_new(cfg, &cfg->cleaner, err);
     if (rc == CM_OK && o->snapshot != NULL && o->snapshot[0] != '\0')
         rc = cm_snapshot_new(cfg, o->snapshot, o->snapshot_key_file, &cfg->snapshot, err);
+    if (rc == CM_OK)
+        rc = cm_tickets_new(cfg, !o->disable_tickets && !o->private_tickets, o->ticket_rotation_s,
+                            &cfg->tickets, err);
     return rc;
 }
 
@@ -324,6 +330,7 @@ void cm_config_free(struct cm_config *cfg)
     cm_cleaner_free(cfg->cleaner);
     cm_peers_free(cfg->peers);
     cm_snapshot_free(cfg->snapshot);
+    cm_tickets_free(cfg->tickets);
     cm_hub_close(cfg->hub);
     cm_ca_gates_free(cfg->gates);
     for (size_t i = 0; i < cfg->n_issuers; i++)
@@ -347,7 +354,6 @@ void cm_config_free(struct cm_config *cfg)
         cm_storage_close(cfg->storage);
     free(cfg->listen_host);
     free(cfg->priority);
-    cm_wipe(cfg->ticket_key, sizeof cfg->ticket_key);
     free(cfg);
 }
 
@@ -384,11 +390,6 @@ const char *cm_config_priority(const struct cm_config *cfg)
 bool cm_config_tickets(const struct cm_config *cfg)
 {
     return !cfg->disable_tickets;
-}
-
-const uint8_t *cm_config_ticket_key(const struct cm_config *cfg)
-{
-    return cfg->ticket_key;
 }
 
 int64_t cm_config_handshake_wait_ns(const struct cm_config *cfg)

@@ -9,6 +9,8 @@
 
 #include "pki.h"
 
+#include <stdatomic.h>
+
 /* ---- a certificate as something to serve ---- */
 
 /* DER of the i-th certificate, leaf first; empty past the end. Borrowed. */
@@ -39,8 +41,32 @@ void cm_staple_unref(struct cm_staple *s); /* NULL ok */
 
 const char *cm_config_priority(const struct cm_config *cfg);
 bool cm_config_tickets(const struct cm_config *cfg);
-/* 64 bytes, per process for now. */
-const uint8_t *cm_config_ticket_key(const struct cm_config *cfg);
+
+/* ---- keys of session tickets (life/tickets.c) ---- */
+
+#define CM_TICKET_KEY_LEN 64u /* what GnuTLS asks for */
+#define CM_TICKET_KEYS    5u
+/* What the adapter made of the keys; destroyed with them. The first member of its own struct. */
+struct cm_ticket_derived {
+    void (*destroy)(struct cm_ticket_derived *d);
+};
+/* What tickets are made and read with just now. Immutable, reference counted; the keys are wiped
+ * when nobody has it any more. */
+struct cm_ticket_set {
+    _Atomic unsigned refs;
+    size_t n; /* at least 1: tickets are made with the first, and read with all */
+    uint8_t key[CM_TICKET_KEYS][CM_TICKET_KEY_LEN];
+    _Atomic(struct cm_ticket_derived *) derived; /* NULL, or set once */
+};
+/* A reference. */
+struct cm_ticket_set *cm_config_ticket_set(struct cm_config *cfg);
+void cm_ticket_set_unref(struct cm_ticket_set *s); /* NULL ok */
+/* @cfg serves TLS from now on: its keys are to be those of the fleet soon. Cheap, again and again;
+ * does not wait. */
+void cm_config_tickets_begin(struct cm_config *cfg);
+
+/* ---- more of a config ---- */
+
 int64_t cm_config_handshake_wait_ns(const struct cm_config *cfg);
 uint16_t cm_config_http_port(const struct cm_config *cfg);
 uint16_t cm_config_tls_port(const struct cm_config *cfg);

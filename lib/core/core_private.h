@@ -17,7 +17,8 @@
  *   8. index stripes index.c    all of them, in ascending order, to write; one's own to read
  *   9. leaves        uplink.c, cert.c (serving slot), board.c, probe.c,
  *                    life/staple_slot.c, life/responders.c, life/ring.c, life/cagate.c,
- *                    life/peers.c, snapshot.c: nothing is taken while one of these is held
+ *                    life/peers.c, life/tickets.c, snapshot.c: nothing is taken while one of
+ *                    these is held
  */
 
 #include "core.h"
@@ -475,13 +476,13 @@ struct cm_config {
     void *select_user;
     cm_progress_fn on_progress;
     void *progress_user;
-    uint8_t ticket_key[64];
 
     /* life.h */
     struct cm_pump *pump; /* in front of jobs */
     struct cm_cleaner *cleaner;
     struct cm_peers *peers;
     struct cm_snapshot *snapshot; /* NULL: none wanted */
+    struct cm_tickets *tickets;
     struct cm_runq *fetch; /* OCSP, CRL, renewal information: never waits behind an issuance */
     int64_t renew_before_s;
     enum cm_issuer_policy issuer_policy;

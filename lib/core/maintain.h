@@ -103,6 +103,16 @@ CM_MUST_CHECK cm_status cm_cleaner_new(struct cm_config *cfg, struct cm_cleaner 
                                        struct cm_err *err);
 void cm_cleaner_free(struct cm_cleaner *c); /* the config is detached, its queues stopped */
 
+/* --------------------------------------------------------------- tickets.c */
+
+/* The keys of session tickets (core.h). */
+struct cm_tickets;
+/* @shared: with the fleet, from cm_config_tickets_begin() on; else this process has a key of its
+ * own. @interval_s: how long a key makes tickets, 0 = usual. */
+CM_MUST_CHECK cm_status cm_tickets_new(struct cm_config *cfg, bool shared, int64_t interval_s,
+                                       struct cm_tickets **ret, struct cm_err *err);
+void cm_tickets_free(struct cm_tickets *t); /* as the cleaner; NULL ok */
+
 /* ------------------------------------------------------------------- own.c */
 
 /* Certificates of the program's own: staples, and a word before they expire. */

@@ -12,6 +12,8 @@ enum {
     EXT_SUPPORTED_GROUPS = 10,
     EXT_SIGNATURE_ALGORITHMS = 13,
     EXT_ALPN = 16,
+    EXT_SESSION_TICKET = 35,
+    EXT_PRE_SHARED_KEY = 41,
     EXT_SUPPORTED_VERSIONS = 43
 };
 
@@ -330,6 +332,43 @@ cm_status cm_tls_hello_parse_body(struct cm_span in, struct cm_hello *ret, struc
         ret->n_versions = 1;
     }
     return CM_OK;
+}
+
+/* Only what stands before the extensions is gone over again: the hello has been parsed. */
+static bool find_extensions(struct cm_span in, struct cm_span *ret)
+{
+    struct cm_span skip;
+
+    return take(&in, 2 + 32, &skip) && take_vec8(&in, &skip) && take_vec16(&in, &skip) &&
+           take_vec8(&in, &skip) && take_vec16(&in, ret);
+}
+
+static void add_ticket(struct cm_span ticket, uint8_t ret[][CM_TLS_TICKET_NAME], size_t max,
+                       size_t *n)
+{
+    if (ticket.len < CM_TLS_TICKET_NAME || *n == max)
+        return;
+    memcpy(ret[*n], ticket.data, CM_TLS_TICKET_NAME);
+    (*n)++;
+}
+
+size_t cm_tls_hello_tickets(struct cm_span body, uint8_t ret[][CM_TLS_TICKET_NAME], size_t max)
+{
+    struct cm_span list, ext, identities, identity, age;
+    size_t n = 0;
+    size_t type;
+
+    if (!find_extensions(body, &list))
+        return 0;
+    while (n < max && take_u16(&list, &type) && take_vec16(&list, &ext)) {
+        if (type == EXT_SESSION_TICKET)
+            add_ticket(ext, ret, max, &n);
+        if (type != EXT_PRE_SHARED_KEY || !take_vec16(&ext, &identities))
+            continue;
+        while (n < max && take_vec16(&identities, &identity) && take(&identities, 4, &age))
+            add_ticket(identity, ret, max, &n);
+    }
+    return n;
 }
 
 cm_status cm_hello_parse(struct cm_span msg, struct cm_hello *ret, struct cm_err *err)

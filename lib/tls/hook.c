@@ -28,7 +28,7 @@ static int refuse_now(struct cm_tls_session *st, int alert)
     return cm_tls_alert_to_gnutls(alert);
 }
 
-static int prepare(struct cm_tls_session *st)
+static int prepare(struct cm_tls_session *st, struct cm_span body)
 {
     static unsigned char name[] = "acme-tls/1";
     const gnutls_datum_t acme = { name, sizeof name - 1 };
@@ -40,7 +40,7 @@ static int prepare(struct cm_tls_session *st)
         rc = gnutls_alpn_set_protocols(st->session, &acme, 1, GNUTLS_ALPN_MANDATORY);
         return rc < 0 ? rc : 0;
     }
-    if (cm_config_tickets(st->cfg) && cm_tls_tickets_enable(st, NULL) != CM_OK)
+    if (cm_config_tickets(st->cfg) && cm_tls_tickets_enable(st, body, NULL) != CM_OK)
         return GNUTLS_E_INTERNAL_ERROR;
     return 0;
 }
@@ -72,5 +72,5 @@ int cm_tls_hook(gnutls_session_t session, unsigned int htype, unsigned when, uns
     }
     if (st->refused)
         return refuse_now(st, st->refusal_alert);
-    return prepare(st);
+    return prepare(st, body);
 }

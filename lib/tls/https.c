@@ -320,6 +320,8 @@ static cm_status serve(struct server *s, const char *const *names, size_t n,
 {
     cm_status rc = start(s, o, err);
 
+    if (rc == CM_OK)
+        cm_config_tickets_begin(s->cfg);
     /* The ports are ours before anything is ordered: a solver that finds them taken leaves the
      * answering to us, which is what we are here for. */
     if (rc == CM_OK && n > 0)

@@ -34,6 +34,7 @@ cm_status cm_listen(struct cm_config *cfg, const char *host, uint16_t port,
         free(l);
         return rc;
     }
+    cm_config_tickets_begin(cfg);
     *ret = l;
     return CM_OK;
 }

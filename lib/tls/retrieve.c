@@ -10,7 +10,6 @@
 
 struct serving {
     gnutls_privkey_t key;
-    struct cm_tls_ticket_keys ticket_keys;
     size_t n;
     gnutls_pcert_st pcert[];
 };
@@ -25,7 +24,6 @@ static void serving_destroy(void *p)
         gnutls_pcert_deinit(&sv->pcert[i]);
     if (sv->key != NULL)
         gnutls_privkey_deinit(sv->key);
-    cm_tls_ticket_keys_free(&sv->ticket_keys);
     free(sv);
 }
 
@@ -75,13 +73,6 @@ static struct serving *serving_of(struct cm_cert *cert)
     if (kept != made)
         serving_destroy(made);
     return kept;
-}
-
-struct cm_tls_ticket_keys *cm_tls_ticket_keys_of(const struct cm_cert *cert)
-{
-    struct serving *sv = cert != NULL ? cm_cert_serving_get(cert) : NULL;
-
-    return sv != NULL ? &sv->ticket_keys : NULL;
 }
 
 /* The staple as it is now, once per session: the callback may come again, and what it handed out

@@ -60,6 +60,7 @@ cm_status cm_config_tls_setup_alpn(struct cm_config *cfg, gnutls_session_t sessi
                                        cm_tls_hook);
     if (fd >= 0)
         cm_tls_gate_install(st);
+    cm_config_tickets_begin(cfg);
     return CM_OK;
 }
 

@@ -96,6 +96,11 @@ int cm_tls_alert_to_gnutls(int alert);
  * the callers throw it away. */
 CM_MUST_CHECK cm_status cm_tls_hello_parse_body(struct cm_span body, struct cm_hello *ret,
                                                 struct cm_err *err);
+/* The first bytes of the tickets that the hello offers, TLS 1.3's (identities of pre-shared keys)
+ * and TLS 1.2's: GnuTLS names the key there. At most @max; what is no ticket or malformed is left
+ * out. */
+#define CM_TLS_TICKET_NAME 16u
+size_t cm_tls_hello_tickets(struct cm_span body, uint8_t ret[][CM_TLS_TICKET_NAME], size_t max);
 
 /* ---- hook.c ---- */
 int cm_tls_hook(gnutls_session_t session, unsigned int htype, unsigned when, unsigned int incoming,
@@ -114,20 +119,11 @@ CM_MUST_CHECK cm_status cm_tls_credentials(gnutls_certificate_credentials_t *ret
 CM_MUST_CHECK cm_status cm_tls_set_priority(gnutls_session_t session, const char *text,
                                             struct cm_err *err);
 
-/* Where the ticket keys of a certificate are kept; NULL before its first full handshake. */
-struct cm_tls_ticket_keys;
-struct cm_tls_ticket_keys *cm_tls_ticket_keys_of(const struct cm_cert *cert);
-
 /* ---- tickets.c ---- */
-/* Keys that were derived already, kept with the certificate: zero is empty. */
-#define CM_TLS_TICKET_KEYS 4u
-struct cm_tls_ticket_key;
-struct cm_tls_ticket_keys {
-    _Atomic(struct cm_tls_ticket_key *) at[CM_TLS_TICKET_KEYS];
-};
-void cm_tls_ticket_keys_free(struct cm_tls_ticket_keys *keys);
-/* Switch tickets on with a key that only sessions for the same name share. */
-CM_MUST_CHECK cm_status cm_tls_tickets_enable(struct cm_tls_session *st, struct cm_err *err);
+/* Switch tickets on with a key that only sessions for the same name share: of the config's keys the
+ * one that a ticket in the ClientHello @body is for, else the newest. */
+CM_MUST_CHECK cm_status cm_tls_tickets_enable(struct cm_tls_session *st, struct cm_span body,
+                                              struct cm_err *err);
 
 /* ---- listener.c ---- */
 #define CM_TLS_SOCKETS_MAX 8

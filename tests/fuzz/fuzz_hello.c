@@ -28,6 +28,17 @@ static void check_hello(const struct cm_hello *h)
     CM_ASSERT(h->n_groups <= CM_HELLO_MAX_LIST && h->n_versions <= CM_ARRAY_LEN(h->versions));
 }
 
+/* Also of what is no hello: it has to stay within the bytes. */
+static void look_for_tickets(struct cm_span body)
+{
+    uint8_t names[2][CM_TLS_TICKET_NAME];
+    size_t n = cm_tls_hello_tickets(body, names, CM_ARRAY_LEN(names));
+
+    CM_ASSERT(n <= CM_ARRAY_LEN(names));
+    for (size_t i = 0; i < n; i++) /* taken from there, not made up */
+        CM_ASSERT(memmem(body.data, body.len, names[i], sizeof names[i]) != NULL);
+}
+
 static void parse(struct cm_span msg)
 {
     struct cm_err err = CM_ERR_INIT;
@@ -88,6 +99,8 @@ static void scan(const uint8_t *data, size_t size)
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
     parse((struct cm_span){ data, size });
+    if (size > 4)
+        look_for_tickets((struct cm_span){ data + 4, size - 4 });
     if (size > 0)
         scan(data, size);
     return 0;

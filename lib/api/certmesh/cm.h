@@ -143,10 +143,13 @@ struct cm_config_options {
     bool clean_storage;       /* let maintenance clean the storage, once per fleet and interval */
     int64_t clean_interval_s; /* 0 = a day */
     int64_t clean_grace_s;    /* 0 = 14 days */
-    const char
-        *snapshot; /* a local file, encrypted, with what is served, so that the program
-                      starts     while the storage is away; NULL = none (docs/embedding.md) */
+    /* A local file, encrypted, with what is served, so that the program starts while the storage is
+     * away; NULL = none (docs/embedding.md). */
+    const char *snapshot;
     const char *snapshot_key_file; /* its key: 32 bytes, or 64 hex digits; not for others' eyes */
+    bool private_tickets;      /* keys of session tickets stay in this process; default: those who
+                                  share the storage share them, see docs/fleet.md */
+    int64_t ticket_rotation_s; /* another key after that; 0 = 12 hours; a minute to a week */
 };
 #define CM_CONFIG_OPTIONS_INIT                                                                     \
     {                                                                                              \

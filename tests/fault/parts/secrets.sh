@@ -1,10 +1,11 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: Apache-2.0
 #
-# Where keys are and are not: site key, account key and the key of an external account binding. Not
-# in what is printed or logged at any level, not in arguments and environment; while serving, only
-# in the places that are counted here; after a program gave its config back, nowhere in its memory,
-# freed or not. The memory is read whole, through /proc, as no core dump would have it.
+# Where keys are and are not: site key, account key, the key of an external account binding, keys of
+# session tickets. Not in what is printed or logged at any level, not in arguments and environment;
+# while serving, only in the places that are counted here; after a program gave its config back,
+# nowhere in its memory, freed or not. The memory is read whole, through /proc, as no core dump would
+# have it.
 . "$(dirname "$0")/../common.sh"
 
 mac=zWNDZM6eQGHWpSRTPal5eIUYFTu7EajVIoguysqZ9wG44nMEtx3MUAsUDkMTQ12W # the lab's, of kid-1
@@ -42,6 +43,14 @@ secrets() { # STORE: what to look for, from now on; copies, as the keys change a
             report $? "there are no keys in $1"
         done
     done
+}
+tickets() { # STORE: the keys of session tickets, too
+    local key
+    for key in $(awk '/^key/ { print $5 }' "$1/certmesh/tickets"); do
+        secret+=("ticket=text:$key")
+    done
+    [ -n "${key-}" ]
+    report $? "there are no keys of session tickets in $1"
 }
 copies_kept=0
 secret=("eab=text:$mac")
@@ -83,6 +92,7 @@ server=$!
 at_exit end "$server"
 wait_for ask
 report $? "serve does not serve: $(tail -n 3 "$work/said.serve")"
+tickets "$work/cmd"
 as_root cat "/proc/$server/cmdline" "/proc/$server/environ" >"$work/said.proc"
 grep -q kid-1 "$work/said.proc" && grep -q PATH= "$work/said.proc"
 report $? "neither arguments nor environment of serve could be read"
@@ -149,12 +159,15 @@ holder() { # KEY-TYPE MAX-COPIES: bytes of the key there may be while serving
     report $? "$type: the program does not serve: $(tail -n 3 "$work/held.log")"
     secret=("eab=text:$mac" "own=$work/own.$type.key")
     secrets "$store"
+    tickets "$store"
     found=$(look "$pid")
     # Two halves of a number are two hits.
     copies=$(awk '/^site.*(bytes|reversed)/ { n[$1] += $3 }
         END { for (k in n) if (n[k] > m) m = n[k]; print int((m + 1) / 2) }' <<<"$found")
     [ "$copies" -ge 1 ] && [ "$copies" -le "$max" ]
     report $? "$type: $copies copies of the site key while serving, at most $max are known: $found"
+    grep -q '^ticket.*bytes' <<<"$found"
+    report $? "$type: the keys of session tickets are not there while it serves: $found"
     grep -q '^own.*bytes' <<<"$found"
     report $? "$type: the program's own key is not there while it serves: $found"
     ! grep -Eq 'hex|base64' <<<"$found"

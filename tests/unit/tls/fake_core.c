@@ -184,6 +184,19 @@ static struct cm_cert *cert_make(struct cm_config *cfg, const char *name, enum c
 
 /* ----------------------------------------------------------------------- config */
 
+void fake_ticket_keys(struct cm_config *cfg, uint8_t (*keys)[CM_TICKET_KEY_LEN], size_t n)
+{
+    struct cm_ticket_set *s = cm_calloc(1, sizeof *s);
+
+    if (s == NULL)
+        abort();
+    atomic_init(&s->refs, 1);
+    s->n = n;
+    memcpy(s->key, keys, n * sizeof keys[0]);
+    cm_ticket_set_unref(cfg->tickets);
+    cfg->tickets = s;
+}
+
 struct cm_config *fake_config(void)
 {
     struct cm_config *cfg = cm_calloc(1, sizeof *cfg);
@@ -192,7 +205,9 @@ struct cm_config *fake_config(void)
         abort();
     cfg->ca_der.max = CM_CERT_DER_MAX;
     cfg->wait_ns = 8 * CM_NS_PER_S;
-    must(cm_env_random(NULL, cfg->ticket_key, sizeof cfg->ticket_key, NULL), "ticket key");
+    uint8_t key[1][CM_TICKET_KEY_LEN];
+    must(cm_env_random(NULL, key[0], sizeof key[0], NULL), "ticket key");
+    fake_ticket_keys(cfg, key, 1);
     must(cm_ca_make_root("fake root", cm_env_wall_s(cm_env_system()), 2, &cfg->ca_key, &cfg->ca_der,
                          NULL),
          "root");
@@ -207,6 +222,7 @@ void fake_config_drop(struct cm_config *cfg)
         cm_cert_unref(cfg->names[i].cert);
     cm_key_unref(cfg->ca_key);
     cm_buf_free(&cfg->ca_der);
+    cm_ticket_set_unref(cfg->tickets);
     free(cfg);
 }
 
@@ -265,9 +281,27 @@ bool cm_config_tickets(const struct cm_config *cfg)
     return !cfg->no_tickets;
 }
 
-const uint8_t *cm_config_ticket_key(const struct cm_config *cfg)
+struct cm_ticket_set *cm_config_ticket_set(struct cm_config *cfg)
 {
-    return cfg->ticket_key;
+    atomic_fetch_add(&cfg->tickets->refs, 1);
+    return cfg->tickets;
+}
+
+void cm_ticket_set_unref(struct cm_ticket_set *s)
+{
+    struct cm_ticket_derived *derived;
+
+    if (s == NULL || atomic_fetch_sub(&s->refs, 1) != 1)
+        return;
+    derived = atomic_load(&s->derived);
+    if (derived != NULL)
+        derived->destroy(derived);
+    free(s);
+}
+
+void cm_config_tickets_begin(struct cm_config *cfg)
+{
+    (void)cfg;
 }
 
 int64_t cm_config_handshake_wait_ns(const struct cm_config *cfg)

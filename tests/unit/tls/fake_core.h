@@ -26,7 +26,7 @@ struct cm_config {
     atomic_uint waiting; /* pendings alive */
     char last_ip[64];
     bool no_tickets;
-    uint8_t ticket_key[64];
+    struct cm_ticket_set *tickets; /* one key; fake_ticket_keys() */
     int64_t wait_ns;
     uint16_t http_port;
     uint16_t tls_port;
@@ -52,6 +52,8 @@ struct fake_name *fake_add_challenge(struct cm_config *cfg, const char *name);
 /* Bytes to staple, until @end_s; references to them, that of the certificate included. */
 void fake_staple(struct fake_name *e, struct cm_span der, int64_t end_s);
 int fake_staple_refs(const struct fake_name *e);
+/* From now on tickets are made with the first of @keys, and read with all. */
+void fake_ticket_keys(struct cm_config *cfg, uint8_t (*keys)[CM_TICKET_KEY_LEN], size_t n);
 /* Certificates alive. */
 unsigned fake_certs_alive(void);
 /* The CA's root as PEM into @path. */

@@ -340,9 +340,8 @@ START_TEST(names_of_one_certificate_keep_their_tickets_apart)
 {
     static const char *const names[] = { "n0.test", "n1.test", "n2.test",
                                          "n3.test", "n4.test", "n5.test" };
-    const size_t n = CM_ARRAY_LEN(names); /* more than keys are kept for */
+    const size_t n = CM_ARRAY_LEN(names);
 
-    ck_assert_uint_gt(n, CM_TLS_TICKET_KEYS);
     for (size_t i = 0; i < n; i++)
         fake_add_refusal(cfg, names[i], CM_OK, 0)->cert = cm_cert_ref(cfg->names[0].cert);
     for (size_t i = 0; i < n; i++) {
@@ -363,6 +362,35 @@ START_TEST(configs_that_share_a_certificate_keep_their_tickets_apart)
         ck_assert(ticket_goes(other, "a.test", other, "a.test"));
     }
     fake_config_drop(other);
+}
+END_TEST
+
+START_TEST(tickets_of_the_last_key_and_of_the_next_are_read)
+{
+    uint8_t keys[4][CM_TICKET_KEY_LEN];
+    gnutls_datum_t data = { NULL, 0 };
+
+    for (size_t i = 0; i < CM_ARRAY_LEN(keys); i++)
+        memset(keys[i], (int)i + 1, sizeof keys[i]);
+    for (size_t d = 0; d < 2; d++) {
+        for (size_t v = 0; v < 2; v++) {
+            fake_ticket_keys(cfg, keys, 1);
+            get_ticket(doors[d], versions[v], &data);
+            for (size_t i = 0; i < CM_ARRAY_LEN(keys); i++) { /* the first, as number i of four */
+                uint8_t order[4][CM_TICKET_KEY_LEN];
+
+                for (size_t k = 0; k < CM_ARRAY_LEN(keys); k++)
+                    memcpy(order[(k + i) % CM_ARRAY_LEN(keys)], keys[k], sizeof keys[k]);
+                fake_ticket_keys(cfg, order, CM_ARRAY_LEN(keys));
+                ck_assert(resumes(doors[d], versions[v], "a.test", &data));
+                ck_assert(resumes(doors[d], versions[v], "a.test", &data)); /* as kept */
+                ck_assert(!resumes(doors[d], versions[v], "b.test", &data));
+            }
+            fake_ticket_keys(cfg, keys + 1, CM_ARRAY_LEN(keys) - 1);
+            ck_assert(!resumes(doors[d], versions[v], "a.test", &data));
+            gnutls_free(data.data);
+        }
+    }
 }
 END_TEST
 
@@ -524,6 +552,7 @@ int main(void)
         ticket_resumes_its_own_name_and_no_other,
         names_of_one_certificate_keep_their_tickets_apart,
         configs_that_share_a_certificate_keep_their_tickets_apart,
+        tickets_of_the_last_key_and_of_the_next_are_read,
         ticket_does_not_outlive_the_right_to_the_name,
         no_tickets_when_disabled_and_none_for_challenges,
         certificate_lives_as_long_as_the_session,

@@ -478,6 +478,99 @@ START_TEST(missing_null_compression_is_an_illegal_parameter)
 }
 END_TEST
 
+/* ---- tickets ---- */
+
+static void put_ticket(struct cm_buf *b, char fill, size_t len)
+{
+    char text[64];
+
+    memset(text, fill, sizeof text);
+    put_u16(b, 35);
+    put_u16(b, len);
+    put(b, text, len);
+}
+
+static void put_identities(struct cm_buf *b, const char *fills, size_t len)
+{
+    char text[64];
+    size_t n = strlen(fills);
+
+    put_u16(b, 41);
+    put_u16(b, 2 + n * (len + 6) + 2);
+    put_u16(b, n * (len + 6));
+    for (size_t i = 0; i < n; i++) {
+        memset(text, fills[i], sizeof text);
+        put_u16(b, len);
+        put(b, text, len + 4); /* its age, too */
+    }
+    put_u16(b, 0); /* binders; nobody looks */
+}
+
+/* The tickets of the hello with @ext, as the letters they are made of. */
+static const char *tickets(size_t max)
+{
+    struct hello_parts p = { .ext = (const char *)ext.data, .ext_len = ext.len };
+    uint8_t names[4][CM_TLS_TICKET_NAME];
+    static char letters[8];
+
+    cm_buf_reset(&msg);
+    build_hello(&p, &msg);
+    uint8_t *exact = malloc(msg.len - 4);
+    ck_assert_ptr_nonnull(exact);
+    memcpy(exact, msg.data + 4, msg.len - 4);
+    size_t n = cm_tls_hello_tickets((struct cm_span){ exact, msg.len - 4 }, names, max);
+    free(exact);
+    ck_assert_uint_le(n, max);
+    memset(letters, 0, sizeof letters);
+    for (size_t i = 0; i < n; i++) {
+        letters[i] = (char)names[i][0];
+        for (size_t k = 1; k < CM_TLS_TICKET_NAME; k++)
+            ck_assert_int_eq(names[i][k], names[i][0]);
+    }
+    return letters;
+}
+
+START_TEST(tickets_are_found_in_both_places)
+{
+    fresh();
+    put_sni(&ext, "a.test", 6);
+    ck_assert_str_eq(tickets(4), "");
+    put_ticket(&ext, 'o', 40);
+    ck_assert_str_eq(tickets(4), "o");
+    put_identities(&ext, "abc", 40);
+    ck_assert_str_eq(tickets(4), "oabc");
+    ck_assert_str_eq(tickets(3), "oab"); /* no more than there is room for */
+    ck_assert_str_eq(tickets(0), "");
+}
+END_TEST
+
+START_TEST(what_is_no_ticket_of_ours_is_left_out)
+{
+    fresh();
+    put_ticket(&ext, 'o', 0); /* "I would like one" */
+    put_identities(&ext, "abc", 15);
+    ck_assert_str_eq(tickets(4), "");
+    fresh();
+    put_ticket(&ext, 'o', 15);
+    put_identities(&ext, "a", 16);
+    ck_assert_str_eq(tickets(4), "a");
+    for (size_t cut = 1; cut <= ext.len; cut++) { /* lengths that lie */
+        size_t whole = ext.len;
+
+        ext.len -= cut;
+        (void)tickets(4);
+        ext.len = whole;
+    }
+    fresh();
+    put_u16(&ext, 41); /* the list says more than there is */
+    put_u16(&ext, 6);
+    put_u16(&ext, 500);
+    put_u16(&ext, 400);
+    put_u16(&ext, 0);
+    ck_assert_str_eq(tickets(4), "");
+}
+END_TEST
+
 int main(void)
 {
     const TTest *const tests[] = {
@@ -505,6 +598,8 @@ int main(void)
         output_is_untouched_on_failure,
         limits_are_exact,
         missing_null_compression_is_an_illegal_parameter,
+        tickets_are_found_in_both_places,
+        what_is_no_ticket_of_ours_is_left_out,
     };
 
     return run_tests("hello", tests, CM_ARRAY_LEN(tests));
