@@ -39,7 +39,8 @@ enum cli_command_bit {
     CLI_HELP = 1u << 10,
     CLI_STATUS = 1u << 11,
     CLI_WHY = 1u << 12,
-    CLI_STORE = 1u << 13 /* the command is called storage */
+    CLI_STORE = 1u << 13, /* the command is called storage */
+    CLI_FLEET = 1u << 14
 };
 
 #define CLI_LIST_MAX 100u
@@ -99,6 +100,9 @@ struct cli_opts {
     bool no_clean;
     bool no_shared_tickets;
     int64_t ticket_rotation_s;
+    bool no_announce;
+    const char *node_name;
+    bool names;
     const char *metrics;
     const char *snapshot;
     const char *snapshot_key_file;
@@ -261,7 +265,7 @@ bool cli_json_valid(struct cm_span text);
 
 /* ---- table.c ---- */
 
-#define CLI_TABLE_COLUMNS 6
+#define CLI_TABLE_COLUMNS 8
 struct cli_table {
     const char *const *heads;
     size_t n_columns;
@@ -416,6 +420,7 @@ int cli_run_help(struct cli *c);
 int cli_run_status(struct cli *c);
 int cli_run_why(struct cli *c);
 int cli_run_storage(struct cli *c);
+int cli_run_fleet(struct cli *c);
 
 /* minder.c: beside `serve`, says which names are up, tries again, renews. Runs until c->cancel
  * fires, and fires it itself when no name can be served. NULL when out of resources. */

@@ -48,6 +48,13 @@ const struct cli_command cli_commands[] = {
       "suggests, when it is to be renewed, what failed, who works on it just now, and\n"
       "what follows.",
       "  certmesh why www.example.com" },
+    { "fleet", CLI_FLEET, cli_run_fleet, 0, 0, "", "the machines that serve from this storage",
+      "Shows every machine that serves from this storage: since when, when it was heard of\n"
+      "last, how many names it has, and which of them lag: a newer certificate is in\n"
+      "storage, or others serve the name and it does not. Exit code 1 when one lags or is\n"
+      "gone. What machines say is up to a minute old.",
+      "  certmesh fleet\n"
+      "  certmesh fleet --names --json" },
     { "serve", CLI_SERVE, cli_run_serve, 1, ANY, "NAME...", "serve HTTPS for the names",
       "Serves HTTPS for each NAME and redirects plain HTTP to it. Certificates come\n"
       "from storage or are obtained on the way; handshakes wait for them. They are\n"

@@ -75,8 +75,10 @@ cm_status cli_life_fill(const struct cli *c, struct cm_config_options *o, struct
     o->clean_storage = c->command->bit == CLI_SERVE && c->n_names > 0 && !c->o.no_clean;
     o->snapshot = c->o.snapshot;
     o->snapshot_key_file = c->o.snapshot_key_file;
-    o->private_tickets =
-        c->o.no_shared_tickets || (c->n_names == 0 && c->o.storage == NULL && c->o.root == NULL);
+    bool at_home = c->n_names == 0 && c->o.storage == NULL && c->o.root == NULL;
+    o->private_tickets = c->o.no_shared_tickets || at_home;
+    o->announce = c->command->bit == CLI_SERVE && !c->o.no_announce && !at_home;
+    o->node_name = c->o.node_name;
     o->ticket_rotation_s = c->o.ticket_rotation_s;
     cm_status rc = fill_responders(c, o, life, err);
     return rc == CM_OK ? fill_issuers(c, o, life, err) : rc;

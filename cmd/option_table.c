@@ -6,7 +6,7 @@
 
 #define ISSUING   (CLI_OBTAIN | CLI_RENEW | CLI_SERVE)
 #define ACME      (ISSUING | CLI_REVOKE | CLI_ACCOUNT)
-#define READING   (CLI_LIST | CLI_SHOW | CLI_CLEAN | CLI_STATUS | CLI_WHY)
+#define READING   (CLI_LIST | CLI_SHOW | CLI_CLEAN | CLI_STATUS | CLI_WHY | CLI_FLEET)
 #define ALL       (ACME | READING | CLI_TRUST | CLI_STORE | CLI_VERSION | CLI_HELP)
 #define STORING   (ACME | READING | CLI_TRUST | CLI_STORE)
 #define JUDGING   (ISSUING | READING)
@@ -24,6 +24,7 @@ const struct cli_option cli_options[] = {
       "leave the revoked certificate in storage" },
     { "problems", 0, CLI_STATUS, CLI_KIND_FLAG, AT(problems), NULL,
       "show only the names that somebody should look at" },
+    { "names", 0, CLI_FLEET, CLI_KIND_FLAG, AT(names), NULL, "show the names of each, too" },
     { "pem", 0, CLI_SHOW, CLI_KIND_FLAG, AT(pem), NULL, "print the certificate chain as PEM" },
     { "dir", 0, CLI_SERVE, CLI_KIND_TEXT, AT(dir), "DIR",
       "serve the files below DIR; default: a page about the certificate" },
@@ -60,6 +61,10 @@ const struct cli_option cli_options[] = {
       "storage share them, so that clients can resume with any" },
     { "ticket-rotation", 0, CLI_SERVE, CLI_KIND_SPAN, AT(ticket_rotation_s), "TIME",
       "another key of session tickets after that: 1m to 7d; default: 12h" },
+    { "no-announce", 0, CLI_SERVE, CLI_KIND_FLAG, AT(no_announce), NULL,
+      "do not say in the storage what this machine serves; default: it does, for certmesh fleet" },
+    { "node-name", 0, CLI_SERVE, CLI_KIND_TEXT, AT(node_name), "NAME",
+      "what certmesh fleet calls this machine; default: its host name" },
     { "grace", 0, CLI_CLEAN, CLI_KIND_DURATION, AT(grace_s), "TIME",
       "how long a certificate must have been expired: 14d (default), 36h, ..." },
     { "dry-run", 0, CLI_CLEAN, CLI_KIND_FLAG, AT(dry_run), NULL,

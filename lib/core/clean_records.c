@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "clean.h"
+#include "nodes.h"
 
 #include <string.h>
 
@@ -92,8 +93,8 @@ cm_status cm_sweep_journals(struct cm_sweep *w, struct cm_err *err)
 /* ---- records ---- */
 
 /* @depth: how many levels of folders below @dir are followed. */
-static cm_status clean_records(struct cm_sweep *w, const char *dir, unsigned depth, const char *why,
-                               struct cm_err *err)
+static cm_status clean_records(struct cm_sweep *w, const char *dir, unsigned depth, int64_t limit_s,
+                               const char *why, struct cm_err *err)
 {
     struct cm_children names;
 
@@ -108,19 +109,58 @@ static cm_status clean_records(struct cm_sweep *w, const char *dir, unsigned dep
         if (rc == CM_OK && key == NULL)
             rc = cm_fail_nomem(err);
         if (rc == CM_OK && at->terminal)
-            rc = cm_sweep_aged(w, key, at->modified_ns, CM_CLEAN_RECORD_S, why, err);
+            rc = cm_sweep_aged(w, key, at->modified_ns, limit_s, why, err);
         else if (rc == CM_OK && depth > 0)
-            rc = clean_records(w, key, depth - 1, why, err);
+            rc = clean_records(w, key, depth - 1, limit_s, why, err);
     }
     cm_children_free(&names);
     return rc;
 }
 
+/* ---- nodes ---- */
+
+/* Pages of names are written when something changes: the note alone tells whether it lives. */
+static cm_status clean_node(struct cm_sweep *w, const char *id, struct cm_err *err)
+{
+    CM_AUTO_FREE char *dir = cm_asprintf("%s/%s", CM_NODES_DIR, id);
+    CM_AUTO_FREE char *note = cm_asprintf("%s/%s/node", CM_NODES_DIR, id);
+    struct cm_err bad = CM_ERR_INIT;
+    int64_t age_s = 0;
+
+    if (dir == NULL || note == NULL)
+        return cm_fail_nomem(err);
+    cm_status rc = cm_sweep_age_s(w, note, 0, &age_s, &bad);
+    if (rc == CM_E_NOTFOUND) /* it begins, or did not come to an end */
+        return clean_records(w, dir, 0, CM_NODE_CLEAN_S, "node that is gone", err);
+    w->report.examined++;
+    if (rc == CM_OK && age_s > CM_NODE_CLEAN_S)
+        rc = cm_sweep_remove(w, dir, "node that is gone", &bad);
+    return rc == CM_OK ? rc : cm_sweep_skip(w, dir, rc, &bad, err);
+}
+
+static cm_status clean_nodes(struct cm_sweep *w, struct cm_err *err)
+{
+    struct cm_children ids;
+
+    cm_status rc = cm_children_list(w->cfg, w->op, CM_NODES_DIR, &ids, err);
+    if (rc != CM_OK)
+        return rc;
+    for (size_t i = 0; i < ids.n && rc == CM_OK; i++)
+        if (!ids.at[i].terminal)
+            rc = clean_node(w, ids.at[i].name, err);
+    cm_children_free(&ids);
+    return rc;
+}
+
 cm_status cm_sweep_records(struct cm_sweep *w, struct cm_err *err)
 {
-    cm_status rc = clean_records(w, CM_RETRY_DIR, 0, "failures of a name long gone", err);
+    cm_status rc =
+        clean_records(w, CM_RETRY_DIR, 0, CM_CLEAN_RECORD_S, "failures of a name long gone", err);
 
     if (rc == CM_OK)
-        rc = clean_records(w, CM_CLEAN_CA_DIR, 0, "state of a CA not used any more", err);
-    return rc == CM_OK ? clean_records(w, CM_CLEAN_CRL_DIR, 1, "CRL not used any more", err) : rc;
+        rc = clean_records(w, CM_CLEAN_CA_DIR, 0, CM_CLEAN_RECORD_S,
+                           "state of a CA not used any more", err);
+    if (rc == CM_OK)
+        rc = clean_records(w, CM_CLEAN_CRL_DIR, 1, CM_CLEAN_RECORD_S, "CRL not used any more", err);
+    return rc == CM_OK ? clean_nodes(w, err) : rc;
 }

@@ -266,6 +266,8 @@ static cm_status join_maintenance(struct cm_config *cfg, const struct cm_config_
     if (rc == CM_OK)
         rc = cm_tickets_new(cfg, !o->disable_tickets && !o->private_tickets, o->ticket_rotation_s,
                             &cfg->tickets, err);
+    if (rc == CM_OK && o->announce)
+        rc = cm_announce_new(cfg, o->node_name, &cfg->announce, err);
     return rc;
 }
 
@@ -331,6 +333,7 @@ void cm_config_free(struct cm_config *cfg)
     cm_peers_free(cfg->peers);
     cm_snapshot_free(cfg->snapshot);
     cm_tickets_free(cfg->tickets);
+    cm_announce_free(cfg->announce);
     cm_hub_close(cfg->hub);
     cm_ca_gates_free(cfg->gates);
     for (size_t i = 0; i < cfg->n_issuers; i++)

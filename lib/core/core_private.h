@@ -483,6 +483,7 @@ struct cm_config {
     struct cm_peers *peers;
     struct cm_snapshot *snapshot; /* NULL: none wanted */
     struct cm_tickets *tickets;
+    struct cm_announce *announce; /* NULL: it does not */
     struct cm_runq *fetch; /* OCSP, CRL, renewal information: never waits behind an issuance */
     int64_t renew_before_s;
     enum cm_issuer_policy issuer_policy;

@@ -113,6 +113,18 @@ CM_MUST_CHECK cm_status cm_tickets_new(struct cm_config *cfg, bool shared, int64
                                        struct cm_tickets **ret, struct cm_err *err);
 void cm_tickets_free(struct cm_tickets *t); /* as the cleaner; NULL ok */
 
+/* -------------------------------------------------------------- announce.c */
+
+/* This config as a node of the fleet, in storage for all to see. */
+struct cm_announce;
+/* @name: what to call it, NULL = as the host. */
+CM_MUST_CHECK cm_status cm_announce_new(struct cm_config *cfg, const char *name,
+                                        struct cm_announce **ret, struct cm_err *err);
+/* Take back what was said, within @limit_ns; nothing is said any more. Once. NULL ok. */
+void cm_announce_end(struct cm_announce *a, int64_t limit_ns);
+/* As the cleaner; ends it, too. NULL ok. */
+void cm_announce_free(struct cm_announce *a);
+
 /* ------------------------------------------------------------------- own.c */
 
 /* Certificates of the program's own: staples, and a word before they expire. */

@@ -150,6 +150,8 @@ struct cm_config_options {
     bool private_tickets;      /* keys of session tickets stay in this process; default: those who
                                   share the storage share them, see docs/fleet.md */
     int64_t ticket_rotation_s; /* another key after that; 0 = 12 hours; a minute to a week */
+    bool announce;             /* this node can be seen by others, see cm_fleet_each() */
+    const char *node_name;     /* what to call it there; NULL = as the host */
 };
 #define CM_CONFIG_OPTIONS_INIT                                                                     \
     {                                                                                              \

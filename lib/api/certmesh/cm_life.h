@@ -192,6 +192,60 @@ CM_API CM_MUST_CHECK cm_status cm_status_why(struct cm_config *cfg, const struct
                                              void (*line)(void *user, const char *text), void *user,
                                              struct cm_err *err);
 
+/* -------------------------------------------------------------------- fleet */
+
+/* Nodes that announce themselves (cm_config_options.announce) on one storage. */
+
+enum cm_node_state {
+    CM_NODE_CURRENT = 0,
+    CM_NODE_LAGS, /* some of its names are behind or missing */
+    CM_NODE_GONE  /* not heard of for ten minutes, or what it said is damaged */
+};
+CM_API const char *cm_node_state_text(enum cm_node_state s); /* "current", ... */
+
+enum cm_fleet_name_state {
+    CM_FLEET_NAME_CURRENT = 0,
+    CM_FLEET_NAME_WAITING, /* managed, but nobody serves it yet */
+    CM_FLEET_NAME_BEHIND,  /* storage has a newer certificate than the node serves */
+    CM_FLEET_NAME_MISSING  /* another node serves it, this one does not */
+};
+CM_API const char *cm_fleet_name_state_text(enum cm_fleet_name_state s);
+
+/** One configuration of one process. Times in seconds since 1970. */
+struct cm_fleet_node {
+    uint32_t size;
+    enum cm_node_state state;
+    char id[33];    /* random, another one at each start */
+    char name[128]; /* as it calls itself */
+    char host[65];
+    char version[32];
+    unsigned pid;
+    int64_t started_s;
+    int64_t seen_s;
+    size_t n_names; /* that it manages */
+    size_t n_behind, n_missing;
+    bool incomplete; /* not all its names can be read just now: none counts as missing */
+};
+
+/** One of its names, or one that it lacks. Texts are borrowed for the call, "" = none. */
+struct cm_fleet_name {
+    uint32_t size;
+    enum cm_fleet_name_state state; /* of a node that is gone: CURRENT or WAITING */
+    const char *name;
+    const char *serial; /* of what the node serves */
+    int64_t not_before_s, not_after_s;
+    const char *stored_serial; /* of the newest certificate in storage */
+};
+
+typedef cm_status (*cm_fleet_fn)(void *user, const struct cm_fleet_node *node,
+                                 const struct cm_fleet_name *names, size_t n_names,
+                                 struct cm_err *err);
+/** Every node that storage knows of, by name, with its names in order. What nodes say is up to a
+ *  minute old. Reads each certificate in storage once; changes nothing, asks no node. Whatever
+ *  @each returns but CM_OK ends it. */
+CM_API CM_MUST_CHECK cm_status cm_fleet_each(struct cm_config *cfg, const struct cm_op *op,
+                                             cm_fleet_fn each, void *user, struct cm_err *err);
+
 /* ------------------------------------------------------------------ metrics */
 
 /**

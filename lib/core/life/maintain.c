@@ -438,12 +438,15 @@ static void stop_work(struct cm_maint *mt)
     for (size_t i = 0; i < n; i++) {
         cm_peers_stop(cfgs[i]);
         cm_names_cancel(cfgs[i]);
-        cm_maint_release(mt, cfgs[i]);
     }
     cm_mutex_lock(&mt->lock);
     while (mt->in_flight > 0 && real->mono_ns(real) < until)
         (void)cm_cond_wait_ns(&mt->changed, &mt->lock, CM_WAIT_SLICE_NS);
     cm_mutex_unlock(&mt->lock);
+    for (size_t i = 0; i < n; i++) {
+        cm_announce_end(cfgs[i]->announce, until - real->mono_ns(real));
+        cm_maint_release(mt, cfgs[i]);
+    }
 }
 
 void cm_cache_stop(struct cm_cache *cache)
