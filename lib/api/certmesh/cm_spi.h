@@ -218,8 +218,8 @@ struct cm_storage_open_options {
 /**
  * Open storage by URL: "file:///abs/path", "file:rel/path", a plain path, "memory:", or NULL/""
  * for the default place ($XDG_DATA_HOME/certmagic, else $HOME/.local/share/certmagic). Builds with
- * Redis take redis:, rediss:, redis+unix:, unix:, and redis[s] with +sentinel or +cluster; opening
- * these connects to nobody yet.
+ * Redis take redis:, rediss:, redis+unix:, unix:, and redis[s] with +sentinel or +cluster, those
+ * with PostgreSQL postgres: and postgresql:; opening these connects to nobody yet.
  * Errors: CM_E_INVAL (unknown scheme or parameter, named in the message), CM_E_PERM, CM_E_IO.
  * Ownership: caller; cm_storage_close().
  */
