@@ -39,7 +39,6 @@ struct contract_backend contract_backend = {
     .teardown = teardown,
     .open = open_redis,
     .exact_tree = true,
-    .has_watch = true,
     .server_clock = true,
     .child_opens = true,
     .has_watch = true,
