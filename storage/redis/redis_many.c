@@ -8,7 +8,7 @@
  * pipeline holds what lies in one slot. */
 
 #define BATCH_MAX   256u
-#define BATCH_FIRST 16u
+#define BATCH_FIRST 8u
 #define BYTES_AIM   (4u * 1024 * 1024)
 
 struct many {
