@@ -304,6 +304,7 @@ int main(int argc, char **argv)
     contract_backend.exact_tree = kit_nature->exact_tree;
     contract_backend.value_overhead = kit_nature->value_overhead;
     contract_backend.server_clock = kit_nature->server_clock;
+    contract_backend.child_opens = true; /* the contract says nothing of handles after a fork */
 #ifdef CM_KIT_HAS_WATCH
     contract_backend.has_watch = kit_nature->has_watch;
 #endif
