@@ -41,7 +41,6 @@ struct contract_backend contract_backend = {
     .exact_tree = true,
     .server_clock = true,
     .child_opens = true,
-    .has_watch = true,
     .begin = begin,
     .end = redis_kit_down,
 };
