@@ -39,6 +39,7 @@ struct contract_backend contract_backend = {
     .teardown = teardown,
     .open = open_redis,
     .exact_tree = true,
+    .has_watch = true,
     .server_clock = true,
     .child_opens = true,
     .begin = begin,
