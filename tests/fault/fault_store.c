@@ -14,10 +14,12 @@
  *                                      without it the root of the local CA in the storage), there
  *                                      is metadata; whether it is over does not matter. Prints
  *                                      the serial number.
+ *   fault_store pairs URL ROOT NAME... the same for each NAME; prints how many
  *   fault_store absent URL NAME        no part of a pair is stored for NAME
- *   fault_store clean URL NAME         nothing of a run is left: journal, challenge, registration;
- *                                      the lock of NAME is free
+ *   fault_store clean URL NAME...      nothing of a run is left: journal, challenge, registration;
+ *                                      the lock of each NAME is free
  *   fault_store list URL               all keys
+ *   fault_store age URL NAME           when the chain of NAME was stored: ms since 1970
  *   fault_store put URL KEY            store standard input
  *   fault_store remove URL KEY
  */
@@ -68,11 +70,23 @@ static cm_status find_part(void *user, const struct cm_key_info *info, struct cm
     return CM_OK;
 }
 
+/* Below one issuer; without a look at the folders of all other names. */
+static cm_status find_below(void *user, const struct cm_key_info *info, struct cm_err *err)
+{
+    char prefix[CM_STORAGE_KEY_MAX + 1];
+    struct found *f = user;
+
+    if (info->terminal)
+        return CM_OK;
+    (void)snprintf(prefix, sizeof prefix, "%s/%s", info->key, f->name);
+    return cm_storage_list(st, NULL, prefix, true, find_part, f, err);
+}
+
 static void find(struct found *f)
 {
     struct cm_err err = CM_ERR_INIT;
 
-    tool_must(cm_storage_list(st, NULL, "certificates", true, find_part, f, &err), "list", &err);
+    tool_must(cm_storage_list(st, NULL, "certificates", false, find_below, f, &err), "list", &err);
 }
 
 static gnutls_datum_t datum(const struct cm_buf *b)
@@ -166,19 +180,18 @@ static void check_chain(const char *root, gnutls_x509_crt_t *chain, unsigned n, 
     cm_buf_free(&pem);
 }
 
-static void print_serial(gnutls_x509_crt_t leaf)
+static void get_serial(gnutls_x509_crt_t leaf, char *ret, size_t size)
 {
     unsigned char serial[64];
     size_t n = sizeof serial;
 
-    if (gnutls_x509_crt_get_serial(leaf, serial, &n) < 0)
+    if (gnutls_x509_crt_get_serial(leaf, serial, &n) < 0 || 2 * n >= size)
         tool_die("no serial number");
     for (size_t i = 0; i < n; i++)
-        (void)printf("%02x", serial[i]);
-    (void)putchar('\n');
+        (void)snprintf(ret + 2 * i, 3, "%02x", serial[i]);
 }
 
-static void pair(const char *name, const char *root)
+static void pair(const char *name, const char *root, char *ret_serial, size_t size)
 {
     struct found f = { .name = name };
     struct cm_buf meta = CM_BUF_INIT(CM_STORAGE_VALUE_MAX);
@@ -199,11 +212,41 @@ static void pair(const char *name, const char *root)
     load(key, &meta);
     if (strstr(cm_buf_str(&meta), name) == NULL)
         tool_die("%s is not about %s", key, name);
-    print_serial(chain[0]);
+    get_serial(chain[0], ret_serial, size);
     for (unsigned i = 0; i < n; i++)
         gnutls_x509_crt_deinit(chain[i]);
     gnutls_free(chain);
     cm_buf_free(&meta);
+}
+
+static void one_pair(const char *name, const char *root)
+{
+    char serial[130];
+
+    pair(name, root, serial, sizeof serial);
+    (void)puts(serial);
+}
+
+static void pairs(const char *root, char **names, int n)
+{
+    char serial[130];
+
+    for (int i = 0; i < n; i++)
+        pair(names[i], root, serial, sizeof serial);
+    (void)printf("%d\n", n);
+}
+
+static void age(const char *name)
+{
+    struct found f = { .name = name };
+    struct cm_err err = CM_ERR_INIT;
+    struct cm_key_info info;
+
+    find(&f);
+    if (f.leaves != 1)
+        tool_die("%s: %u chains, not one", name, f.leaves);
+    tool_must(cm_storage_stat(st, NULL, f.crt, &info, &err), "stat", &err);
+    (void)printf("%lld\n", (long long)(info.modified_ns / 1000000));
 }
 
 static void absent(const char *name)
@@ -230,7 +273,7 @@ static cm_status find_left(void *user, const struct cm_key_info *info, struct cm
     return CM_OK;
 }
 
-static void clean(const char *name)
+static void clean(char **names, int n)
 {
     struct cm_err err = CM_ERR_INIT;
     char lock[CM_LOCK_NAME_MAX + 1];
@@ -240,9 +283,11 @@ static void clean(const char *name)
     tool_must(cm_storage_list(st, NULL, "", true, find_left, &left, &err), "list", &err);
     if (left > 0)
         exit(1);
-    (void)snprintf(lock, sizeof lock, "issue_cert_%s", name);
-    tool_must(cm_storage_try_lock(st, NULL, lock, 1000000000, &g, NULL, &err), "lock", &err);
-    tool_must(cm_storage_unlock(st, NULL, &g, &err), "unlock", &err);
+    for (int i = 0; i < n; i++) {
+        (void)snprintf(lock, sizeof lock, "issue_cert_%s", names[i]);
+        tool_must(cm_storage_try_lock(st, NULL, lock, 1000000000, &g, NULL, &err), "lock", &err);
+        tool_must(cm_storage_unlock(st, NULL, &g, &err), "unlock", &err);
+    }
 }
 
 static cm_status print_key(void *user, const struct cm_key_info *info, struct cm_err *err)
@@ -269,14 +314,19 @@ int main(int argc, char **argv)
     struct cm_err err = CM_ERR_INIT;
 
     if (argc < 3 || (argc < 4 && strcmp(what, "list") != 0))
-        tool_die("usage: fault_store pair|absent|clean|put|remove URL NAME|KEY [ROOT], list URL");
+        tool_die("usage: fault_store pair|absent|age|put|remove URL NAME|KEY [ROOT], list URL, "
+                 "pairs URL ROOT NAME..., clean URL NAME...");
     st = tool_open(argv[2]);
     if (strcmp(what, "pair") == 0)
-        pair(argv[3], argc > 4 ? argv[4] : NULL);
+        one_pair(argv[3], argc > 4 ? argv[4] : NULL);
+    else if (strcmp(what, "pairs") == 0)
+        pairs(argv[3], argv + 4, argc - 4);
+    else if (strcmp(what, "age") == 0)
+        age(argv[3]);
     else if (strcmp(what, "absent") == 0)
         absent(argv[3]);
     else if (strcmp(what, "clean") == 0)
-        clean(argv[3]);
+        clean(argv + 3, argc - 3);
     else if (strcmp(what, "list") == 0)
         tool_must(cm_storage_list(st, NULL, "", true, print_key, NULL, &err), "list", &err);
     else if (strcmp(what, "put") == 0)
