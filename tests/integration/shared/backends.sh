@@ -54,18 +54,13 @@ postgres_programs() { # where they are: Debian has them not in PATH
 }
 
 # It refuses to run as root.
-postgres_as() {
-    if [ "$(id -u)" = 0 ]; then
-        setpriv --reuid=postgres --regid=postgres --init-groups --pdeathsig KILL -- "$@"
-    else
-        setpriv --pdeathsig KILL -- "$@"
-    fi
-}
+postgres_as=(setpriv --pdeathsig KILL)
+[ "$(id -u)" != 0 ] || postgres_as+=(--reuid=postgres --regid=postgres --init-groups)
 
 postgres_init() {
     mkdir -p "$backend_dir" && chmod 711 "$backend_dir" && mkdir -m 700 "$backend_dir/data" || return
     [ "$(id -u)" != 0 ] || chown postgres "$backend_dir/data"
-    (cd / && postgres_as "$postgres_bin/initdb" -D "$backend_dir/data" -U postgres -A trust -N -E UTF8 \
+    (cd / && "${postgres_as[@]}" -- "$postgres_bin/initdb" -D "$backend_dir/data" -U postgres -A trust -N -E UTF8 \
         --locale=C) >"$backend_dir/initdb.log" 2>&1 || return
     cat >>"$backend_dir/data/postgresql.conf" <<C
 listen_addresses = '127.0.0.1'
@@ -95,7 +90,7 @@ backend_start() {
         until (exec 3<>"/dev/tcp/127.0.0.1/$backend_port") 2>/dev/null && [ "$(backend_ask 'select 1' 2>&1)" = 1 ]; do
             [ $SECONDS -lt $end ] || { tail -n 5 "$backend_dir/log"; return 1; }
             if [ -z "$backend_pid" ] || ! kill -0 "$backend_pid" 2>/dev/null; then
-                postgres_as "$postgres_bin/postgres" -D "$backend_dir/data" >>"$backend_dir/log" 2>&1 \
+                "${postgres_as[@]}" -- "$postgres_bin/postgres" -D "$backend_dir/data" >>"$backend_dir/log" 2>&1 \
                     </dev/null &
                 backend_pid=$!
             fi
