@@ -20,6 +20,7 @@
  *                                      the lock of each NAME is free
  *   fault_store list URL               all keys
  *   fault_store age URL NAME           when the chain of NAME was stored: ms since 1970
+ *   fault_store get URL KEY            print the value
  *   fault_store put URL KEY            store standard input
  *   fault_store remove URL KEY
  */
@@ -308,13 +309,23 @@ static void put(const char *key)
     cm_buf_free(&value);
 }
 
+static void get(const char *key)
+{
+    struct cm_buf value = CM_BUF_SECRET(CM_STORAGE_VALUE_MAX);
+
+    load(key, &value);
+    if (fwrite(value.data, 1, value.len, stdout) != value.len)
+        tool_die("cannot write");
+    cm_buf_free(&value);
+}
+
 int main(int argc, char **argv)
 {
     const char *what = argc > 1 ? argv[1] : "";
     struct cm_err err = CM_ERR_INIT;
 
     if (argc < 3 || (argc < 4 && strcmp(what, "list") != 0))
-        tool_die("usage: fault_store pair|absent|age|put|remove URL NAME|KEY [ROOT], list URL, "
+        tool_die("usage: fault_store pair|absent|age|get|put|remove URL NAME|KEY [ROOT], list URL, "
                  "pairs URL ROOT NAME..., clean URL NAME...");
     st = tool_open(argv[2]);
     if (strcmp(what, "pair") == 0)
@@ -329,6 +340,8 @@ int main(int argc, char **argv)
         clean(argv + 3, argc - 3);
     else if (strcmp(what, "list") == 0)
         tool_must(cm_storage_list(st, NULL, "", true, print_key, NULL, &err), "list", &err);
+    else if (strcmp(what, "get") == 0)
+        get(argv[3]);
     else if (strcmp(what, "put") == 0)
         put(argv[3]);
     else if (strcmp(what, "remove") == 0)
