@@ -42,10 +42,15 @@ report() { # RC TEXT
 }
 
 # A storage of its own for each call: the URL is in $storage, and where it is one of files, the
-# folder in $store.
+# folder in $store. CM_FAULT_PLACE is a program that makes one of the name it is given, for storages
+# where a place is more than the end of a URL.
 fresh_storage() {
     stores=$((stores + 1))
-    if [ -z "${CM_FAULT_STORAGE:-}" ]; then
+    if [ -n "${CM_FAULT_PLACE:-}" ]; then
+        store=
+        storage=$("$CM_FAULT_PLACE" "$(basename "$work" | tr 'A-Z.-' 'a-z__')_${BASHPID}_$stores") ||
+            report 1 "no place in the storage"
+    elif [ -z "${CM_FAULT_STORAGE:-}" ]; then
         store=$work/store.$stores
         mkdir -m 700 "$store"
         storage=file://$store

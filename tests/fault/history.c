@@ -30,6 +30,7 @@ int main(int argc, char **argv)
     if ((argc == 9 || argc == 10) && strcmp(argv[1], "run") == 0) {
         struct history_plan plan = {
             .url = argv[2],
+            .leases_only = strncmp(argv[2], "file:", strlen("file:")) != 0,
             .dir = argv[3],
             .seed = number(argv[4]),
             .locks = 4,

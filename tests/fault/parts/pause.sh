@@ -124,15 +124,18 @@ cm obtain $name
 report $? "set-up: $(said)"
 command_for renew $name --force
 changing=(pwrite64 fsync write renameat linkat unlinkat fchmod openat2 fcntl)
+[ -n "$store" ] || changing=(sendto recvfrom sendmsg recvmsg poll write)
 measure "$work/calls.log" "$CERTMESH" "${changing[@]}"
 report $? "set-up: $(said)"
-runs=$(sample 40 10)
+runs=${PAUSE_RUNS:-$(sample 40 10)}
 points "$work/calls.log" "${changing[@]}" | while read -r call from to; do
     seq -f "$call %.0f" "$from" "$to"
 done | take "$runs" >"$work/plan"
 
 n=0 pids=()
 patience_now=16
+# A server knows no guard: nobody holds up the others for longer than his lease of 15 s.
+[ -n "$store" ] || patience_now=20
 while read -r call index; do
     n=$((n + 1))
     run $n "$call" "$index" >"$work/verdict.$n" </dev/null &
@@ -152,7 +155,8 @@ for ((i = 1; i <= n; i++)); do
     ! grep -q '^FAILED' "$work/verdict.$i"
     report $? "run $i, $(sed -n "${i}p" "$work/plan"): $words"
 done
-[ $robbed -ge $((n / 5)) ] && [ $kept -ge 1 ] && [ $((missed * 5)) -le $n ]
+[ $robbed -ge $((n / 5)) ] && [ $((missed * 5)) -le $n ] &&
+    if [ -n "$store" ]; then [ $kept -ge 1 ]; else [ $kept = 0 ]; fi
 report $? "command: of $n runs $robbed lost their lock, $kept were waited for, $missed were not stopped"
 echo "command: $robbed stopped holders lost their lock, $kept were waited for in the guard," \
     "$early had none yet, $missed were missed"
