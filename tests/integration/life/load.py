@@ -6,8 +6,11 @@ SIGTERM came. RENEWALS 0: until then.
 
 Names take turns; of each, TLS 1.2 and 1.3 take turns, and so do full handshakes (which verify chain,
 name and dates against TRUST) and ones that resume. What a ticket is used for last is to resume once
-more when the certificate that it was made with has been replaced. Prints one JSON object:
-  {"full", "resumed", "not_resumed", "resumed_across", "slowest_ms", "failures", "seconds",
+more when the certificate that it was made with has been replaced. "went_back" are full handshakes
+that showed a certificate which another one, that was over by then, had shown to be replaced. Prints
+one JSON object:
+  {"full", "resumed", "not_resumed", "resumed_across", "went_back", "slowest_ms",
+   "failures", "seconds",
    "failed": [[when, why]...], "renewals": {NAME: how many}, "serials": {NAME: [...]}}"""
 
 import json
@@ -45,7 +48,8 @@ class Load:
         self.port, self.renewals = port, renewals
         self.lock = threading.Lock()
         self.serials = {name: [] for name in names}
-        self.counts = dict.fromkeys(("full", "resumed", "not_resumed", "resumed_across"), 0)
+        self.counts = dict.fromkeys(("full", "resumed", "not_resumed", "resumed_across",
+                                     "went_back"), 0)
         self.failed, self.slowest_s = [], 0.0
         self.stop = threading.Event()
 
@@ -78,10 +82,14 @@ class Load:
                 return tls.session_reused, tls.getpeercert()["serialNumber"], tls.session
 
     def full(self, one):
+        newest = self.newest(one.name)
         _, serial, one.session = self.connect(one.name, one.context, None)
         one.session_serial = serial
         self.count("full")
         self.seen(one.name, serial)
+        order = self.serials[one.name]
+        if newest is not None and order.index(serial) < order.index(newest):
+            self.count("went_back")
 
     def resume(self, one):
         reused, _, _ = self.connect(one.name, one.context, one.session)
