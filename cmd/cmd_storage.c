@@ -139,6 +139,7 @@ static const struct cli_storage_word words[] = {
     { "copy", cli_storage_copy, 0, 0, "--from URL --to URL", false, LONG_S },
     { "migrate", cli_storage_migrate, 0, 0, "--from URL --to URL", false, LONG_S },
     { "check", cli_storage_check, 0, 0, "[--repair]", true, LONG_S },
+    { "reseal", cli_storage_reseal, 0, 0, "", true, LONG_S },
 };
 #define N_WORDS (sizeof words / sizeof words[0])
 

@@ -24,6 +24,7 @@ int cli_storage_import(struct cli *c, struct cm_storage *st, const struct cm_op 
 int cli_storage_copy(struct cli *c, struct cm_storage *st, const struct cm_op *op);
 int cli_storage_migrate(struct cli *c, struct cm_storage *st, const struct cm_op *op);
 int cli_storage_check(struct cli *c, struct cm_storage *st, const struct cm_op *op);
+int cli_storage_reseal(struct cli *c, struct cm_storage *st, const struct cm_op *op);
 
 /* Failure with the word before it. Returns the exit code. */
 int cli_storage_fail(const struct cli *c, const char *object, const struct cm_err *err);

@@ -212,6 +212,33 @@ fails "an older one does not replace it" 0 'left out: of certificates older' cop
 is "it is still there" "$(cm storage get "$crt" --root "$work/c")" "$before"
 check "copy --force" copy --force
 is "--force replaces it" "$(tree "$work/c")" "$(tree "$work/s")"
+# -------------------------------------------------------------------- reseal
+
+new_key() {
+    printf '%s %s\n' "$1" "$(head -c 32 /dev/urandom | od -An -tx1 | tr -d ' \n')"
+}
+sealed="sealed:?keys=$work/keys&in=file://$work/sealed"
+new_key one >"$work/keys"
+chmod 600 "$work/keys"
+cm obtain -q --internal --storage "$sealed" a.test '*.wild.test'
+is "sealed: no key in clear" "$(grep -rl 'PRIVATE KEY' "$work/sealed" | wc -l)" 0
+fails "reseal: wants a sealed storage" 2 'is for a sealed storage' cm storage reseal --root "$work/s"
+{
+    new_key two
+    cat "$work/keys"
+} >"$work/keys.new"
+mv "$work/keys.new" "$work/keys"
+before=$(cm show a.test --storage "$sealed" | grep Serial)
+fails "reseal: all of it" 0 '^[0-9]+ values are sealed with the first key now, 0 are left' \
+    cm storage reseal --storage "$sealed"
+sed -i '/^one /d' "$work/keys"
+is "reseal: the old key can go" "$(cm show a.test --storage "$sealed" | grep Serial)" "$before"
+is "reseal: nothing has the old key's id" "$(grep -rlaz '^CMSEAL1.one' "$work/sealed/certificates" | wc -l)" 0
+like "reseal: wildcards, too" "$(cm list --storage "$sealed")" '\*\.wild\.test'
+new_key three >"$work/keys"
+fails "sealed: another key opens nothing" 5 "sealed with the key 'two'" \
+    cm storage get certificates/certmesh-local/a.test/a.test.crt --storage "$sealed"
+
 # --------------------------------------------------------------------- check
 
 # shellcheck disable=SC2317
