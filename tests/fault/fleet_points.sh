@@ -9,8 +9,8 @@
 . "$here/storage.sh"
 
 talking=(socket connect sendto recvfrom sendmsg recvmsg poll write close setsockopt fcntl)
-errors='socket:EMFILE,ENOMEM connect:ECONNREFUSED,ENETUNREACH,ETIMEDOUT sendto:ECONNRESET,EPIPE,ENOBUFS
-    sendmsg:ECONNRESET,EPIPE recvfrom:ECONNRESET,EIO,ETIMEDOUT recvmsg:ECONNRESET poll:EINTR,ENOMEM
+errors='socket:EMFILE,ENOMEM connect:ECONNREFUSED,ENETUNREACH,ETIMEDOUT sendto:ECONNRESET
+    sendmsg:ECONNRESET recvfrom:ECONNRESET,EIO,ETIMEDOUT recvmsg:ECONNRESET poll:EINTR,ENOMEM
     getsockopt:ENOBUFS setsockopt:ENOPROTOOPT,ENOMEM fcntl:EINTR,EMFILE clone3:EAGAIN eventfd2:EMFILE'
 harmed=()
 
@@ -21,18 +21,24 @@ words_of() { # SCENARIO: sets words
     esac
 }
 
-# undisturbed SCENARIO CALLS...: its points, "CALL INDEX" each
+# undisturbed SCENARIO CALLS...: its points, "CALL INDEX" each. How often it waits and reads is not the
+# same each time: of three runs the one with the fewest.
 undisturbed() {
-    local scenario=$1 call from to
+    local scenario=$1 call from to i
     shift
-    fresh_storage
-    [ "$scenario" = obtain ] || cm obtain $name || report 1 "$scenario: set-up: $(said)"
-    words_of "$scenario"
-    measure "$work/calls.log" "$CERTMESH" "$@"
-    report $? "$scenario: undisturbed: $(said)"
-    points "$work/calls.log" "$@" | while read -r call from to; do
-        seq -f "$call %.0f" "$from" "$to"
+    rm -f "$work/fewest"
+    for i in 1 2 3; do
+        fresh_storage
+        [ "$scenario" = obtain ] || cm obtain $name || report 1 "$scenario: set-up: $(said)"
+        words_of "$scenario"
+        measure "$work/calls.log" "$CERTMESH" "$@" || report 1 "$scenario: undisturbed: $(said)"
+        points "$work/calls.log" "$@" | while read -r call from to; do
+            seq -f "$call %.0f" "$from" "$to"
+        done >"$work/these"
+        [ -s "$work/fewest" ] && [ "$(wc -l <"$work/fewest")" -le "$(wc -l <"$work/these")" ] ||
+            mv "$work/these" "$work/fewest"
     done
+    cat "$work/fewest"
 }
 
 # What is stored is what was there before, or all of the new. Sets now.
@@ -49,7 +55,7 @@ whole() { # SCENARIO
 
 # harm SCENARIO WHAT CALL FAULT INDEX: WHAT is kill or fail
 harm() {
-    local scenario=$1 what=$2 before= now= rc
+    local scenario=$1 what=$2 before= now= rc took began_ms
     point="$scenario, $3 $5: $4"
     fresh_storage
     if [ "$scenario" = renew ]; then
@@ -57,6 +63,7 @@ harm() {
         before=$(pair) || report 1 "$point: set-up: $before"
     fi
     words_of "$scenario"
+    began_ms=$(date +%s%3N)
     (
         timeout -k 5 "$wall_s" strace -f -qq -o "$work/strace.log" -e trace="$3" \
             -e inject="$3:$4:when=$5" "$CERTMESH" "${words[@]}" >"$work/out" 2>&1
@@ -69,6 +76,8 @@ harm() {
         return
     fi
     fired=$((fired + 1))
+    took=$(($(date +%s%3N) - began_ms))
+    [ "$took" -le "$slowest" ] || { slowest=$took slowest_point="$3 $5: $4"; }
     if [ "$what" = fail ]; then
         case $rc in
         0) survived=$((survived + 1)) ;;
@@ -108,9 +117,10 @@ run_again() { # SCENARIO STORAGE BEFORE NOW POINT
 # sweep WHAT SCENARIO LIMIT: so many points, spread over all there are
 sweep() {
     local what=$1 scenario=$2 limit=$3 call index item error calls=() list
-    fired=0 missed=0 survived=0
+    fired=0 missed=0 survived=0 slowest=0 slowest_point=
     if [ "$what" = kill ]; then
-        list=$(undisturbed "$scenario" "${talking[@]}" | sed 's/ / signal=KILL /')
+        undisturbed "$scenario" "${talking[@]}" >"$work/points"
+        list=$(sed 's/ / signal=KILL /' "$work/points")
     else
         # shellcheck disable=SC2086
         set -- $errors
@@ -129,7 +139,8 @@ sweep() {
     # How often a socket is read is not the same each time.
     [ $((missed * 3)) -le $((fired + missed)) ]
     report $? "$what, $scenario: $missed of $((fired + missed)) did not strike"
-    echo "$what, $scenario in $SECONDS s: $fired points of $(wc -l <<<"$list"), $survived overcome, $missed did not strike"
+    echo "$what, $scenario in $SECONDS s: $fired points of $(wc -l <<<"$list"), $survived overcome," \
+        "$missed did not strike, slowest $slowest ms ($slowest_point)"
     struck=$((struck + fired))
 }
 
@@ -137,11 +148,13 @@ fleet_points() { # KIND
     local began item scenario url before now
     struck=0
     fleet_server "$1"
+    # libpq keeps quiet about a failed send until it reads, and nobody answers: ten seconds each.
+    [ "$mode" = full ] || [ "$1" != postgres ] || errors=${errors/sendto:ECONNRESET/}
     sweep kill obtain "$(sample 400 50)"
     sweep kill renew "$(sample 400 60)"
     sweep fail obtain "$(sample 300 20)"
     sweep fail renew "$(sample 300 30)"
-    [ "$struck" -ge "$(sample 800 120)" ]
+    [ "$struck" -ge "$(sample 350 120)" ]
     report $? "only $struck points in all"
     sleep 16 # the lease of the last one
     began=$failed
