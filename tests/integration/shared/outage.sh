@@ -68,6 +68,7 @@ keeps() {
 
 # end_outages LABEL ORDERS-BEFORE
 end_outages() {
+    sleep 2 # a failover may be over before clients have met it often
     kill "$load_pid"
     end_load "$1"
     is "$1: no older certificate came back" "$(loaded 'd["went_back"]')" 0
