@@ -45,8 +45,11 @@ static bool take_time(struct cm_span text, int64_t *ret_s)
 
 static bool take_id(struct cm_span text, char ret[2 * ID_BYTES + 1])
 {
-    if (text.len != 2 * ID_BYTES || strspn((const char *)text.data, "0123456789abcdef") < text.len)
+    if (text.len != 2 * ID_BYTES)
         return false;
+    for (size_t i = 0; i < text.len; i++)
+        if (text.data[i] == '\0' || strchr("0123456789abcdef", text.data[i]) == NULL)
+            return false;
     memcpy(ret, text.data, text.len);
     ret[text.len] = '\0';
     return true;
