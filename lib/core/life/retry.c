@@ -21,6 +21,7 @@
 #define MINUTE_S     60
 #define HOUR_S       (60 * MINUTE_S)
 #define DAY_S        (24 * HOUR_S)
+#define SHORT_LIFE_S (30 * MINUTE_S)
 #define ATTEMPTS_MAX 1000000u
 /* No stamp of ours is further ahead: a day, a fifth more, and clocks that differ a little. */
 #define AHEAD_MAX_S (30 * HOUR_S)
@@ -72,7 +73,8 @@ static int64_t wish_of(const struct cm_config *cfg, const struct cm_subject *s,
     return DAY_S;
 }
 
-/* The next moment at which it gets more urgent, if that is before @next_s. */
+/* The next moment at which it gets more urgent, if that is before @next_s. Lives below half an hour
+ * are over before the schedule has begun: there a quarter of what is left is waited. */
 static int64_t brought_forward(const struct cm_config *cfg, const struct cm_cert *old,
                                int64_t now_s, int64_t next_s)
 {
@@ -81,10 +83,13 @@ static int64_t brought_forward(const struct cm_config *cfg, const struct cm_cert
     if (old == NULL)
         return next_s;
     cm_when_for(cfg, old, NULL, &when);
-    const int64_t tiers[] = { when.urgent_at_s, when.emergency_at_s, old->not_after_s + 1 };
-    for (size_t i = 0; i < CM_ARRAY_LEN(tiers); i++)
-        if (tiers[i] > now_s && tiers[i] < next_s)
-            next_s = tiers[i];
+    int64_t tier_s = cm_when_next_tier_s(old, &when, now_s);
+    if (tier_s < next_s)
+        next_s = tier_s;
+    int64_t left_s = old->not_after_s + 1 - now_s;
+    if (old->not_after_s - old->not_before_s < SHORT_LIFE_S && left_s > 0 &&
+        now_s + left_s / 4 + 1 < next_s)
+        next_s = now_s + left_s / 4 + 1;
     return next_s;
 }
 

@@ -226,6 +226,37 @@ START_TEST(a_tier_of_emergency_brings_the_next_try_forward)
 }
 END_TEST
 
+START_TEST(a_life_of_a_minute_leaves_room_for_several_tries)
+{
+    const char *name = "example.com";
+    struct cm_buf chain = CM_BUF_INIT(CM_CHAIN_PEM_MAX);
+    struct cm_buf key = CM_BUF_SECRET(CM_KEY_PEM_MAX);
+    struct cm_retry r = { .attempts = 0 };
+    struct cm_cert *old = NULL;
+    unsigned tries = 0;
+
+    set_up();
+    kit_make_pair(CM_PK_P256, &name, 1, START_S, 60, &chain, &key);
+    ck_ok(cm_cert_from_pem(cm_buf_span(&chain), cm_buf_span(&key), "ca.test-dir", NULL,
+                           CM_CERT_MANAGED, &old, &err));
+    kit_pass(&k.env, 30 * CM_NS_PER_S);
+    for (; now_s() <= old->not_after_s; tries++) {
+        int64_t left_s = old->not_after_s + 1 - now_s();
+
+        cm_retry_note(k.cfg, NULL, subject, old, NULL, &refused, &r);
+        ck_assert_int_gt(r.next_s, now_s());
+        ck_assert_int_le(r.next_s, now_s() + left_s / 4 + 1);
+        kit_pass(&k.env, (r.next_s - now_s()) * CM_NS_PER_S);
+    }
+    ck_assert_uint_ge(tries, 6);
+    ck_assert_uint_le(tries, 16);
+    cm_cert_unref(old);
+    cm_buf_free(&chain);
+    cm_buf_free(&key);
+    tear_down();
+}
+END_TEST
+
 /* ---- what is stored ---- */
 
 START_TEST(what_is_noted_is_found_by_the_next_process)
@@ -414,6 +445,7 @@ int main(void)
         what_is_refused_here_is_not_tried_again_but_by_the_next_process,
         waiting_and_canceling_are_no_failures,
         a_tier_of_emergency_brings_the_next_try_forward,
+        a_life_of_a_minute_leaves_room_for_several_tries,
         what_is_noted_is_found_by_the_next_process,
         texts_of_any_length_fit,
         damaged_records_are_absent_and_said_once,
