@@ -110,7 +110,7 @@ check_life() {
 }
 
 quarantined() {
-    find "$store" -name '*.key.compromised'
+    find "$store/certificates" -name '*.key.compromised'
 }
 
 # It is put aside in the very commit that stores its successor.

@@ -25,8 +25,8 @@ attempt() { # PER_CENT: one obtain on a fresh storage; sets $rc $seconds $asked
 
 fits() {
     local crt key
-    crt=$(find "$work/store.$stores" -name nonce.test.crt)
-    key=$(find "$work/store.$stores" -name nonce.test.key)
+    crt=$(find "$work/store.$stores/certificates" -name nonce.test.crt)
+    key=$(find "$work/store.$stores/certificates" -name nonce.test.key)
     [ -n "$crt" ] && [ -n "$key" ] &&
         [ "$(openssl x509 -in "$crt" -noout -pubkey)" = "$(openssl pkey -in "$key" -pubout)" ]
 }

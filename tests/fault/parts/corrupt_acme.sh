@@ -120,7 +120,7 @@ interrupted() { # STORE PATTERN COMMAND...: the file below the store that is the
             "$CERTMESH" "$@" --root "$store" --ca "$ACME_DIR" --ca-root "$LAB_CA" \
             --email ops@a.test --agree >"$out" 2>&1; } 2>/dev/null
         [ $? = 137 ] || break
-        found=$(find "$store/certmesh" -type f -path "$pattern" 2>/dev/null | head -n 1)
+        found=$(find "$store/certmesh" -type f -path "$pattern" -not -path "*/certmesh/tmp/*" 2>/dev/null | head -n 1)
         if [ -n "$found" ] && [ -z "$(find "$store/certmesh/redo" -type f 2>/dev/null)" ]; then
             rm -rf "$from"
             echo "${found#"$store/"}"

@@ -15,7 +15,7 @@ for i in 0 1 2 3; do
     check "node $i staples the other" wait_for 30 shows good wire_staple v2.test $i
 done
 compromised() {
-    find "$work/store" -name '*.key.compromised' | wc -l
+    find "$work/store/certificates" -name '*.key.compromised' | wc -l
 }
 public_of() {
     openssl pkey -in "$1" -pubout
@@ -57,7 +57,7 @@ revoke v2.test keyCompromise
 tap_result $? "v2.test: another key"
 is "v2.test: the old one is put aside, once" "$(compromised)" 1
 check "v2.test: it is the old one" cmp "$work/v2.test.old.key" \
-    "$(find "$work/store" -name 'v2.test.key.compromised')"
+    "$(find "$work/store/certificates" -name 'v2.test.key.compromised')"
 like "the other name is as it was" "$(wire other.test 2)" ' good$'
 for i in 0 1 2 3; do
     stop_serve node.$i
