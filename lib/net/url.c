@@ -91,7 +91,9 @@ cm_status cm_url_resolve(const char *base, const char *ref, char *ret, size_t re
     else if (ref == NULL || !is_plain_text(ref) ||
              curl_url_set(u, CURLUPART_URL, ref, CURLU_DISALLOW_USER) != CURLUE_OK ||
              !is_http_scheme(u) || curl_url_set(u, CURLUPART_FRAGMENT, NULL, 0) != CURLUE_OK ||
-             curl_url_get(u, CURLUPART_URL, &whole, 0) != CURLUE_OK)
+             curl_url_get(u, CURLUPART_URL, &whole, 0) != CURLUE_OK ||
+             /* What libcurl takes once, it may not take again: hosts with escapes in them. */
+             !cm_url_same_origin(whole, whole))
         rc = cm_fail(err, CM_E_PARSE, "not a usable http(s) URL: '%s'",
                      cm_escape(ref, ref != NULL ? strlen(ref) : 0, shown, sizeof shown));
     else if (strlen(whole) >= ret_size || strlen(whole) > CM_HTTP_URL_MAX)
