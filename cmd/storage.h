@@ -26,6 +26,11 @@ int cli_storage_migrate(struct cli *c, struct cm_storage *st, const struct cm_op
 int cli_storage_check(struct cli *c, struct cm_storage *st, const struct cm_op *op);
 int cli_storage_reseal(struct cli *c, struct cm_storage *st, const struct cm_op *op);
 
+/* The lock of whoever would replace what lies in the directory @name of a CA, by that name: of one
+ * name that is no IPv6 address. Does not wait. */
+cm_status cli_lock_site(struct cm_storage *st, const struct cm_op *op, const char *name,
+                        struct cm_lease **ret, struct cm_err *err);
+
 /* Failure with the word before it. Returns the exit code. */
 int cli_storage_fail(const struct cli *c, const char *object, const struct cm_err *err);
 

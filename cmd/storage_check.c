@@ -9,7 +9,6 @@
  * finding names the object, what is wrong, and what to do. */
 
 #define ASIDE     "certmesh/damaged"
-#define LOCK_TTL  (15 * CM_NS_PER_S)
 #define PARTS_MAX 16u
 
 struct check {
@@ -69,23 +68,15 @@ static cm_status part_one(void *user, const struct cm_key_info *info, struct cm_
 /* Everything in the directory at once, under the lock of its name, to where nobody reads it. */
 static cm_status put_aside(struct check *k, const char *dir, const char *name, struct cm_err *err)
 {
-    static const char wildcard[] = "wildcard_";
-    struct cm_lease_options o = CM_LEASE_OPTIONS_INIT;
     struct cm_commit_item items[2 * PARTS_MAX];
     struct cm_buf values[PARTS_MAX];
     char to[PARTS_MAX][CM_STORAGE_KEY_MAX + sizeof ASIDE + 1];
-    char lock[CM_LOCK_NAME_MAX + 1];
     struct parts p = { .k = k };
     struct cm_lease *lease = NULL;
-    bool is_wildcard = strncmp(name, wildcard, sizeof wildcard - 1) == 0;
     size_t n = 0;
     cm_status rc;
 
-    (void)snprintf(lock, sizeof lock, "issue_cert_%s%.400s", is_wildcard ? "*" : "",
-                   is_wildcard ? name + sizeof wildcard - 1 : name);
-    o.ttl_ns = LOCK_TTL;
-    o.try_only = true;
-    rc = cm_lease_acquire(k->st, k->op, lock, &o, &lease, err);
+    rc = cli_lock_site(k->st, k->op, name, &lease, err);
     if (rc == CM_OK)
         rc = cm_storage_list(k->st, k->op, dir, true, part_one, &p, err);
     for (size_t i = 0; i < p.n && rc == CM_OK; i++) {

@@ -52,23 +52,28 @@ static bool is_passing(const char *key)
     return strstr(key, "/challenge_tokens/") != NULL || strncmp(key, "certmesh/nodes/", 15) == 0;
 }
 
-static cm_status lock_site(struct reseal *r, struct cm_lease **ret, struct cm_err *err)
+cm_status cli_lock_site(struct cm_storage *st, const struct cm_op *op, const char *name,
+                        struct cm_lease **ret, struct cm_err *err)
 {
     static const char wildcard[] = "wildcard_";
     struct cm_lease_options o = CM_LEASE_OPTIONS_INIT;
-    char site[CM_STORAGE_KEY_MAX + 1];
     char lock[CM_LOCK_NAME_MAX + 1];
-    const char *name;
 
-    (void)snprintf(site, sizeof site, "%.*s", (int)site_len(r->parts[0].key), r->parts[0].key);
-    name = strrchr(site, '/') + 1;
     if (strncmp(name, wildcard, sizeof wildcard - 1) == 0)
         (void)snprintf(lock, sizeof lock, "issue_cert_*%.400s", name + sizeof wildcard - 1);
     else
         (void)snprintf(lock, sizeof lock, "issue_cert_%.400s", name);
     o.ttl_ns = LOCK_TTL;
     o.try_only = true;
-    return cm_lease_acquire(r->st, r->op, lock, &o, ret, err);
+    return cm_lease_acquire(st, op, lock, &o, ret, err);
+}
+
+static cm_status lock_site(struct reseal *r, struct cm_lease **ret, struct cm_err *err)
+{
+    char site[CM_STORAGE_KEY_MAX + 1];
+
+    (void)snprintf(site, sizeof site, "%.*s", (int)site_len(r->parts[0].key), r->parts[0].key);
+    return cli_lock_site(r->st, r->op, strrchr(site, '/') + 1, ret, err);
 }
 
 static cm_status store_again(struct reseal *r, struct cm_lease *lease, struct cm_err *err)

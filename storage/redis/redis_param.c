@@ -2,10 +2,7 @@
 #include "options.h"
 
 #include <ctype.h>
-#include <fcntl.h>
-#include <errno.h>
 #include <string.h>
-#include <unistd.h>
 
 /* The parameters of a Redis URL. */
 
@@ -73,24 +70,11 @@ static cm_status bad_value(enum param p, const char *want, struct cm_err *err)
 static cm_status read_secret_file(enum param p, const char *path, struct cm_buf *ret,
                                   struct cm_err *err)
 {
-    CM_AUTO_CLOSE int fd = open(path, O_RDONLY | O_CLOEXEC | O_NOCTTY);
-    ssize_t n = 0;
-    cm_status rc;
+    cm_status rc = cm_read_file(path, ret, err);
 
-    if (fd < 0)
-        return cm_fail_errno(err, "open '%s', the '%s' of the Redis URL", path, params[p].name);
-    rc = cm_buf_reserve(ret, SECRET_MAX, err);
-    while (rc == CM_OK && ret->len < SECRET_MAX) {
-        n = read(fd, ret->data + ret->len, SECRET_MAX - ret->len);
-        if (n == 0 || (n < 0 && errno != EINTR))
-            break;
-        ret->len += n > 0 ? (size_t)n : 0;
-    }
-    if (rc == CM_OK && n < 0)
-        return cm_fail_errno(err, "read '%s', the '%s' of the Redis URL", path, params[p].name);
-    if (rc == CM_OK && ret->len == SECRET_MAX)
+    if (rc == CM_E_LIMIT)
         return bad_value(p, "the file has more than 4095 bytes", err);
-    return rc;
+    return rc == CM_OK ? rc : cm_wrap(err, rc, "the '%s' of the Redis URL", params[p].name);
 }
 
 /* What file or variable @from holds, without the line's end. */
