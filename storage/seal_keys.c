@@ -1,20 +1,19 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "seal.h"
 
-#include <gnutls/crypto.h>
-#include <gnutls/gnutls.h>
+#include "cipher.h"
+
 #include <string.h>
 
 /* AES-256-GCM. The nonce is random: 96 bits do for the 2^32 values that one key may seal. The key's
  * id and the value's place are authenticated with it, so that nobody who can write to the storage
  * can put one value into another's place. */
 
-#define NONCE_SIZE 12u
-#define TAG_SIZE   16u
-#define HEAD_SIZE  (8u + SEAL_ID_MAX + NONCE_SIZE)
-#define AAD_MAX    (8u + SEAL_ID_MAX + CM_STORAGE_KEY_MAX)
+#define HEAD_SIZE (8u + SEAL_ID_MAX + CM_SEAL_NONCE_LEN)
+#define AAD_MAX   (8u + SEAL_ID_MAX + CM_STORAGE_KEY_MAX)
 
-_Static_assert(HEAD_SIZE + TAG_SIZE == SEAL_OVERHEAD, "the overhead is head and tag");
+_Static_assert(HEAD_SIZE + CM_SEAL_TAG_LEN == SEAL_OVERHEAD, "the overhead is head and tag");
+_Static_assert(SEAL_KEY_SIZE == CM_SEAL_KEY_LEN, "a line has the key of the cipher");
 
 /* -------------------------------------------------------------------- keys */
 
@@ -147,62 +146,38 @@ static size_t make_aad(const uint8_t *id, const char *path, uint8_t out[AAD_MAX]
     return 8 + SEAL_ID_MAX + len;
 }
 
-/* A handle is for one thread only, and costs less than a microsecond. */
-static cm_status cipher(const struct seal_key *key, gnutls_aead_cipher_hd_t *ret,
-                        struct cm_err *err)
-{
-    uint8_t bytes[SEAL_KEY_SIZE];
-    gnutls_datum_t datum = { bytes, SEAL_KEY_SIZE };
-
-    memcpy(bytes, key->bytes, sizeof bytes);
-    int rc = gnutls_aead_cipher_init(ret, GNUTLS_CIPHER_AES_256_GCM, &datum);
-    cm_wipe(bytes, sizeof bytes);
-    return rc == 0 ? CM_OK
-                   : cm_fail(err, CM_E_INTERNAL, "AES-256-GCM is not to be had: %s",
-                             gnutls_strerror(rc));
-}
-
 cm_status seal_close(const struct seal_keys *k, const struct cm_env *env, const char *path,
                      struct cm_span plain, struct cm_buf *out, struct cm_err *err)
 {
     const struct seal_key *key = &k->key[0];
-    gnutls_aead_cipher_hd_t h;
     uint8_t aad[AAD_MAX];
-    uint8_t nonce[NONCE_SIZE];
+    uint8_t head[HEAD_SIZE];
+    uint8_t *nonce = head + 8 + SEAL_ID_MAX;
     size_t aad_len = make_aad((const uint8_t *)key->id, path, aad);
-    size_t len = plain.len + TAG_SIZE;
+    size_t before = out->len;
 
-    cm_status rc = cm_env_random(env, nonce, sizeof nonce, err);
+    memcpy(head, aad, 8 + SEAL_ID_MAX);
+    cm_status rc = cm_env_random(env, nonce, CM_SEAL_NONCE_LEN, err);
     if (rc == CM_OK)
         rc = cm_buf_reserve(out, plain.len + SEAL_OVERHEAD, err);
     if (rc == CM_OK)
-        rc = cipher(key, &h, err);
-    if (rc != CM_OK)
-        return cm_wrap(err, rc, "sealing '%s'", path);
-    uint8_t *to = out->data + out->len;
-    memcpy(to, SEAL_MAGIC, 8);
-    memcpy(to + 8, key->id, SEAL_ID_MAX);
-    memcpy(to + 8 + SEAL_ID_MAX, nonce, NONCE_SIZE);
-    int gr = gnutls_aead_cipher_encrypt(h, nonce, NONCE_SIZE, aad, aad_len, TAG_SIZE,
-                                        plain.len > 0 ? plain.data : aad, plain.len, to + HEAD_SIZE,
-                                        &len);
-    gnutls_aead_cipher_deinit(h);
-    if (gr != 0 || len != plain.len + TAG_SIZE)
-        return cm_fail(err, CM_E_INTERNAL, "sealing '%s': %s", path, gnutls_strerror(gr));
-    out->len += HEAD_SIZE + len;
-    out->data[out->len] = 0;
-    return CM_OK;
+        rc = cm_buf_append(out, head, sizeof head, err);
+    if (rc == CM_OK)
+        rc = cm_seal((struct cm_span){ key->bytes, SEAL_KEY_SIZE }, nonce,
+                     (struct cm_span){ aad, aad_len }, plain, out, err);
+    if (rc == CM_OK)
+        return CM_OK;
+    out->len = before;
+    return cm_wrap(err, rc, "sealing '%s'", path);
 }
 
 cm_status seal_open(const struct seal_keys *k, const char *path, struct cm_span stored,
                     struct cm_buf *out, struct cm_err *err)
 {
     const struct seal_key *key = find(k, stored.data + 8);
-    gnutls_aead_cipher_hd_t h;
+    const struct cm_span box = { stored.data + HEAD_SIZE, stored.len - HEAD_SIZE };
     uint8_t aad[AAD_MAX];
     char id[4 * SEAL_ID_MAX + 1];
-    size_t len = stored.len - SEAL_OVERHEAD;
-    size_t got = len;
 
     CM_ASSERT(seal_is_sealed(stored));
     if (key == NULL)
@@ -213,25 +188,14 @@ cm_status seal_open(const struct seal_keys *k, const char *path, struct cm_span 
                        cm_escape((const char *)stored.data + 8,
                                  strnlen((const char *)stored.data + 8, SEAL_ID_MAX), id,
                                  sizeof id));
-    cm_status rc = cm_buf_reserve(out, len > 0 ? len : 1, err); /* there is a byte to end with */
-    if (rc == CM_OK)
-        rc = cipher(key, &h, err);
-    if (rc != CM_OK)
-        return cm_wrap(err, rc, "opening '%s'", path);
     size_t aad_len = make_aad(stored.data + 8, path, aad);
-    int gr = gnutls_aead_cipher_decrypt(h, stored.data + 8 + SEAL_ID_MAX, NONCE_SIZE, aad, aad_len,
-                                        TAG_SIZE, stored.data + HEAD_SIZE, len + TAG_SIZE,
-                                        out->data + out->len, &got);
-    gnutls_aead_cipher_deinit(h);
-    if (gr != 0 || got != len) {
-        cm_wipe(out->data + out->len, len);
-        out->data[out->len] = 0;
+    cm_status rc =
+        cm_unseal((struct cm_span){ key->bytes, SEAL_KEY_SIZE }, stored.data + 8 + SEAL_ID_MAX,
+                  (struct cm_span){ aad, aad_len }, box, out, err);
+    if (rc == CM_E_KEY)
         return cm_fail(err, CM_E_PERM,
                        "the value at '%s' does not open with its key '%.8s': it is damaged, was "
                        "moved here, or the key is another one of the same id",
                        path, key->id);
-    }
-    out->len += len;
-    out->data[out->len] = 0;
-    return CM_OK;
+    return rc == CM_OK ? rc : cm_wrap(err, rc, "opening '%s'", path);
 }

@@ -12,6 +12,7 @@
  * file. A record is 'C', then name, issuer, chain and key, each with its length (32 bits) before
  * it; the last is 'E' and the time of writing (64 bits, ns since 1970). */
 
+#include "cipher.h"
 #include "core_private.h"
 
 /* All borrowed. */

@@ -20,22 +20,6 @@ CM_MUST_CHECK cm_status cm_hmac(enum cm_hmac alg, struct cm_span key, struct cm_
 /* Constant time. */
 bool cm_equal_ct(struct cm_span a, struct cm_span b);
 
-/* ------------------------------------------------------------------ sealing */
-
-#define CM_SEAL_KEY_LEN   32u
-#define CM_SEAL_NONCE_LEN 12u
-#define CM_SEAL_TAG_LEN   16u
-/* AES-256-GCM: @plain, encrypted, and its tag are appended to @out; @aad is only authenticated. No
- * nonce may ever be used twice with one key. */
-CM_MUST_CHECK cm_status cm_seal(struct cm_span key, const uint8_t nonce[CM_SEAL_NONCE_LEN],
-                                struct cm_span aad, struct cm_span plain, struct cm_buf *out,
-                                struct cm_err *err);
-/* The inverse; @out is a secret buffer, unchanged on failure. CM_E_KEY: another key, nonce or @aad,
- * or a byte that is not what it was. */
-CM_MUST_CHECK cm_status cm_unseal(struct cm_span key, const uint8_t nonce[CM_SEAL_NONCE_LEN],
-                                  struct cm_span aad, struct cm_span sealed, struct cm_buf *out,
-                                  struct cm_err *err);
-
 /* -------------------------------------------------------------------- names */
 
 #define CM_NAME_MAX 253

@@ -1,16 +1,13 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "redis_data.h"
 
-#include <gnutls/crypto.h>
-#include <gnutls/gnutls.h>
-#include <string.h>
+#include "cipher.h"
+
 #include <zlib.h>
 
 /* What happens to a value's bytes on their way into JSON: compressed, then encrypted. */
 
 #define CHUNK 16384u
-#define NONCE 12u
-#define TAG   16u
 
 static int window_bits(int how)
 {
@@ -86,66 +83,36 @@ cm_status rds_inflate(int how, struct cm_span in, struct cm_buf *out, struct cm_
     return rc;
 }
 
-static cm_status cipher(const struct rds_codec *c, gnutls_aead_cipher_hd_t *ret, struct cm_err *err)
-{
-    gnutls_datum_t key = { (unsigned char *)(uintptr_t)c->key, sizeof c->key };
-    int got = gnutls_aead_cipher_init(ret, GNUTLS_CIPHER_AES_256_GCM, &key);
-
-    if (got < 0)
-        return cm_fail(err, CM_E_INTERNAL, "AES-256-GCM: %s", gnutls_strerror(got));
-    return CM_OK;
-}
-
 cm_status rds_seal(const struct rds_codec *c, struct cm_span in, struct cm_buf *out,
                    struct cm_err *err)
 {
-    gnutls_aead_cipher_hd_t hd;
-    uint8_t nonce[NONCE];
-    size_t room = in.len + TAG;
+    const struct cm_span none = { NULL, 0 };
+    uint8_t nonce[CM_SEAL_NONCE_LEN];
     cm_status rc = cm_env_random(c->env, nonce, sizeof nonce, err);
 
     if (rc == CM_OK)
         rc = cm_buf_append(out, nonce, sizeof nonce, err);
     if (rc == CM_OK)
-        rc = cm_buf_reserve(out, room, err);
-    if (rc == CM_OK)
-        rc = cipher(c, &hd, err);
-    if (rc != CM_OK)
-        return rc;
-    int got = gnutls_aead_cipher_encrypt(hd, nonce, sizeof nonce, NULL, 0, TAG, in.data, in.len,
-                                         out->data + out->len, &room);
-    gnutls_aead_cipher_deinit(hd);
-    if (got < 0)
-        return cm_fail(err, CM_E_INTERNAL, "AES-256-GCM: %s", gnutls_strerror(got));
-    out->len += room;
-    out->data[out->len] = 0;
-    return CM_OK;
+        rc = cm_seal((struct cm_span){ c->key, sizeof c->key }, nonce, none, in, out, err);
+    return rc;
 }
 
 cm_status rds_unseal(const struct rds_codec *c, struct cm_span in, struct cm_buf *out,
                      struct cm_err *err)
 {
-    gnutls_aead_cipher_hd_t hd;
+    const struct cm_span none = { NULL, 0 };
 
     if (!c->encrypts)
         return cm_fail(err, CM_E_PERM,
                        "it is encrypted and no key is given: set encryption_key_file to what the "
                        "peers have");
-    if (in.len < NONCE + TAG)
+    if (in.len < CM_SEAL_NONCE_LEN + CM_SEAL_TAG_LEN)
         return cm_fail(err, CM_E_PARSE, "encrypted data of only %zu bytes", in.len);
-    size_t room = in.len - NONCE - TAG;
-    cm_status rc = cm_buf_reserve(out, room, err);
-    if (rc == CM_OK)
-        rc = cipher(c, &hd, err);
-    if (rc != CM_OK)
-        return rc;
-    int got = gnutls_aead_cipher_decrypt(hd, in.data, NONCE, NULL, 0, TAG, in.data + NONCE,
-                                         in.len - NONCE, out->data + out->len, &room);
-    gnutls_aead_cipher_deinit(hd);
-    if (got < 0)
+    cm_status rc = cm_unseal(
+        (struct cm_span){ c->key, sizeof c->key }, in.data, none,
+        (struct cm_span){ in.data + CM_SEAL_NONCE_LEN, in.len - CM_SEAL_NONCE_LEN }, out, err);
+    if (rc == CM_E_KEY)
         return cm_fail(err, CM_E_PERM,
                        "it cannot be decrypted: another encryption key was used, or it is damaged");
-    out->len += room;
-    out->data[out->len] = 0;
-    return CM_OK;
+    return rc;
 }

@@ -1,10 +1,18 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-#include "pki_gnutls.h"
+#include "cipher.h"
 
 #include <gnutls/crypto.h>
+#include <gnutls/gnutls.h>
 
-/* AES-256-GCM for what is kept outside of the storage. */
+static cm_status failed(int gnutls_rc, struct cm_err *err)
+{
+    if (gnutls_rc == GNUTLS_E_MEMORY_ERROR)
+        return cm_fail_nomem(err);
+    return cm_fail(err, CM_E_INTERNAL, "AES-256-GCM: %s", gnutls_strerror(gnutls_rc));
+}
 
+/* A handle is for one thread only, and costs less than a microsecond. GnuTLS wipes its copy of the
+ * key with it. */
 static cm_status begin(struct cm_span key, gnutls_aead_cipher_hd_t *ret, struct cm_err *err)
 {
     const gnutls_datum_t datum = { (unsigned char *)(uintptr_t)key.data, (unsigned)key.len };
@@ -13,7 +21,7 @@ static cm_status begin(struct cm_span key, gnutls_aead_cipher_hd_t *ret, struct 
         return cm_fail(err, CM_E_INVAL, "a sealing key has %u bytes, not %zu", CM_SEAL_KEY_LEN,
                        key.len);
     int rc = gnutls_aead_cipher_init(ret, GNUTLS_CIPHER_AES_256_GCM, &datum);
-    return rc == GNUTLS_E_SUCCESS ? CM_OK : cm_fail_gnutls(err, CM_E_INTERNAL, rc, "AES-256-GCM");
+    return rc == GNUTLS_E_SUCCESS ? CM_OK : failed(rc, err);
 }
 
 cm_status cm_seal(struct cm_span key, const uint8_t nonce[CM_SEAL_NONCE_LEN], struct cm_span aad,
@@ -27,12 +35,15 @@ cm_status cm_seal(struct cm_span key, const uint8_t nonce[CM_SEAL_NONCE_LEN], st
         rc = begin(key, &h, err);
     if (rc != CM_OK)
         return rc;
-    int grc =
-        gnutls_aead_cipher_encrypt(h, nonce, CM_SEAL_NONCE_LEN, aad.data, aad.len, CM_SEAL_TAG_LEN,
-                                   plain.data, plain.len, out->data + out->len, &len);
+    /* an empty value may have no address, which GnuTLS does not like */
+    int grc = gnutls_aead_cipher_encrypt(h, nonce, CM_SEAL_NONCE_LEN, aad.data, aad.len,
+                                         CM_SEAL_TAG_LEN, plain.len > 0 ? plain.data : nonce,
+                                         plain.len, out->data + out->len, &len);
     gnutls_aead_cipher_deinit(h);
-    if (grc < 0)
-        return cm_fail_gnutls(err, CM_E_INTERNAL, grc, "AES-256-GCM");
+    if (grc < 0) {
+        out->data[out->len] = 0;
+        return failed(grc, err);
+    }
     CM_ASSERT(len == plain.len + CM_SEAL_TAG_LEN);
     out->len += len;
     out->data[out->len] = 0;
@@ -45,7 +56,6 @@ cm_status cm_unseal(struct cm_span key, const uint8_t nonce[CM_SEAL_NONCE_LEN], 
     gnutls_aead_cipher_hd_t h = NULL;
     size_t len;
 
-    CM_ASSERT(out->secret);
     if (sealed.len < CM_SEAL_TAG_LEN)
         return cm_fail(err, CM_E_PARSE, "sealed data is cut short");
     len = sealed.len - CM_SEAL_TAG_LEN;
@@ -63,6 +73,7 @@ cm_status cm_unseal(struct cm_span key, const uint8_t nonce[CM_SEAL_NONCE_LEN], 
         out->data[out->len] = 0;
         return cm_fail(err, CM_E_KEY, "not sealed with this key, or damaged");
     }
+    CM_ASSERT(len == sealed.len - CM_SEAL_TAG_LEN);
     out->len += len;
     out->data[out->len] = 0;
     return CM_OK;
