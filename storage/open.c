@@ -29,24 +29,13 @@ static cm_status open_memory(const char *rest, const struct cm_storage_open_opti
     return rc == CM_OK ? cm_storage_memory_open(rest, opts, ret, err) : rc;
 }
 
-static int hex_digit(char c)
-{
-    if (c >= '0' && c <= '9')
-        return c - '0';
-    if (c >= 'a' && c <= 'f')
-        return c - 'a' + 10;
-    if (c >= 'A' && c <= 'F')
-        return c - 'A' + 10;
-    return -1;
-}
-
 bool storage_url_decode(char *s)
 {
     char *out = s;
 
     for (; *s != '\0'; s++) {
-        int hi = *s == '%' ? hex_digit(s[1]) : 0;
-        int lo = *s == '%' && hi >= 0 ? hex_digit(s[2]) : 0;
+        int hi = *s == '%' ? cm_hex_digit(s[1]) : 0;
+        int lo = *s == '%' && hi >= 0 ? cm_hex_digit(s[2]) : 0;
 
         if (hi < 0 || lo < 0 || (*s == '%' && hi == 0 && lo == 0))
             return false;

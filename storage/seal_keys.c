@@ -17,15 +17,6 @@ _Static_assert(SEAL_KEY_SIZE == CM_SEAL_KEY_LEN, "a line has the key of the ciph
 
 /* -------------------------------------------------------------------- keys */
 
-static int hex_digit(uint8_t c)
-{
-    if (c >= '0' && c <= '9')
-        return c - '0';
-    if (c >= 'a' && c <= 'f')
-        return c - 'a' + 10;
-    return c >= 'A' && c <= 'F' ? c - 'A' + 10 : -1;
-}
-
 static bool is_id_char(uint8_t c)
 {
     return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') || c == '-' ||
@@ -53,13 +44,8 @@ static const char *parse_line(const uint8_t *s, size_t len, struct seal_key *ret
         return "has no key of 64 hex digits after the id";
     memset(ret, 0, sizeof *ret);
     memcpy(ret->id, s, id);
-    for (size_t i = 0; i < SEAL_KEY_SIZE; i++) {
-        int hi = hex_digit(s[at + 2 * i]), lo = hex_digit(s[at + 2 * i + 1]);
-
-        if (hi < 0 || lo < 0)
-            return "has a key that is not made of hex digits";
-        ret->bytes[i] = (uint8_t)(hi * 16 + lo);
-    }
+    if (!cm_hex_decode((const char *)s + at, SEAL_KEY_SIZE, ret->bytes))
+        return "has a key that is not made of hex digits";
     return NULL;
 }
 

@@ -8,7 +8,8 @@
 
 /* Small files that people name: chains, keys, passwords. */
 
-cm_status cm_read_file(const char *path, struct cm_buf *out, struct cm_err *err)
+static cm_status read_file(const char *path, bool is_private, struct cm_buf *out,
+                           struct cm_err *err)
 {
     CM_AUTO_CLOSE int fd = -1;
     struct stat sb;
@@ -23,6 +24,9 @@ cm_status cm_read_file(const char *path, struct cm_buf *out, struct cm_err *err)
         return cm_fail_errno(err, "open '%s'", path);
     if (!S_ISREG(sb.st_mode))
         return cm_fail(err, CM_E_INVAL, "'%s' is not a regular file", path);
+    if (is_private && (sb.st_mode & 027) != 0)
+        return cm_fail(err, CM_E_PERM, "others can read or change '%s' (mode %04o): chmod 0600",
+                       path, (unsigned)(sb.st_mode & 07777));
     while (rc == CM_OK) {
         ssize_t n = read(fd, chunk, sizeof chunk);
 
@@ -37,4 +41,14 @@ cm_status cm_read_file(const char *path, struct cm_buf *out, struct cm_err *err)
     }
     cm_wipe(chunk, sizeof chunk);
     return rc == CM_E_LIMIT ? cm_wrap(err, rc, "'%s'", path) : rc;
+}
+
+cm_status cm_read_file(const char *path, struct cm_buf *out, struct cm_err *err)
+{
+    return read_file(path, false, out, err);
+}
+
+cm_status cm_read_private_file(const char *path, struct cm_buf *out, struct cm_err *err)
+{
+    return read_file(path, true, out, err);
 }

@@ -37,6 +37,28 @@ const char *cm_escape(const char *s, size_t len, char *out, size_t out_size)
     return out;
 }
 
+int cm_hex_digit(char c)
+{
+    if (c >= '0' && c <= '9')
+        return c - '0';
+    if (c >= 'a' && c <= 'f')
+        return c - 'a' + 10;
+    return c >= 'A' && c <= 'F' ? c - 'A' + 10 : -1;
+}
+
+bool cm_hex_decode(const char *s, size_t n, uint8_t *out)
+{
+    for (size_t i = 0; i < n; i++) {
+        int hi = cm_hex_digit(s[2 * i]);
+        int lo = hi >= 0 ? cm_hex_digit(s[2 * i + 1]) : -1;
+
+        if (lo < 0)
+            return false;
+        out[i] = (uint8_t)(hi * 16 + lo);
+    }
+    return true;
+}
+
 uint64_t cm_fnv1a64(uint64_t from, const void *data, size_t len)
 {
     const uint8_t *p = data;

@@ -74,17 +74,6 @@ static bool is_host_char(char c)
     return is_alpha(c) || is_digit(c) || is_among(c, "!$&'()*+,;=:[]<>\"-_.~");
 }
 
-static int hex_value(char c)
-{
-    if (is_digit(c))
-        return c - '0';
-    if (c >= 'a' && c <= 'f')
-        return c - 'a' + 10;
-    if (c >= 'A' && c <= 'F')
-        return c - 'A' + 10;
-    return -1;
-}
-
 /* Percent-decode @t onto @out (NULL: only check). CM_E_PARSE where Go refuses. */
 static cm_status unescape(struct text t, enum part part, struct cm_buf *out)
 {
@@ -92,8 +81,8 @@ static cm_status unescape(struct text t, enum part part, struct cm_buf *out)
         char c = t.p[i];
 
         if (c == '%') {
-            int hi = t.len - i > 2 ? hex_value(t.p[i + 1]) : -1;
-            int lo = t.len - i > 2 ? hex_value(t.p[i + 2]) : -1;
+            int hi = t.len - i > 2 ? cm_hex_digit(t.p[i + 1]) : -1;
+            int lo = t.len - i > 2 ? cm_hex_digit(t.p[i + 2]) : -1;
             bool percent = hi == 2 && lo == 5;
 
             if (hi < 0 || lo < 0)

@@ -2,11 +2,7 @@
 #include "names.h"
 #include "snapshot.h"
 
-#include <errno.h>
-#include <fcntl.h>
 #include <string.h>
-#include <sys/stat.h>
-#include <unistd.h>
 
 /* When the snapshot is written and what is taken from it. Storage comes first whenever it answers:
  * the snapshot is asked only for a name that storage failed to tell anything of, and what it gives
@@ -37,60 +33,27 @@ struct cm_snapshot {
 
 /* ---- the key ---- */
 
-static int hex_of(uint8_t c)
-{
-    if (c >= '0' && c <= '9')
-        return c - '0';
-    c |= 0x20;
-    return c >= 'a' && c <= 'f' ? c - 'a' + 10 : -1;
-}
-
-static bool key_from_text(const uint8_t *text, size_t len, uint8_t out[CM_SEAL_KEY_LEN])
-{
-    while (len > 0 && (text[len - 1] == '\n' || text[len - 1] == '\r'))
-        len--;
-    if (len != (size_t)2 * CM_SEAL_KEY_LEN)
-        return false;
-    for (size_t i = 0; i < CM_SEAL_KEY_LEN; i++) {
-        int hi = hex_of(text[2 * i]);
-        int lo = hex_of(text[2 * i + 1]);
-
-        if (hi < 0 || lo < 0)
-            return false;
-        out[i] = (uint8_t)(hi * 16 + lo);
-    }
-    return true;
-}
-
 /* 32 bytes, or 64 hex digits. */
 static cm_status read_key(const char *path, uint8_t out[CM_SEAL_KEY_LEN], struct cm_err *err)
 {
-    CM_AUTO_CLOSE int fd = open(path, O_RDONLY | O_NONBLOCK | O_NOCTTY | O_CLOEXEC);
-    uint8_t text[2 * CM_SEAL_KEY_LEN + 3];
-    struct stat st;
-    cm_status rc = CM_OK;
+    CM_AUTO_BUF struct cm_buf text = CM_BUF_SECRET(2 * CM_SEAL_KEY_LEN + 3);
+    cm_status rc = cm_read_private_file(path, &text, err);
+    size_t len = text.len;
 
-    if (fd < 0 || fstat(fd, &st) != 0)
-        return cm_fail_errno(err, "option snapshot_key_file: open '%s'", path);
-    if (!S_ISREG(st.st_mode))
-        return cm_fail(err, CM_E_INVAL, "option snapshot_key_file: '%s' is no regular file", path);
-    if ((st.st_mode & 027) != 0)
-        return cm_fail(
-            err, CM_E_PERM,
-            "option snapshot_key_file: others can read or change '%s' (mode %04o): chmod "
-            "0600",
-            path, (unsigned)(st.st_mode & 07777));
-    ssize_t n = read(fd, text, sizeof text);
-    if (n < 0)
-        rc = cm_fail_errno(err, "option snapshot_key_file: read '%s'", path);
-    else if (n == CM_SEAL_KEY_LEN)
-        memcpy(out, text, CM_SEAL_KEY_LEN);
-    else if (!key_from_text(text, (size_t)n, out))
-        rc = cm_fail(err, CM_E_INVAL,
-                     "option snapshot_key_file: '%s' has neither %u bytes nor %u hex digits", path,
-                     CM_SEAL_KEY_LEN, 2 * CM_SEAL_KEY_LEN);
-    cm_wipe(text, sizeof text);
-    return rc;
+    if (rc != CM_OK && rc != CM_E_LIMIT)
+        return cm_wrap(err, rc, "option snapshot_key_file");
+    if (rc == CM_OK && len == CM_SEAL_KEY_LEN) {
+        memcpy(out, text.data, CM_SEAL_KEY_LEN);
+        return CM_OK;
+    }
+    while (len > 0 && (text.data[len - 1] == '\n' || text.data[len - 1] == '\r'))
+        len--;
+    if (rc == CM_OK && len == (size_t)2 * CM_SEAL_KEY_LEN &&
+        cm_hex_decode((const char *)text.data, CM_SEAL_KEY_LEN, out))
+        return CM_OK;
+    return cm_fail(err, CM_E_INVAL,
+                   "option snapshot_key_file: '%s' has neither %u bytes nor %u hex digits", path,
+                   CM_SEAL_KEY_LEN, 2 * CM_SEAL_KEY_LEN);
 }
 
 /* ---- writing ---- */

@@ -51,15 +51,6 @@ static const char *content_type(const char *name)
     return "application/octet-stream";
 }
 
-static int hex(char c)
-{
-    if (c >= '0' && c <= '9')
-        return c - '0';
-    if (c >= 'a' && c <= 'f')
-        return c - 'a' + 10;
-    return c >= 'A' && c <= 'F' ? c - 'A' + 10 : -1;
-}
-
 /* The path of a URL, without its query, as a relative file name. False for anything that is none:
  * bad escapes, NUL, an encoded slash, a backslash, "//", and components that begin with a dot,
  * "." and ".." among them. */
@@ -73,8 +64,8 @@ static bool to_file_name(const char *path, char *out, size_t size)
         int c = (unsigned char)*path;
 
         if (c == '%') {
-            int hi = hex(path[1]);
-            int lo = hi < 0 ? -1 : hex(path[2]);
+            int hi = cm_hex_digit(path[1]);
+            int lo = hi < 0 ? -1 : cm_hex_digit(path[2]);
 
             if (lo < 0)
                 return false;

@@ -10,8 +10,8 @@
  * the password: so they are not passed on, and what is wrong is found out here as far as possible.
  */
 
-#define PASSWORD_MAX 1024u
-#define POOL_MAX     64
+#define PASSWORD_FILE_MAX 4096u
+#define POOL_MAX          64
 
 static const char how[] = "write postgres://user@host:port/database?parameter=value";
 
@@ -23,12 +23,10 @@ static char *decoded(const char *from, size_t len)
     char *out = text;
 
     for (size_t i = 0; text != NULL && i < len; i++) {
-        char hex[3] = { 0, 0, 0 };
+        uint8_t byte;
 
-        if (from[i] == '%' && i + 2 < len && isxdigit((unsigned char)from[i + 1]) &&
-            isxdigit((unsigned char)from[i + 2])) {
-            memcpy(hex, from + i + 1, 2);
-            *out++ = (char)strtoul(hex, NULL, 16);
+        if (from[i] == '%' && i + 2 < len && cm_hex_decode(from + i + 1, 1, &byte)) {
+            *out++ = (char)byte;
             i += 2;
         } else {
             *out++ = from[i];
@@ -73,32 +71,17 @@ static cm_status parse_switch(const char *name, const char *text, bool *ret, str
 /* The first line of the file. */
 static cm_status read_password(const char *path, char **ret, struct cm_err *err)
 {
-    char line[PASSWORD_MAX] = "";
-    FILE *f = fopen(path, "re");
-    char shown[160];
-    cm_status rc = CM_OK;
+    CM_AUTO_BUF struct cm_buf text = CM_BUF_SECRET(PASSWORD_FILE_MAX);
+    cm_status rc = cm_read_file(path, &text, err);
 
-    (void)cm_escape(path, strlen(path), shown, sizeof shown);
-    if (f == NULL)
-        rc = cm_fail_errno(err, "PostgreSQL storage: password_file '%s'", shown);
-    else if (fgets(line, sizeof line, f) == NULL)
-        rc = cm_fail(err, CM_E_INVAL, "PostgreSQL storage: password_file '%s' is empty", shown);
-    if (f != NULL)
-        (void)fclose(f);
     /* To the layers above an absent file must not look like an absent value. */
-    if (rc == CM_E_NOTFOUND) {
-        rc = CM_E_INVAL;
-        if (err != NULL)
-            err->status = rc;
-    }
-    if (rc == CM_OK) {
-        line[strcspn(line, "\r\n")] = '\0';
-        *ret = cm_strdup(line);
-        if (*ret == NULL)
-            rc = cm_fail_nomem(err);
-    }
-    cm_wipe(line, sizeof line);
-    return rc;
+    if (rc != CM_OK)
+        return cm_wrap(err, rc == CM_E_NOTFOUND ? CM_E_INVAL : rc,
+                       "PostgreSQL storage: password_file");
+    if (text.len == 0)
+        return cm_fail(err, CM_E_INVAL, "PostgreSQL storage: password_file '%s' is empty", path);
+    *ret = cm_strndup(cm_buf_str(&text), strcspn(cm_buf_str(&text), "\r\n"));
+    return *ret != NULL ? CM_OK : cm_fail_nomem(err);
 }
 
 static cm_status password_from_env(const char *name, char **ret, struct cm_err *err)

@@ -59,17 +59,6 @@ void redis_options_clear(struct redis_options *o)
     memset(o, 0, sizeof *o);
 }
 
-static int hex_digit(char c)
-{
-    if (c >= '0' && c <= '9')
-        return c - '0';
-    if (c >= 'a' && c <= 'f')
-        return c - 'a' + 10;
-    if (c >= 'A' && c <= 'F')
-        return c - 'A' + 10;
-    return -1;
-}
-
 bool redis_url_decode(const char *s, size_t len, char **ret)
 {
     char *out = cm_calloc(1, len + 1);
@@ -82,8 +71,8 @@ bool redis_url_decode(const char *s, size_t len, char **ret)
         char c = s[i];
 
         if (c == '%') {
-            int hi = len - i > 2 ? hex_digit(s[i + 1]) : -1;
-            int lo = hi >= 0 ? hex_digit(s[i + 2]) : -1;
+            int hi = len - i > 2 ? cm_hex_digit(s[i + 1]) : -1;
+            int lo = hi >= 0 ? cm_hex_digit(s[i + 2]) : -1;
 
             if (lo < 0)
                 goto bad;

@@ -5,6 +5,7 @@
 #include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 /* What servers, networks and administrators do. */
@@ -423,6 +424,11 @@ START_TEST(a_wrong_password_is_a_matter_of_permission)
     (void)snprintf(url, sizeof url, "postgres://cm@127.0.0.1:%s/nowhere?password_file=%s", port,
                    path);
     must_fail(load_at(url), CM_E_INVAL);
+    (void)unlink(path);
+    /* nobody waits for who may write into it some day */
+    ck_assert_int_eq(mkfifo(path, 0600), 0);
+    must_fail(load_at(url), CM_E_INVAL);
+    ck_assert_msg(strstr(err.msg, "regular") != NULL, "%s", err.msg);
     (void)unlink(path);
 }
 END_TEST

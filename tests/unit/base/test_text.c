@@ -124,6 +124,18 @@ static void check_escape(const char *in, size_t len, size_t out_size, const char
     ck_assert_int_eq(out[out_size], '#');
 }
 
+START_TEST(hex_is_read_in_either_case_and_nothing_else_is)
+{
+    static const char *const bad[] = { "0g", "g0", " 1", "1 ", "0x", "-1", "/0", ":0", "@0", "`0" };
+    uint8_t out[4];
+
+    ck_assert(cm_hex_decode("00fFaA19", 4, out));
+    ck_assert_mem_eq(out, "\x00\xff\xaa\x19", 4);
+    for (size_t i = 0; i < CM_ARRAY_LEN(bad); i++)
+        ck_assert_msg(!cm_hex_decode(bad[i], 1, out), "'%s' was taken", bad[i]);
+}
+END_TEST
+
 START_TEST(escape_shows_control_and_foreign_bytes)
 {
     check_escape("plain text!", 11, 40, "plain text!");
@@ -254,6 +266,7 @@ int main(void)
         base64url_decoding_is_strict_and_changes_nothing_on_refusal,
         base64url_respects_the_maximum_of_its_output,
         only_the_base64url_alphabet_is_recognised,
+        hex_is_read_in_either_case_and_nothing_else_is,
         escape_shows_control_and_foreign_bytes,
         escape_says_when_something_did_not_fit,
         fnv_agrees_with_its_authors,
