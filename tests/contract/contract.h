@@ -16,6 +16,8 @@
 #endif
 #include <stdatomic.h>
 
+#include "../util/must.h"
+
 struct contract_backend {
     const char *name;
     size_t key_max;         /* bytes of keys and names of locks that fit; 0 = all there can be */
@@ -65,19 +67,6 @@ int64_t contract_ttl_ns(void);
 int64_t contract_margin_ns(void);
 /* @ns go by, on the clock that leases run on and on the fake one. */
 void contract_pass(int64_t ns);
-
-#define must(call)                                                                                 \
-    do {                                                                                           \
-        cm_status must_rc = (call);                                                                \
-        ck_assert_msg(must_rc == CM_OK, "%s: %s: %s", #call, cm_status_name(must_rc), err.msg);    \
-    } while (0)
-
-#define must_fail(call, with)                                                                      \
-    do {                                                                                           \
-        cm_status must_rc = (call);                                                                \
-        ck_assert_msg(must_rc == (with), "%s: %s, not %s: %s", #call, cm_status_name(must_rc),     \
-                      cm_status_name(with), must_rc == CM_OK ? "" : err.msg);                      \
-    } while (0)
 
 void put(const char *key, const char *text);
 /* The value at @key is @text; NULL: there is none. */

@@ -4,6 +4,7 @@
  * selects the case by CK_RUN_CASE; where it is comes in the environment. */
 
 #include "pebble.h"
+#include "run.h"
 
 #include <stdatomic.h>
 #include <stdio.h>
@@ -593,8 +594,6 @@ int main(void)
     const TTest *const trust[] = { ca_that_the_system_does_not_trust_is_refused };
     const TTest *const pinning[] = { pinned_ca_file_replaces_the_systems_trust };
     Suite *s = suite_create("acme against pebble");
-    SRunner *r = srunner_create(s);
-    int failed;
 
     ADD(s, "protocol", protocol);
     ADD(s, "crowd", crowd);
@@ -604,8 +603,5 @@ int main(void)
     ADD(s, "alternates", alternates);
     ADD(s, "trust", trust);
     ADD(s, "pinning", pinning);
-    srunner_run_all(r, CK_ENV);
-    failed = srunner_ntests_failed(r);
-    srunner_free(r);
-    return failed == 0 ? 0 : 1;
+    return run_suite(s);
 }

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "pg_kit.h"
+#include "run.h"
 
 #include <arpa/inet.h>
 #include <stdlib.h>
@@ -166,17 +167,11 @@ void kit_sleep_ms(int ms)
 int kit_main(const char *name, TCase *const *cases, size_t n)
 {
     Suite *suite = suite_create(name);
-    SRunner *runner;
-    int failed;
 
     for (size_t i = 0; i < n; i++) {
         tcase_add_checked_fixture(cases[i], kit_setup, kit_teardown);
         tcase_set_timeout(cases[i], 60);
         suite_add_tcase(suite, cases[i]);
     }
-    runner = srunner_create(suite);
-    srunner_run_all(runner, CK_ENV);
-    failed = srunner_ntests_failed(runner);
-    srunner_free(runner);
-    return failed == 0 ? EXIT_SUCCESS : EXIT_FAILURE;
+    return run_suite(suite);
 }

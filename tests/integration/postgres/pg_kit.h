@@ -11,20 +11,9 @@
 #include <libpq-fe.h>
 #include <stdio.h>
 
+#include "must.h"
+
 extern struct cm_err err;
-
-#define must(call)                                                                                 \
-    do {                                                                                           \
-        cm_status must_rc = (call);                                                                \
-        ck_assert_msg(must_rc == CM_OK, "%s: %s: %s", #call, cm_status_name(must_rc), err.msg);    \
-    } while (0)
-
-#define must_fail(call, with)                                                                      \
-    do {                                                                                           \
-        cm_status must_rc = (call);                                                                \
-        ck_assert_msg(must_rc == (with), "%s: %s, not %s: %s", #call, cm_status_name(must_rc),     \
-                      cm_status_name(with), must_rc == CM_OK ? "" : err.msg);                      \
-    } while (0)
 
 /* For checked fixtures: a schema that nobody else has, and away with it. */
 void kit_setup(void);

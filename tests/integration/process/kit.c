@@ -47,14 +47,3 @@ int kit_entries(const char *path, const char *text)
         (void)closedir(d);
     return n;
 }
-
-int kit_run(Suite *s)
-{
-    SRunner *runner = srunner_create(s);
-    int failed;
-
-    srunner_run_all(runner, CK_ENV);
-    failed = srunner_ntests_failed(runner);
-    srunner_free(runner);
-    return failed == 0 ? EXIT_SUCCESS : EXIT_FAILURE;
-}

@@ -4,9 +4,9 @@
 
 /* A storage of files that comes and goes, and configs with the local CA on it. */
 
-#include <certmesh/cm.h>
+#include "run.h"
 
-#include <check.h>
+#include <certmesh/cm.h>
 
 extern char kit_dir[64];
 void kit_dir_make(void);
@@ -17,8 +17,5 @@ struct cm_config *kit_config(struct cm_config_options o);
 /* Names in the directory @path, "." and ".." among them; with @text NULL all, else those that
  * contain it. 0 if there is no such directory. */
 int kit_entries(const char *path, const char *text);
-
-/* Runs @s and frees it; the exit status of main(). */
-int kit_run(Suite *s);
 
 #endif

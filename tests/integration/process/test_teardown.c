@@ -133,5 +133,5 @@ int main(void)
     tcase_add_test(tc, config_goes_at_any_moment);
     tcase_add_test(tc, next_config_finds_everything_usable);
     suite_add_tcase(s, tc);
-    return kit_run(s);
+    return run_suite(s);
 }

@@ -4,7 +4,7 @@
 
 /* For tests of the link to Redis with real servers: one lab for all tests of a program. */
 
-#include "base/run.h"
+#include "run.h"
 #include "fake_redis.h"
 #include "redis_kit.h"
 

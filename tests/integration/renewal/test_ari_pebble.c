@@ -2,8 +2,8 @@
 #include "core_private.h"
 #include "issuers.h"
 #include "life.h"
+#include "run.h"
 
-#include <check.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -318,20 +318,15 @@ END_TEST
 
 int main(void)
 {
-    Suite *s = suite_create("ari_pebble");
-    TCase *tc = tcase_create("ari_pebble");
+    const TTest *const tests[] = {
+        window_of_the_ca_is_read_and_kept,
+        ca_knows_what_is_replaced_and_a_second_successor_is_had_without,
+        window_that_the_ca_moved_into_the_past_is_followed,
+        nonsense_from_the_ca_is_a_failure_and_no_more,
+        retry_is_validated_by_the_test_ca_first,
+    };
 
-    tcase_add_checked_fixture(tc, set_up, tear_down);
-    tcase_set_timeout(tc, 60);
-    tcase_add_test(tc, window_of_the_ca_is_read_and_kept);
-    tcase_add_test(tc, ca_knows_what_is_replaced_and_a_second_successor_is_had_without);
-    tcase_add_test(tc, window_that_the_ca_moved_into_the_past_is_followed);
-    tcase_add_test(tc, nonsense_from_the_ca_is_a_failure_and_no_more);
-    tcase_add_test(tc, retry_is_validated_by_the_test_ca_first);
-    suite_add_tcase(s, tc);
-    SRunner *sr = srunner_create(s);
-    srunner_run_all(sr, CK_ENV);
-    int failed = srunner_ntests_failed(sr);
-    srunner_free(sr);
-    return failed == 0 ? 0 : 1;
+    return run_tests_how(
+        "ari_pebble", tests, CM_ARRAY_LEN(tests),
+        (struct run_how){ .timeout_s = 60, .setup = set_up, .teardown = tear_down });
 }

@@ -114,14 +114,3 @@ void add_tests(Suite *s, const char *name, void (*setup)(void), void (*teardown)
         tcase_add_test(tc, tests[i]);
     suite_add_tcase(s, tc);
 }
-
-int run_suite(Suite *s)
-{
-    SRunner *r = srunner_create(s);
-    int failed;
-
-    srunner_run_all(r, CK_ENV);
-    failed = srunner_ntests_failed(r);
-    srunner_free(r);
-    return failed == 0 ? 0 : 1;
-}

@@ -5,9 +5,8 @@
 /* A scripted CA, a client for it, and a clock that jumps instead of waiting. */
 
 #include "acme_internal.h"
+#include "run.h"
 #include "scripted_http.h"
-
-#include <check.h>
 
 extern struct cm_err err;
 
@@ -48,7 +47,6 @@ extern const char fake_directory[];
 extern const char fake_order_pending[]; /* for a.test */
 
 int64_t real_ms(void);
-int run_suite(Suite *s);
 void add_tests(Suite *s, const char *name, void (*setup)(void), void (*teardown)(void),
                const TTest *const *tests, size_t n);
 #define ADD_TESTS(s, name, setup, teardown, list)                                                  \

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "cipher.h"
 
-#include "../base/run.h"
+#include "run.h"
 
 static struct cm_err err;
 

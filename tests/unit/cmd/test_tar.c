@@ -2,9 +2,8 @@
 #include "tar.h"
 
 #include "cmd.h"
+#include "run.h"
 
-#include <check.h>
-#include <stdlib.h>
 #include <string.h>
 
 /* Archives that certmesh writes and reads, byte by byte; what other programs make of them is in
@@ -214,20 +213,13 @@ END_TEST
 
 int main(void)
 {
-    Suite *suite = suite_create("tar");
-    TCase *c = tcase_create("tar");
-    SRunner *runner;
-    int failed;
+    const TTest *const tests[] = {
+        names_of_all_lengths_come_back,
+        values_of_all_lengths_around_blocks_come_back,
+        damaged_archives_are_refused_or_read,
+        json_is_told_from_what_is_none,
+    };
 
-    tcase_add_test(c, names_of_all_lengths_come_back);
-    tcase_add_test(c, values_of_all_lengths_around_blocks_come_back);
-    tcase_add_test(c, damaged_archives_are_refused_or_read);
-    tcase_add_test(c, json_is_told_from_what_is_none);
-    tcase_set_timeout(c, 60);
-    suite_add_tcase(suite, c);
-    runner = srunner_create(suite);
-    srunner_run_all(runner, CK_ENV);
-    failed = srunner_ntests_failed(runner);
-    srunner_free(runner);
-    return failed == 0 ? EXIT_SUCCESS : EXIT_FAILURE;
+    return run_tests_how("tar", tests, sizeof tests / sizeof tests[0],
+                         (struct run_how){ .timeout_s = 60 });
 }

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "kit.h"
+#include "run.h"
 
 #include <poll.h>
 
@@ -441,18 +442,5 @@ void kit_hello(struct cm_hello *h, const char *sni)
 
 int kit_run(const char *unit, const TTest *const *tests, size_t n)
 {
-    Suite *suite = suite_create(unit);
-    TCase *cases = tcase_create(unit);
-    SRunner *runner;
-    int failed;
-
-    tcase_set_timeout(cases, 120);
-    for (size_t i = 0; i < n; i++)
-        tcase_add_test(cases, tests[i]);
-    suite_add_tcase(suite, cases);
-    runner = srunner_create(suite);
-    srunner_run_all(runner, CK_ENV);
-    failed = srunner_ntests_failed(runner);
-    srunner_free(runner);
-    return failed == 0 ? EXIT_SUCCESS : EXIT_FAILURE;
+    return run_tests_how(unit, tests, n, (struct run_how){ .timeout_s = 120 });
 }

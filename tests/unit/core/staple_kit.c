@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
+#include "run.h"
 #include "staple_kit.h"
 
 static struct cm_err err;
@@ -216,19 +217,6 @@ void check_stored(struct world *w, const char *key, struct cm_span want)
 
 int kit_run_with(const char *unit, const TTest *const *tests, size_t n, SFun setup, SFun teardown)
 {
-    Suite *suite = suite_create(unit);
-    TCase *cases = tcase_create(unit);
-    SRunner *runner;
-    int failed;
-
-    tcase_set_timeout(cases, 120);
-    tcase_add_checked_fixture(cases, setup, teardown);
-    for (size_t i = 0; i < n; i++)
-        tcase_add_test(cases, tests[i]);
-    suite_add_tcase(suite, cases);
-    runner = srunner_create(suite);
-    srunner_run_all(runner, CK_ENV);
-    failed = srunner_ntests_failed(runner);
-    srunner_free(runner);
-    return failed == 0 ? EXIT_SUCCESS : EXIT_FAILURE;
+    return run_tests_how(
+        unit, tests, n, (struct run_how){ .timeout_s = 120, .setup = setup, .teardown = teardown });
 }

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "kit.h"
 #include "life.h"
+#include "run.h"
 
 /* Renewal information: asked for once, kept with the certificate it is about, and never a burden.
  */
@@ -630,17 +631,7 @@ int main(void)
         storage_that_is_down_is_a_failure_like_another,
         what_was_canceled_is_not_held_against_the_ca,
     };
-    Suite *s = suite_create("ari");
-    TCase *tc = tcase_create("ari");
 
-    tcase_add_checked_fixture(tc, setup, teardown);
-    tcase_set_timeout(tc, 60);
-    for (size_t i = 0; i < CM_ARRAY_LEN(tests); i++)
-        tcase_add_test(tc, tests[i]);
-    suite_add_tcase(s, tc);
-    SRunner *r = srunner_create(s);
-    srunner_run_all(r, CK_ENV);
-    int failed = srunner_ntests_failed(r);
-    srunner_free(r);
-    return failed == 0 ? 0 : 1;
+    return run_tests_how("ari", tests, CM_ARRAY_LEN(tests),
+                         (struct run_how){ .timeout_s = 60, .setup = setup, .teardown = teardown });
 }

@@ -36,14 +36,3 @@ int kit_dial(uint16_t port)
     (void)close(fd);
     return -1;
 }
-
-int kit_run(Suite *s)
-{
-    SRunner *runner = srunner_create(s);
-    int failed;
-
-    srunner_run_all(runner, CK_ENV);
-    failed = srunner_ntests_failed(runner);
-    srunner_free(runner);
-    return failed == 0 ? EXIT_SUCCESS : EXIT_FAILURE;
-}

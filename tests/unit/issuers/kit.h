@@ -4,7 +4,8 @@
 
 /* Ports of this host, for the tests of those who open them. */
 
-#include <check.h>
+#include "run.h"
+
 #include <netinet/in.h>
 #include <stdint.h>
 
@@ -13,8 +14,5 @@ struct sockaddr_in kit_loopback(uint16_t port);
 uint16_t kit_free_port(void);
 /* A connection; -1 if there is none to be had. */
 int kit_dial(uint16_t port);
-
-/* Runs @s and frees it; the exit status of main(). */
-int kit_run(Suite *s);
 
 #endif

@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "core.h"
 #include "issuers.h"
+#include "run.h"
 #include "scripted_http.h"
 
-#include <check.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -557,17 +557,8 @@ int main(void)
         renewal_information_is_asked_for_unless_switched_off,
         limits_are_the_cas_or_the_programs,
     };
-    Suite *s = suite_create("acme_issue");
-    TCase *tc = tcase_create("acme_issue");
 
-    tcase_add_checked_fixture(tc, set_up, tear_down);
-    tcase_set_timeout(tc, 60);
-    for (size_t i = 0; i < CM_ARRAY_LEN(all); i++)
-        tcase_add_test(tc, all[i]);
-    suite_add_tcase(s, tc);
-    SRunner *sr = srunner_create(s);
-    srunner_run_all(sr, CK_ENV);
-    int failed = srunner_ntests_failed(sr);
-    srunner_free(sr);
-    return failed == 0 ? 0 : 1;
+    return run_tests_how(
+        "acme_issue", all, CM_ARRAY_LEN(all),
+        (struct run_how){ .timeout_s = 60, .setup = set_up, .teardown = tear_down });
 }

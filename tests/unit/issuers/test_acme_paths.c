@@ -192,5 +192,5 @@ int main(void)
     tcase_add_test(tc, options_that_cannot_work_are_refused_by_name);
     tcase_add_test(tc, names_that_the_ca_cannot_certify_are_refused_before_any_request);
     suite_add_tcase(s, tc);
-    return kit_run(s);
+    return run_suite(s);
 }

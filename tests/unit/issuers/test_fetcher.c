@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "core.h"
 #include "issuers.h"
+#include "run.h"
 #include "scripted_http.h"
 
-#include <check.h>
 #include <dirent.h>
 #include <string.h>
 
@@ -156,20 +156,16 @@ END_TEST
 
 int main(void)
 {
-    Suite *s = suite_create("fetcher");
-    TCase *tc = tcase_create("fetcher");
-    tcase_add_checked_fixture(tc, set_up, tear_down);
-    tcase_set_timeout(tc, 60);
-    tcase_add_test(tc, any_answer_is_handed_over_with_its_status);
-    tcase_add_test(tc, only_a_get_is_redirected);
-    tcase_add_test(tc, addresses_of_this_machine_are_refused);
-    tcase_add_test(tc, size_and_time_are_bounded);
-    tcase_add_test(tc, no_thread_and_no_descriptor_before_the_first_request);
-    tcase_add_test(tc, trust_that_is_not_there_is_an_error_at_once);
-    suite_add_tcase(s, tc);
-    SRunner *sr = srunner_create(s);
-    srunner_run_all(sr, CK_ENV);
-    int failed = srunner_ntests_failed(sr);
-    srunner_free(sr);
-    return failed == 0 ? 0 : 1;
+    const TTest *const tests[] = {
+        any_answer_is_handed_over_with_its_status,
+        only_a_get_is_redirected,
+        addresses_of_this_machine_are_refused,
+        size_and_time_are_bounded,
+        no_thread_and_no_descriptor_before_the_first_request,
+        trust_that_is_not_there_is_an_error_at_once,
+    };
+
+    return run_tests_how(
+        "fetcher", tests, CM_ARRAY_LEN(tests),
+        (struct run_how){ .timeout_s = 60, .setup = set_up, .teardown = tear_down });
 }

@@ -239,5 +239,5 @@ int main(void)
     tcase_add_test(tls, port_closes_at_once_whoever_stalls);
     suite_add_tcase(s, http);
     suite_add_tcase(s, tls);
-    return kit_run(s);
+    return run_suite(s);
 }

@@ -209,5 +209,5 @@ int main(void)
     tcase_add_test(tc, port_that_somebody_has_is_left_to_him);
     tcase_add_test(tc, token_lies_under_both_prefixes_if_wanted_and_leaves_both);
     suite_add_tcase(s, tc);
-    return kit_run(s);
+    return run_suite(s);
 }

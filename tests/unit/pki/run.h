@@ -4,37 +4,10 @@
 
 #include "pki.h"
 
-#include <check.h>
-#include <stdlib.h>
+#define RUN_TIMEOUT_S 120 /* RSA keys are made here, under sanitizers */
+#include "../../util/run.h"
+
 #include <string.h>
-
-/* Run the tests of one file; the exit status of its main(). @setup and @teardown (NULL ok) run
- * once, before and after them all. */
-static inline int run_tests_with(const char *unit, const TTest *const *tests, size_t n, SFun setup,
-                                 SFun teardown)
-{
-    Suite *suite = suite_create(unit);
-    TCase *cases = tcase_create(unit);
-    SRunner *runner;
-    int failed;
-
-    tcase_set_timeout(cases, 120); /* RSA keys are made here, under sanitizers */
-    if (setup != NULL)
-        tcase_add_unchecked_fixture(cases, setup, teardown);
-    for (size_t i = 0; i < n; i++)
-        tcase_add_test(cases, tests[i]);
-    suite_add_tcase(suite, cases);
-    runner = srunner_create(suite);
-    srunner_run_all(runner, CK_ENV);
-    failed = srunner_ntests_failed(runner);
-    srunner_free(runner);
-    return failed == 0 ? EXIT_SUCCESS : EXIT_FAILURE;
-}
-
-static inline int run_tests(const char *unit, const TTest *const *tests, size_t n)
-{
-    return run_tests_with(unit, tests, n, NULL, NULL);
-}
 
 #define ck_ok(call)                                                                                \
     do {                                                                                           \

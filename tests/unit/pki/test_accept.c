@@ -494,8 +494,6 @@ int main(void)
 {
     Suite *suite = suite_create("accept");
     TCase *tc = tcase_create("accept");
-    SRunner *runner;
-    int failed;
 
     tcase_set_timeout(tc, 120);
     tcase_add_unchecked_fixture(tc, make_certs, free_certs);
@@ -507,9 +505,5 @@ int main(void)
     tcase_add_test(tc, now_near_the_end_of_time_does_not_overflow);
     tcase_add_test(tc, key_with_a_foreign_public_half_is_refused);
     suite_add_tcase(suite, tc);
-    runner = srunner_create(suite);
-    srunner_run_all(runner, CK_ENV);
-    failed = srunner_ntests_failed(runner);
-    srunner_free(runner);
-    return failed == 0 ? EXIT_SUCCESS : EXIT_FAILURE;
+    return run_suite(suite);
 }

@@ -237,5 +237,6 @@ int main(void)
         no_allocation_failure_leaks_or_crashes,
     };
 
-    return run_tests_with("chain", tests, CM_ARRAY_LEN(tests), setup, teardown);
+    return run_tests_how("chain", tests, CM_ARRAY_LEN(tests),
+                         (struct run_how){ .begin = setup, .end = teardown });
 }

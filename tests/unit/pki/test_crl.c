@@ -545,5 +545,6 @@ int main(void)
         id_is_of_the_issuers_name_and_key_and_the_url,
     };
 
-    return run_tests_with("crl", tests, CM_ARRAY_LEN(tests), setup, teardown);
+    return run_tests_how("crl", tests, CM_ARRAY_LEN(tests),
+                         (struct run_how){ .begin = setup, .end = teardown });
 }

@@ -529,5 +529,6 @@ int main(void)
         no_allocation_failure_leaks_or_crashes,
     };
 
-    return run_tests_with("leaf", tests, CM_ARRAY_LEN(tests), setup, teardown);
+    return run_tests_how("leaf", tests, CM_ARRAY_LEN(tests),
+                         (struct run_how){ .begin = setup, .end = teardown });
 }

@@ -522,5 +522,6 @@ int main(void)
         a_leaf_says_where_its_issuer_is,
     };
 
-    return run_tests_with("ocsp", tests, CM_ARRAY_LEN(tests), setup, teardown);
+    return run_tests_how("ocsp", tests, CM_ARRAY_LEN(tests),
+                         (struct run_how){ .begin = setup, .end = teardown });
 }

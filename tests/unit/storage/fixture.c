@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "fixture.h"
 
+#include "run.h"
+
 #include <dirent.h>
 #include <fcntl.h>
 #include <ftw.h>
@@ -190,19 +192,7 @@ const char *value_at(struct cm_storage *st, const char *key)
 
 int run_with_root(const char *unit, const TTest *const *tests, size_t n, double timeout_s)
 {
-    Suite *suite = suite_create(unit);
-    TCase *cases = tcase_create(unit);
-    SRunner *runner;
-    int failed;
-
-    tcase_add_checked_fixture(cases, root_make, root_remove);
-    tcase_set_timeout(cases, timeout_s);
-    for (size_t i = 0; i < n; i++)
-        tcase_add_test(cases, tests[i]);
-    suite_add_tcase(suite, cases);
-    runner = srunner_create(suite);
-    srunner_run_all(runner, CK_ENV);
-    failed = srunner_ntests_failed(runner);
-    srunner_free(runner);
-    return failed == 0 ? EXIT_SUCCESS : EXIT_FAILURE;
+    return run_tests_how(
+        unit, tests, n,
+        (struct run_how){ .timeout_s = timeout_s, .setup = root_make, .teardown = root_remove });
 }

@@ -9,6 +9,8 @@
 #include <check.h>
 #include <sys/stat.h>
 
+#include "must.h"
+
 extern char root[64]; /* made by root_make(), path of the storage */
 extern struct cm_err err;
 
@@ -40,19 +42,6 @@ void real_pause(int64_t ns);
 
 /* Load as text; NULL when absent, anything else than that fails the test. Static. */
 const char *value_at(struct cm_storage *st, const char *key);
-
-#define must(call)                                                                                 \
-    do {                                                                                           \
-        cm_status must_rc = (call);                                                                \
-        ck_assert_msg(must_rc == CM_OK, "%s: %s: %s", #call, cm_status_name(must_rc), err.msg);    \
-    } while (0)
-
-#define must_fail(call, with)                                                                      \
-    do {                                                                                           \
-        cm_status must_rc = (call);                                                                \
-        ck_assert_msg(must_rc == (with), "%s: %s, not %s: %s", #call, cm_status_name(must_rc),     \
-                      cm_status_name(with), must_rc == CM_OK ? "" : err.msg);                      \
-    } while (0)
 
 /* Run @tests, each in a process of its own with a fresh root; the status for main(). */
 int run_with_root(const char *unit, const TTest *const *tests, size_t n, double timeout_s);

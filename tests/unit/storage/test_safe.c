@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "base.h"
+#include "run.h"
 
-#include <check.h>
 #include <string.h>
 
 /* Vectors that were run through certmagic's own rules; the path of a certificate in a mixed fleet
@@ -92,17 +92,10 @@ END_TEST
 
 int main(void)
 {
-    Suite *suite = suite_create("safe");
-    TCase *cases = tcase_create("safe");
-    SRunner *runner;
-    int failed;
+    const TTest *const tests[] = {
+        names_map_as_in_certmagic,
+        a_refused_name_leaves_the_buffer_alone,
+    };
 
-    tcase_add_test(cases, names_map_as_in_certmagic);
-    tcase_add_test(cases, a_refused_name_leaves_the_buffer_alone);
-    suite_add_tcase(suite, cases);
-    runner = srunner_create(suite);
-    srunner_run_all(runner, CK_ENV);
-    failed = srunner_ntests_failed(runner);
-    srunner_free(runner);
-    return failed == 0 ? EXIT_SUCCESS : EXIT_FAILURE;
+    return run_tests("safe", tests, CM_ARRAY_LEN(tests));
 }

@@ -563,5 +563,6 @@ int main(void)
         wrong_setup_is_refused,
     };
 
-    return run_tests_with("doors", tests, CM_ARRAY_LEN(tests), setup, teardown);
+    return run_tests_how("doors", tests, CM_ARRAY_LEN(tests),
+                         (struct run_how){ .setup = setup, .teardown = teardown });
 }

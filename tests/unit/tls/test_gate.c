@@ -270,5 +270,6 @@ int main(void)
         blocking_socket_just_takes_longer,
     };
 
-    return run_tests_with("gate", tests, CM_ARRAY_LEN(tests), setup, teardown);
+    return run_tests_how("gate", tests, CM_ARRAY_LEN(tests),
+                         (struct run_how){ .setup = setup, .teardown = teardown });
 }

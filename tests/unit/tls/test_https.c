@@ -242,5 +242,6 @@ int main(void)
         large_file_arrives_whole,
     };
 
-    return run_tests_with("https", tests, CM_ARRAY_LEN(tests), https_setup, https_teardown);
+    return run_tests_how("https", tests, CM_ARRAY_LEN(tests),
+                         (struct run_how){ .setup = https_setup, .teardown = https_teardown });
 }

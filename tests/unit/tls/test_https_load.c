@@ -357,5 +357,6 @@ int main(void)
         start_fails_with_its_reason,
     };
 
-    return run_tests_with("https_load", tests, CM_ARRAY_LEN(tests), https_setup, https_teardown);
+    return run_tests_how("https_load", tests, CM_ARRAY_LEN(tests),
+                         (struct run_how){ .setup = https_setup, .teardown = https_teardown });
 }

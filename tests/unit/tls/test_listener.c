@@ -191,5 +191,6 @@ int main(void)
         lack_of_descriptors_is_waited_out,
     };
 
-    return run_tests_with("listener", tests, CM_ARRAY_LEN(tests), setup, teardown);
+    return run_tests_how("listener", tests, CM_ARRAY_LEN(tests),
+                         (struct run_how){ .setup = setup, .teardown = teardown });
 }

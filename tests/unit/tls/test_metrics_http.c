@@ -229,5 +229,6 @@ int main(void)
         it_listens_where_it_is_told,
     };
 
-    return run_tests_with("metrics_http", tests, CM_ARRAY_LEN(tests), setup, teardown);
+    return run_tests_how("metrics_http", tests, CM_ARRAY_LEN(tests),
+                         (struct run_how){ .setup = setup, .teardown = teardown });
 }

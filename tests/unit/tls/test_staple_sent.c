@@ -97,5 +97,6 @@ int main(void)
         staple_goes_to_nobody_else,
     };
 
-    return run_tests_with("staple_sent", tests, CM_ARRAY_LEN(tests), setup, teardown);
+    return run_tests_how("staple_sent", tests, CM_ARRAY_LEN(tests),
+                         (struct run_how){ .setup = setup, .teardown = teardown });
 }

@@ -3,6 +3,7 @@
 
 #include "base.h"
 #include "redis_kit.h"
+#include "run.h"
 
 #include <stdio.h>
 #include <string.h>
@@ -242,24 +243,13 @@ int run_with_redis(const char *unit, const TTest *const *tests, size_t n, double
 int run_with_redis_kind(const char *kind, void (*before)(void), void (*after)(void),
                         const char *unit, const TTest *const *tests, size_t n, double timeout_s)
 {
-    int failed = redis_kit_up(kind);
-    Suite *suite;
-    TCase *cases;
-    SRunner *runner;
+    int rc = redis_kit_up(kind);
 
-    if (failed != 0)
-        return failed;
-    suite = suite_create(unit);
-    cases = tcase_create(unit);
-    tcase_add_checked_fixture(cases, before, after);
-    tcase_set_timeout(cases, timeout_s);
-    for (size_t i = 0; i < n; i++)
-        tcase_add_test(cases, tests[i]);
-    suite_add_tcase(suite, cases);
-    runner = srunner_create(suite);
-    srunner_run_all(runner, CK_ENV);
-    failed = srunner_ntests_failed(runner);
-    srunner_free(runner);
+    if (rc != 0)
+        return rc;
+    rc = run_tests_how(
+        unit, tests, n,
+        (struct run_how){ .timeout_s = timeout_s, .setup = before, .teardown = after });
     redis_kit_down();
-    return failed == 0 ? EXIT_SUCCESS : EXIT_FAILURE;
+    return rc;
 }

@@ -11,6 +11,8 @@
 #include <check.h>
 #include <hiredis/hiredis.h>
 
+#include "must.h"
+
 extern struct cm_storage *st;
 extern struct cm_err err;
 extern redisContext *raw; /* as administrator */
@@ -40,19 +42,6 @@ void put(const char *key, const char *text);
 const char *get(const char *key);
 /* Keys of a list, each followed by a space, directories with '/'. Static. */
 const char *listed(struct cm_storage *s, const char *below, bool recursive);
-
-#define must(call)                                                                                 \
-    do {                                                                                           \
-        cm_status must_rc = (call);                                                                \
-        ck_assert_msg(must_rc == CM_OK, "%s: %s: %s", #call, cm_status_name(must_rc), err.msg);    \
-    } while (0)
-
-#define must_fail(call, with)                                                                      \
-    do {                                                                                           \
-        cm_status must_rc = (call);                                                                \
-        ck_assert_msg(must_rc == (with), "%s: %s, not %s: %s", #call, cm_status_name(must_rc),     \
-                      cm_status_name(with), must_rc == CM_OK ? "" : err.msg);                      \
-    } while (0)
 
 /* Run @tests, each in a process of its own; the status for main(). */
 int run_with_redis(const char *unit, const TTest *const *tests, size_t n, double timeout_s);
