@@ -9,19 +9,19 @@ set -- postgres
 
 # ---- one server
 
-fleet_up
-backend_place outage || { echo "Bail out! no place"; exit 1; }
-before=$(orders)
-served_from "$place_url"
+one_server
 
 backend_kill
 sleep 1
 starts "killed: it starts again"
 recovers killed o1.test
 
-backend_signal QUIT
-wait "$backend_pid"
-backend_pid=
+shut_down() {
+    backend_signal QUIT
+    wait "$backend_pid"
+    backend_pid=
+}
+shut_down
 sleep 1
 starts "shut down at once: it starts again"
 recovers "shut down at once" o2.test
@@ -40,36 +40,15 @@ sleep "$(size 30 4)"
 stop_all CONT
 recovers "it hangs" o1.test
 
-# What was stored last is lost: an old copy of its files comes back.
-backend_signal QUIT
-wait "$backend_pid"
-backend_pid=
-cp -a "$backend_dir/data" "$work/backup"
-backend_start
-recovers "stopped and started" o2.test
-serial=$(stored_serial o2.test)
-backend_signal QUIT
-wait "$backend_pid"
-backend_pid=
-rm -rf "$backend_dir/data"
-mv "$work/backup" "$backend_dir/data"
-starts "an old copy: it starts"
-[ "$(stored_serial o2.test)" != "$serial" ]
-tap_result $? "an old copy: what is stored is older"
-keeps "an old copy" o2.test "$serial" 4
-recovers "an old copy" o2.test
-end_outages "one server" "$before"
+old_copy o2.test shut_down data
+end_outages "one server"
 
 # ---- a standby
 
-vars=$(env LAB_OWNER=$$ "$here/tests/util/pg-lab" up "$work/both" standby) ||
-    { echo "Bail out! the standby does not start"; exit 1; }
-url=$(sed -n "s/^export PG_BOTH_URL='\(.*\)'/\1/p" <<<"$vars")
-before=$(orders) asked_for=0
-served_from "$url"
-"$here/tests/util/pg-lab" kill "$work/both" server
-"$here/tests/util/pg-lab" promote "$work/both"
+several_servers pg-lab standby PG_BOTH_URL
+lab kill server
+lab promote
 recovers "the standby was promoted" o1.test
-end_outages standby "$before"
-"$here/tests/util/pg-lab" down "$work/both"
+end_outages standby
+lab down
 tap_done

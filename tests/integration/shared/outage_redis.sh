@@ -8,10 +8,7 @@ set -- redis
 
 # ---- one server that keeps what it is told
 
-fleet_up
-backend_place outage || { echo "Bail out! no place"; exit 1; }
-before=$(orders)
-served_from "$place_url"
+one_server
 
 backend_kill
 sleep 2
@@ -26,20 +23,7 @@ backend_ask debug sleep "$(size 30 4)" >/dev/null 2>&1 &
 sleep 1
 recovers "it hangs" o3.test
 
-# What was stored last is lost: an old copy of its files comes back.
-backend_kill
-cp -a "$backend_dir/appendonlydir" "$work/backup"
-backend_start
-recovers "stopped and started" o1.test
-serial=$(stored_serial o1.test)
-backend_kill
-rm -rf "$backend_dir/appendonlydir"
-mv "$work/backup" "$backend_dir/appendonlydir"
-starts "an old copy: it starts"
-[ "$(stored_serial o1.test)" != "$serial" ]
-tap_result $? "an old copy: what is stored is older"
-keeps "an old copy" o1.test "$serial" 4
-recovers "an old copy" o1.test
+old_copy o1.test backend_kill appendonlydir
 
 # Nothing of what was stored is left, accounts neither.
 serial=$(wire_serial o2.test 1)
@@ -58,17 +42,13 @@ check "nothing was kept: certificates" node 0 obtain --quiet "${names[@]}"
 # Twice everything was gone: so each name had to be ordered once for each time, and no more.
 asked_for=$((asked_for + ${#names[@]}))
 recovers "nothing was kept" o3.test
-end_outages "one server" "$before"
+end_outages "one server"
 
 # ---- sentinels
 
-vars=$(env LAB_OWNER=$$ "$here/tests/util/redis-lab" up "$work/sentinels" sentinel) ||
-    { echo "Bail out! the sentinels do not start"; exit 1; }
-url=$(sed -n "s/^export REDIS_URL='\(.*\)'/\1/p" <<<"$vars")
-before=$(orders) asked_for=0
-served_from "$url"
-"$here/tests/util/redis-lab" signal "$work/sentinels" master KILL
+several_servers redis-lab sentinel REDIS_URL
+lab signal master KILL
 recovers "the master is dead" o1.test
-end_outages sentinels "$before"
-"$here/tests/util/redis-lab" down "$work/sentinels"
+end_outages sentinels
+lab down
 tap_done
