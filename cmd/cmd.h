@@ -254,6 +254,9 @@ void cli_json_text(struct cli_json *j, const char *key, const char *value); /* N
 void cli_json_int(struct cli_json *j, const char *key, int64_t value);
 void cli_json_bool(struct cli_json *j, const char *key, bool value);
 void cli_json_time(struct cli_json *j, const char *key, int64_t unix_s);
+/* null for "", and for 0: what is not known. */
+void cli_json_text_if(struct cli_json *j, const char *key, const char *value);
+void cli_json_time_if(struct cli_json *j, const char *key, int64_t unix_s);
 void cli_json_err(struct cli_json *j, const char *key, const struct cm_err *err);
 /* @text as a JSON string, quotes included. */
 void cli_json_quote(FILE *out, const char *text);

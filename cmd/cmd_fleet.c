@@ -98,19 +98,6 @@ static void add_names(struct report *r, const struct cm_fleet_node *node,
 
 /* ---- JSON: see certmesh(1) ---- */
 
-static void text_or_null(struct cli_json *j, const char *key, const char *text)
-{
-    cli_json_text(j, key, text[0] != '\0' ? text : NULL);
-}
-
-static void time_or_null(struct cli_json *j, const char *key, int64_t at_s)
-{
-    if (at_s != 0)
-        cli_json_time(j, key, at_s);
-    else
-        cli_json_text(j, key, NULL);
-}
-
 static void add_object(struct report *r, const struct cm_fleet_node *node,
                        const struct cm_fleet_name *names, size_t n)
 {
@@ -118,13 +105,13 @@ static void add_object(struct report *r, const struct cm_fleet_node *node,
 
     cli_json_open(j, NULL, '{');
     cli_json_text(j, "id", node->id);
-    text_or_null(j, "node", node->name);
+    cli_json_text_if(j, "node", node->name);
     cli_json_text(j, "state", cm_node_state_text(node->state));
-    text_or_null(j, "host", node->host);
+    cli_json_text_if(j, "host", node->host);
     cli_json_int(j, "pid", node->pid);
-    text_or_null(j, "version", node->version);
-    time_or_null(j, "started", node->started_s);
-    time_or_null(j, "seen", node->seen_s);
+    cli_json_text_if(j, "version", node->version);
+    cli_json_time_if(j, "started", node->started_s);
+    cli_json_time_if(j, "seen", node->seen_s);
     cli_json_int(j, "n_names", (int64_t)node->n_names);
     cli_json_int(j, "n_behind", (int64_t)node->n_behind);
     cli_json_int(j, "n_missing", (int64_t)node->n_missing);
@@ -135,10 +122,10 @@ static void add_object(struct report *r, const struct cm_fleet_node *node,
             cli_json_open(j, NULL, '{');
             cli_json_text(j, "name", names[i].name);
             cli_json_text(j, "state", cm_fleet_name_state_text(names[i].state));
-            text_or_null(j, "serial", names[i].serial);
-            time_or_null(j, "not_before", names[i].not_before_s);
-            time_or_null(j, "not_after", names[i].not_after_s);
-            text_or_null(j, "stored_serial", names[i].stored_serial);
+            cli_json_text_if(j, "serial", names[i].serial);
+            cli_json_time_if(j, "not_before", names[i].not_before_s);
+            cli_json_time_if(j, "not_after", names[i].not_after_s);
+            cli_json_text_if(j, "stored_serial", names[i].stored_serial);
             cli_json_close(j, '}');
         }
         cli_json_close(j, ']');

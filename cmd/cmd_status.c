@@ -97,19 +97,6 @@ static void add_row(struct report *r, const struct cm_life_status *st)
 
 /* ---- JSON: see certmesh(1) ---- */
 
-static void time_or_null(struct cli_json *j, const char *key, int64_t at_s)
-{
-    if (at_s != 0)
-        cli_json_time(j, key, at_s);
-    else
-        cli_json_text(j, key, NULL);
-}
-
-static void text_or_null(struct cli_json *j, const char *key, const char *text)
-{
-    cli_json_text(j, key, text[0] != '\0' ? text : NULL);
-}
-
 static void ari_member(struct cli_json *j, const struct cm_life_status *st)
 {
     if (!st->ari_known) {
@@ -117,10 +104,10 @@ static void ari_member(struct cli_json *j, const struct cm_life_status *st)
         return;
     }
     cli_json_open(j, "ari", '{');
-    time_or_null(j, "start", st->ari_start_s);
-    time_or_null(j, "end", st->ari_end_s);
-    time_or_null(j, "selected", st->ari_selected_s);
-    time_or_null(j, "again", st->ari_again_s);
+    cli_json_time_if(j, "start", st->ari_start_s);
+    cli_json_time_if(j, "end", st->ari_end_s);
+    cli_json_time_if(j, "selected", st->ari_selected_s);
+    cli_json_time_if(j, "again", st->ari_again_s);
     cli_json_close(j, '}');
 }
 
@@ -131,9 +118,9 @@ static void staple_member(struct cli_json *j, const struct cm_life_status *st)
         return;
     }
     cli_json_open(j, "staple", '{');
-    time_or_null(j, "this_update", st->staple_this_update_s);
-    time_or_null(j, "next_update", st->staple_next_update_s);
-    time_or_null(j, "refresh", st->staple_refresh_s);
+    cli_json_time_if(j, "this_update", st->staple_this_update_s);
+    cli_json_time_if(j, "next_update", st->staple_next_update_s);
+    cli_json_time_if(j, "refresh", st->staple_refresh_s);
     cli_json_close(j, '}');
 }
 
@@ -145,7 +132,7 @@ static void lock_member(struct cli_json *j, const struct cm_life_status *st)
     }
     cli_json_open(j, "lock", '{');
     cli_json_text(j, "holder", st->lock_holder);
-    time_or_null(j, "since", st->lock_since_s);
+    cli_json_time_if(j, "since", st->lock_since_s);
     cli_json_close(j, '}');
 }
 
@@ -156,26 +143,26 @@ static void add_object(struct report *r, const struct cm_life_status *st)
     cli_json_open(j, NULL, '{');
     cli_json_text(j, "name", st->name);
     cli_json_text(j, "state", cm_life_state_text(st->state));
-    text_or_null(j, "issuer_key", st->issuer_key);
-    text_or_null(j, "serial", st->serial);
-    time_or_null(j, "not_before", st->not_before_s);
-    time_or_null(j, "not_after", st->not_after_s);
-    time_or_null(j, "renew_at", st->renew_at_s);
-    text_or_null(j, "renew_rule", st->renew_rule);
+    cli_json_text_if(j, "issuer_key", st->issuer_key);
+    cli_json_text_if(j, "serial", st->serial);
+    cli_json_time_if(j, "not_before", st->not_before_s);
+    cli_json_time_if(j, "not_after", st->not_after_s);
+    cli_json_time_if(j, "renew_at", st->renew_at_s);
+    cli_json_text_if(j, "renew_rule", st->renew_rule);
     cli_json_text(j, "next_action", st->next_action);
-    time_or_null(j, "next_at", st->next_at_s);
+    cli_json_time_if(j, "next_at", st->next_at_s);
     cli_json_int(j, "attempts", st->attempts);
-    time_or_null(j, "last_failed", st->last_failed_s);
-    time_or_null(j, "next_try", st->next_try_s);
+    cli_json_time_if(j, "last_failed", st->last_failed_s);
+    cli_json_time_if(j, "next_try", st->next_try_s);
     cli_json_bool(j, "no_retry", st->no_retry);
-    text_or_null(j, "problem", st->problem);
-    text_or_null(j, "last_error", st->last_error);
+    cli_json_text_if(j, "problem", st->problem);
+    cli_json_text_if(j, "last_error", st->last_error);
     ari_member(j, st);
-    text_or_null(j, "ocsp_url", st->ocsp_url);
+    cli_json_text_if(j, "ocsp_url", st->ocsp_url);
     staple_member(j, st);
     lock_member(j, st);
-    time_or_null(j, "ca_paused_until", st->ca_paused_until_s);
-    text_or_null(j, "ca_reason", st->ca_reason);
+    cli_json_time_if(j, "ca_paused_until", st->ca_paused_until_s);
+    cli_json_text_if(j, "ca_reason", st->ca_reason);
     cli_json_close(j, '}');
 }
 

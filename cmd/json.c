@@ -133,6 +133,19 @@ void cli_json_time(struct cli_json *j, const char *key, int64_t unix_s)
     cli_json_text(j, key, cli_time_iso(unix_s, text));
 }
 
+void cli_json_text_if(struct cli_json *j, const char *key, const char *value)
+{
+    cli_json_text(j, key, value[0] != '\0' ? value : NULL);
+}
+
+void cli_json_time_if(struct cli_json *j, const char *key, int64_t unix_s)
+{
+    if (unix_s != 0)
+        cli_json_time(j, key, unix_s);
+    else
+        cli_json_text(j, key, NULL);
+}
+
 void cli_json_err(struct cli_json *j, const char *key, const struct cm_err *err)
 {
     cli_json_open(j, key, '{');
