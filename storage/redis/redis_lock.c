@@ -136,42 +136,13 @@ cm_status rds_try_lock(struct cm_storage *st, const struct cm_op *op, const char
     return rc;
 }
 
-cm_status rds_refresh(struct cm_storage *st, const struct cm_op *op, struct cm_grant *grant,
-                      struct cm_err *err)
+/* A script on the lock that @grant holds, which is given the lock's name, what its value begins
+ * with if it is held still, and @more. *ret_gone (NULL: not asked): nobody has it. */
+static cm_status ask_held(struct redis_storage *rs, const struct cm_op *op, bool again,
+                          enum rds_script script, const struct cm_grant *grant,
+                          const char *const more[2], bool *ret_gone, struct cm_err *err)
 {
-    struct redis_storage *rs = rds_of(st);
-    char lock[RDS_NAME_MAX];
-    char head[80];
-    char ttl[24];
-    char what[CM_LOCK_NAME_MAX + 24];
-    struct rds_args a = { .n = 0 };
-    redisReply *r = NULL;
-    cm_status rc = rds_lock_name(rs, grant->name, lock, err);
-
-    if (rc != CM_OK)
-        return rc;
-    rds_grant_head(grant, head);
-    ms_text(grant->ttl_ns, ttl);
-    rds_arg(&a, lock);
-    rds_arg(&a, head);
-    rds_arg(&a, ttl);
-    (void)snprintf(what, sizeof what, "refresh lock '%s'", grant->name);
-    rc = rds_eval_texts(rs, op, true, RDS_REFRESH, 1, &a, &r, err);
-    if (rc != CM_OK)
-        return cm_wrap(err, rc, "%s", what);
-    if (r->type == REDIS_REPLY_ERROR)
-        rc = rds_refused(r, what, err);
-    else if (!is_words(r, 1))
-        rc = rds_odd(what, err);
-    else if (!says(r, "ok"))
-        rc = rds_lost(grant, err);
-    freeReplyObject(r);
-    return rc;
-}
-
-static cm_status unlock_once(struct redis_storage *rs, const struct cm_op *op,
-                             const struct cm_grant *grant, bool *ret_gone, struct cm_err *err)
-{
+    const char *verb = script == RDS_REFRESH ? "refresh lock" : "unlock";
     char lock[RDS_NAME_MAX];
     char head[80];
     char what[CM_LOCK_NAME_MAX + 24];
@@ -184,10 +155,10 @@ static cm_status unlock_once(struct redis_storage *rs, const struct cm_op *op,
     rds_grant_head(grant, head);
     rds_arg(&a, lock);
     rds_arg(&a, head);
-    rds_arg(&a, rs->channel);
-    rds_arg(&a, grant->name);
-    (void)snprintf(what, sizeof what, "unlock '%s'", grant->name);
-    rc = rds_eval_texts(rs, op, false, RDS_UNLOCK, 1, &a, &r, err);
+    for (size_t i = 0; i < 2 && more[i] != NULL; i++)
+        rds_arg(&a, more[i]);
+    (void)snprintf(what, sizeof what, "%s '%s'", verb, grant->name);
+    rc = rds_eval_texts(rs, op, again, script, 1, &a, &r, err);
     if (rc != CM_OK)
         return cm_wrap(err, rc, "%s", what);
     if (r->type == REDIS_REPLY_ERROR) {
@@ -195,11 +166,22 @@ static cm_status unlock_once(struct redis_storage *rs, const struct cm_op *op,
     } else if (!is_words(r, 1)) {
         rc = rds_odd(what, err);
     } else if (!says(r, "ok")) {
-        *ret_gone = says(r, "gone");
+        if (ret_gone != NULL)
+            *ret_gone = says(r, "gone");
         rc = rds_lost(grant, err);
     }
     freeReplyObject(r);
     return rc;
+}
+
+cm_status rds_refresh(struct cm_storage *st, const struct cm_op *op, struct cm_grant *grant,
+                      struct cm_err *err)
+{
+    char ttl[24];
+    const char *const more[2] = { ttl, NULL };
+
+    ms_text(grant->ttl_ns, ttl);
+    return ask_held(rds_of(st), op, true, RDS_REFRESH, grant, more, NULL, err);
 }
 
 /* When the first answer was lost, a lock that is gone is one that was given back. */
@@ -207,13 +189,13 @@ cm_status rds_unlock(struct cm_storage *st, const struct cm_op *op, struct cm_gr
                      struct cm_err *err)
 {
     struct redis_storage *rs = rds_of(st);
+    const char *const more[2] = { rs->channel, grant->name };
     bool gone = false;
-    cm_status rc = unlock_once(rs, op, grant, &gone, err);
+    cm_status rc = ask_held(rs, op, false, RDS_UNLOCK, grant, more, NULL, err);
 
     if (rc != CM_E_NET)
         return rc;
-    gone = false;
-    rc = unlock_once(rs, op, grant, &gone, err);
+    rc = ask_held(rs, op, false, RDS_UNLOCK, grant, more, &gone, err);
     return rc == CM_E_LOCK_LOST && gone ? CM_OK : rc;
 }
 
