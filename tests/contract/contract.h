@@ -16,6 +16,7 @@
 #endif
 #include <stdatomic.h>
 
+#include "../util/fake_env.h"
 #include "../util/must.h"
 
 struct contract_backend {
@@ -42,16 +43,6 @@ struct contract_backend {
 };
 
 extern struct contract_backend contract_backend;
-
-/* A clock that moves only when told to, or by waiting. Randomness is real. */
-struct fake_env {
-    struct cm_env env;
-    _Atomic int64_t wall_ns;
-    _Atomic int64_t mono_ns;
-};
-
-void fake_env_init(struct fake_env *f);
-void fake_env_advance(struct fake_env *f, int64_t ns);
 
 /* The fixture of every test: an open storage on the real clock, and one on a fake clock. */
 extern struct cm_storage *st;

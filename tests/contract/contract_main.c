@@ -2,64 +2,12 @@
 #include "contract.h"
 
 #include <stdlib.h>
-#include <string.h>
 
 struct cm_storage *st;
 struct cm_storage *fake_st;
 struct fake_env fake;
 struct cm_op fake_op;
 struct cm_err err;
-
-static struct fake_env *fake_of(const struct cm_env *env)
-{
-    return env->user;
-}
-
-static int64_t fake_wall(const struct cm_env *env)
-{
-    return atomic_load(&fake_of(env)->wall_ns);
-}
-
-static int64_t fake_mono(const struct cm_env *env)
-{
-    return atomic_load(&fake_of(env)->mono_ns);
-}
-
-static cm_status real_random(const struct cm_env *env, void *out, size_t len)
-{
-    const struct cm_env *real = cm_env_system();
-
-    (void)env;
-    return real->random(real, out, len);
-}
-
-static cm_status fake_wait(const struct cm_env *env, struct cm_cancel *cancel, int64_t ns)
-{
-    if (cm_cancel_is_fired(cancel))
-        return CM_E_CANCELED;
-    fake_env_advance(fake_of(env), ns);
-    return CM_OK;
-}
-
-void fake_env_init(struct fake_env *f)
-{
-    memset(f, 0, sizeof *f);
-    f->env.abi = CM_ENV_ABI;
-    f->env.size = sizeof f->env;
-    f->env.wall_ns = fake_wall;
-    f->env.mono_ns = fake_mono;
-    f->env.random = real_random;
-    f->env.wait = fake_wait;
-    f->env.user = f;
-    f->wall_ns = INT64_C(1900000000) * CM_NS_PER_S;
-    f->mono_ns = 1000 * CM_NS_PER_S;
-}
-
-void fake_env_advance(struct fake_env *f, int64_t ns)
-{
-    atomic_fetch_add(&f->wall_ns, ns);
-    atomic_fetch_add(&f->mono_ns, ns);
-}
 
 int64_t contract_ttl_ns(void)
 {

@@ -118,55 +118,10 @@ struct cm_storage *file_open(const struct cm_env *env)
     return st;
 }
 
-static struct fake_env *fake_of(const struct cm_env *env)
+void fake_env_now(struct fake_env *f)
 {
-    return env->user;
-}
-
-static int64_t fake_wall(const struct cm_env *env)
-{
-    return fake_of(env)->wall_ns;
-}
-
-static int64_t fake_mono(const struct cm_env *env)
-{
-    return fake_of(env)->mono_ns;
-}
-
-static cm_status real_random(const struct cm_env *env, void *out, size_t len)
-{
-    const struct cm_env *real = cm_env_system();
-
-    (void)env;
-    return real->random(real, out, len);
-}
-
-static cm_status fake_wait(const struct cm_env *env, struct cm_cancel *cancel, int64_t ns)
-{
-    if (cm_cancel_is_fired(cancel))
-        return CM_E_CANCELED;
-    fake_env_advance(fake_of(env), ns);
-    return CM_OK;
-}
-
-void fake_env_init(struct fake_env *f)
-{
-    memset(f, 0, sizeof *f);
-    f->env = (struct cm_env){ .abi = CM_ENV_ABI,
-                              .size = sizeof f->env,
-                              .wall_ns = fake_wall,
-                              .mono_ns = fake_mono,
-                              .random = real_random,
-                              .wait = fake_wait,
-                              .user = f };
+    fake_env_init(f);
     f->wall_ns = cm_env_system()->wall_ns(NULL);
-    f->mono_ns = 1000 * CM_NS_PER_S;
-}
-
-void fake_env_advance(struct fake_env *f, int64_t ns)
-{
-    f->wall_ns += ns;
-    f->mono_ns += ns;
 }
 
 void real_pause(int64_t ns)

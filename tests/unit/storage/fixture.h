@@ -9,6 +9,7 @@
 #include <check.h>
 #include <sys/stat.h>
 
+#include "fake_env.h"
 #include "must.h"
 
 extern char root[64]; /* made by root_make(), path of the storage */
@@ -30,14 +31,8 @@ unsigned open_fds(void);
 
 struct cm_storage *file_open(const struct cm_env *env);
 
-/* A clock that stands still until told otherwise; waiting moves it. */
-struct fake_env {
-    struct cm_env env;
-    _Atomic int64_t wall_ns;
-    _Atomic int64_t mono_ns;
-};
-void fake_env_init(struct fake_env *f);
-void fake_env_advance(struct fake_env *f, int64_t ns);
+/* @f for the file backend, which compares with the times of files: it begins now. */
+void fake_env_now(struct fake_env *f);
 void real_pause(int64_t ns);
 
 /* Load as text; NULL when absent, anything else than that fails the test. Static. */

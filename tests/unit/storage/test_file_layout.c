@@ -216,7 +216,7 @@ START_TEST(a_damaged_guard_does_not_send_the_fence_back)
     struct cm_storage *st;
     uint64_t fence = 0;
 
-    fake_env_init(&fake);
+    fake_env_now(&fake);
     st = file_open(&fake.env);
     for (size_t i = 0; i <= CM_ARRAY_LEN(damage); i++) {
         struct cm_grant g;

@@ -19,7 +19,7 @@ static struct cm_storage *st;
 
 static void open_fake(void)
 {
-    fake_env_init(&fake);
+    fake_env_now(&fake);
     op = (struct cm_op){ .env = &fake.env };
     st = file_open(&fake.env);
     must(cm_storage_store(st, NULL, "x", cm_span_str("x"), &err));
