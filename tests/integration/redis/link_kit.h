@@ -12,11 +12,6 @@
 #include <string.h>
 #include <unistd.h>
 
-static inline int64_t now_ms(void)
-{
-    return cm_env_system()->mono_ns(cm_env_system()) / CM_NS_PER_MS;
-}
-
 /* The URL that the lab exports as @name, with @params. */
 static inline void open_lab(struct linked *k, const char *name, const char *params)
 {

@@ -6,6 +6,11 @@
 
 #include "redis/link.h"
 
+static inline int64_t now_ms(void)
+{
+    return cm_env_system()->mono_ns(cm_env_system()) / CM_NS_PER_MS;
+}
+
 struct fake_redis;
 
 /* One connection, on a thread of its own; the function hangs up when it returns. */

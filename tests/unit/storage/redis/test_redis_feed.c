@@ -42,11 +42,6 @@ static bool reaches(const atomic_uint *n, unsigned want, unsigned ms)
     return atomic_load(n) >= want;
 }
 
-static int64_t now_ms(void)
-{
-    return cm_env_system()->mono_ns(cm_env_system()) / CM_NS_PER_MS;
-}
-
 static const char subscribed[] = "*3\r\n$9\r\nsubscribe\r\n$4\r\nnews\r\n:1\r\n";
 static const char news[] = "*3\r\n$7\r\nmessage\r\n$4\r\nnews\r\n$5\r\nx\r\n\0y\r\n";
 

@@ -27,11 +27,6 @@ static void down(void)
     fake_redis_stop(server);
 }
 
-static int64_t now_ms(void)
-{
-    return cm_env_system()->mono_ns(cm_env_system()) / CM_NS_PER_MS;
-}
-
 static void serve_pong(struct fake_conn *c)
 {
     while (fake_next_call(c))
