@@ -66,10 +66,13 @@ CM_MUST_CHECK cm_status cm_time_parse_retry_after(const char *s, int64_t now_wal
 CM_MUST_CHECK cm_status cm_time_parse_http_date(struct cm_span text, int64_t now_wall_s,
                                                 int64_t *ret, struct cm_err *err);
 
-/* ---- base64url without padding (RFC 7515 2), strict decoding ---- */
+/* ---- base64url without padding (RFC 7515 2); base64 with padding and without line breaks (RFC
+ * 4648 4). Appended to @out, which is unchanged on failure; decoding is strict: CM_E_PARSE ---- */
 CM_MUST_CHECK cm_status cm_b64url_encode(struct cm_span in, struct cm_buf *out, struct cm_err *err);
 CM_MUST_CHECK cm_status cm_b64url_decode(struct cm_span in, struct cm_buf *out, struct cm_err *err);
-/* One or more characters of that alphabet; not whether they decode. */
+CM_MUST_CHECK cm_status cm_b64_encode(struct cm_span in, struct cm_buf *out, struct cm_err *err);
+CM_MUST_CHECK cm_status cm_b64_decode(struct cm_span in, struct cm_buf *out, struct cm_err *err);
+/* One or more characters of base64url; not whether they decode. */
 bool cm_is_b64url(const char *s, size_t len);
 
 /* ---- randomness, ids ---- */

@@ -51,10 +51,6 @@ CM_MUST_CHECK cm_status rds_value_facts(const char *key, struct cm_span stored,
 /* The same from its last bytes; false: they do not show, look at the whole. */
 bool rds_value_tail_facts(struct cm_span tail, struct rds_facts *ret);
 
-/* Base64 of RFC 4648 4, padded; decoding is strict. */
-CM_MUST_CHECK cm_status rds_b64_encode(struct cm_span in, struct cm_buf *out, struct cm_err *err);
-CM_MUST_CHECK cm_status rds_b64_decode(struct cm_span in, struct cm_buf *out, struct cm_err *err);
-
 /* Compression: raw DEFLATE or zlib. */
 CM_MUST_CHECK cm_status rds_deflate(int how, struct cm_span in, struct cm_buf *out,
                                     struct cm_err *err);

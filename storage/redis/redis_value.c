@@ -40,7 +40,7 @@ static cm_status pack(const struct rds_codec *c, struct cm_span value, struct cm
         rc = rds_seal(c, value, &sealed, err);
         value = cm_buf_span(&sealed);
     }
-    return rc == CM_OK ? rds_b64_encode(value, out, err) : rc;
+    return rc == CM_OK ? cm_b64_encode(value, out, err) : rc;
 }
 
 cm_status rds_value_encode(const struct rds_codec *c, struct cm_span value, int64_t modified_ns,
@@ -134,7 +134,7 @@ static cm_status unpack(const struct rds_codec *c, int64_t compression, int64_t 
                        "it is packed in a way (%d, %d) that this version of "
                        "certmesh does not know",
                        (int)compression, (int)encryption);
-    cm_status rc = rds_b64_decode(text, &raw, err);
+    cm_status rc = cm_b64_decode(text, &raw, err);
     bytes = cm_buf_span(&raw);
     if (rc == CM_OK && encryption == RDS_AES_GCM) {
         rc = rds_unseal(c, bytes, &opened, err);

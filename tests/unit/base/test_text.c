@@ -90,6 +90,70 @@ START_TEST(base64url_decoding_is_strict_and_changes_nothing_on_refusal)
 }
 END_TEST
 
+/* Long texts are read in blocks: nothing foreign gets through in any place of one. */
+START_TEST(base64_refuses_a_foreign_byte_wherever_it_stands)
+{
+    static const char foreign[] = "-_= \n@[`{/:\x80\xff";
+    struct cm_buf text = CM_BUF_INIT(400), out = CM_BUF_INIT(400);
+    uint8_t raw[150];
+
+    for (size_t i = 0; i < sizeof raw; i++)
+        raw[i] = (uint8_t)(i * 7 + 3);
+    ck_assert_int_eq(cm_b64_encode(span_of(raw, sizeof raw), &text, &err), CM_OK);
+    ck_assert_uint_eq(text.len, 200);
+    for (size_t i = 0; i < text.len; i++) {
+        uint8_t kept = text.data[i];
+
+        for (const char *c = foreign; *c != '\0'; c++) {
+            text.data[i] = (uint8_t)*c;
+            if (*c != '/' && !(*c == '=' && i == text.len - 1))
+                ck_assert_msg(cm_b64_decode(cm_buf_span(&text), &out, &err) == CM_E_PARSE,
+                              "%d at %zu", *c, i);
+        }
+        text.data[i] = kept;
+        ck_assert_uint_eq(out.len, 0);
+    }
+    ck_assert_int_eq(cm_b64_decode(cm_buf_span(&text), &out, &err), CM_OK);
+    ck_assert_mem_eq(out.data, raw, sizeof raw);
+    cm_buf_free(&text);
+    cm_buf_free(&out);
+}
+END_TEST
+
+START_TEST(base64_is_padded_and_as_strict)
+{
+    static const char *const pairs[][2] = {
+        { "", "" },
+        { "f", "Zg==" },
+        { "fo", "Zm8=" },
+        { "foo", "Zm9v" },
+        { "foob", "Zm9vYg==" },
+        { "fooba", "Zm9vYmE=" },
+        { "foobar", "Zm9vYmFy" },
+        { "\xfb\xff", "+/8=" },
+    };
+    static const char *const bad[] = { "Zg",   "Zg=",  "Z===",     "====", "=",      "Zh==", "Zm9=",
+                                       "-_8=", "Zg=a", "Zg==Zg==", "Zm 8", "Zg==\n", "Z=g=" };
+    struct cm_buf out = CM_BUF_INIT(100);
+
+    for (size_t i = 0; i < CM_ARRAY_LEN(pairs); i++) {
+        cm_buf_reset(&out);
+        ck_assert_int_eq(cm_b64_encode(cm_span_str(pairs[i][0]), &out, &err), CM_OK);
+        ck_assert_str_eq(cm_buf_str(&out), pairs[i][1]);
+        cm_buf_reset(&out);
+        ck_assert_int_eq(cm_b64_decode(cm_span_str(pairs[i][1]), &out, &err), CM_OK);
+        ck_assert_str_eq(cm_buf_str(&out), pairs[i][0]);
+    }
+    cm_buf_reset(&out);
+    ck_assert_int_eq(cm_buf_puts(&out, "keep", &err), CM_OK);
+    for (size_t i = 0; i < CM_ARRAY_LEN(bad); i++)
+        ck_assert_msg(cm_b64_decode(cm_span_str(bad[i]), &out, &err) == CM_E_PARSE,
+                      "'%s' was taken", bad[i]);
+    ck_assert_str_eq(cm_buf_str(&out), "keep");
+    cm_buf_free(&out);
+}
+END_TEST
+
 START_TEST(base64url_respects_the_maximum_of_its_output)
 {
     struct cm_buf out = CM_BUF_INIT(4);
@@ -264,6 +328,8 @@ int main(void)
         base64url_agrees_with_rfc_7515,
         base64url_carries_every_byte_at_every_length,
         base64url_decoding_is_strict_and_changes_nothing_on_refusal,
+        base64_is_padded_and_as_strict,
+        base64_refuses_a_foreign_byte_wherever_it_stands,
         base64url_respects_the_maximum_of_its_output,
         only_the_base64url_alphabet_is_recognised,
         hex_is_read_in_either_case_and_nothing_else_is,

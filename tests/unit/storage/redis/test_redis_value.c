@@ -149,27 +149,6 @@ START_TEST(no_two_encryptions_are_alike)
 }
 END_TEST
 
-START_TEST(all_lengths_of_base64)
-{
-    uint8_t bytes[64];
-
-    for (size_t i = 0; i < sizeof bytes; i++)
-        bytes[i] = (uint8_t)(i * 37 + 5);
-    for (size_t n = 0; n <= sizeof bytes; n++) {
-        struct cm_buf text = CM_BUF_INIT(256);
-        struct cm_buf got = CM_BUF_INIT(256);
-
-        must(rds_b64_encode((struct cm_span){ bytes, n }, &text, &err));
-        ck_assert_uint_eq(text.len, (n + 2) / 3 * 4);
-        must(rds_b64_decode(cm_buf_span(&text), &got, &err));
-        ck_assert_uint_eq(got.len, n);
-        ck_assert(n == 0 || memcmp(got.data, bytes, n) == 0);
-        cm_buf_free(&text);
-        cm_buf_free(&got);
-    }
-}
-END_TEST
-
 START_TEST(an_empty_value_may_be_null)
 {
     struct cm_buf got = CM_BUF_INIT(64);
@@ -351,7 +330,6 @@ int main(void)
         what_is_written_is_what_peers_write,
         what_is_written_is_read_again,
         no_two_encryptions_are_alike,
-        all_lengths_of_base64,
         an_empty_value_may_be_null,
         garbage_is_named_and_leaves_nothing_behind,
         damaged_bytes_do_no_harm,
