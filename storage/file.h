@@ -17,6 +17,7 @@
 
 #include "storage.h"
 
+#include <dirent.h>
 #include <sys/stat.h>
 #include <sys/types.h>
 
@@ -164,6 +165,8 @@ cm_status file_remove(struct cm_storage *st, const struct cm_op *op, const char 
                       struct cm_err *err);
 /* Is there a value below the directory @dir, which is @key? */
 cm_status fst_has_value(int dir, const char *key, bool *ret, struct cm_err *err);
+/* A stream over @dir that does not take the descriptor over. */
+DIR *fst_open_stream(int dir);
 /* Remove directories below and including @leaf as long as they hold nothing. */
 void fst_prune(int dir, const char *leaf);
 

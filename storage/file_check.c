@@ -35,16 +35,6 @@ static void tell(const struct check *c, const char *key, bool repaired, const ch
     c->each(c->user, key, what, repaired);
 }
 
-static DIR *stream_of(int dir)
-{
-    int fd = openat(dir, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-    DIR *d = fd >= 0 ? fdopendir(fd) : NULL;
-
-    if (d == NULL && fd >= 0)
-        (void)close(fd);
-    return d;
-}
-
 /* ------------------------------------------------------------------ values */
 
 static void check_file(const struct check *c, const char *key, const struct stat *st)
@@ -95,7 +85,7 @@ static cm_status check_entry(const struct check *c, int dir, const char *name, c
 static cm_status check_dir(const struct check *c, int dir, const char *key, unsigned depth,
                            struct cm_err *err)
 {
-    DIR *d = stream_of(dir);
+    DIR *d = fst_open_stream(dir);
     const struct dirent *e;
     cm_status rc = CM_OK;
 
@@ -142,7 +132,7 @@ static cm_status check_left_over(const struct check *c, const char *where, const
     if (futimens(dir, NULL) != 0 || fstat(dir, &st) != 0)
         return cm_fail_errno(err, "touch '%s'", where);
     now_ns = fst_ns(st.st_mtim);
-    d = stream_of(dir);
+    d = fst_open_stream(dir);
     if (d == NULL)
         return cm_fail_errno(err, "read '%s'", where);
     while ((e = readdir(d)) != NULL) {

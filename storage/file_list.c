@@ -57,8 +57,7 @@ static cm_status names_add(struct names *names, const char *name, struct cm_err 
     return CM_OK;
 }
 
-/* A stream over @dir that does not take the descriptor over. */
-static DIR *open_stream(int dir)
+DIR *fst_open_stream(int dir)
 {
     int fd = openat(dir, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
     DIR *d = fd >= 0 ? fdopendir(fd) : NULL;
@@ -70,7 +69,7 @@ static DIR *open_stream(int dir)
 
 static cm_status names_read(int dir, const char *key, struct names *ret, struct cm_err *err)
 {
-    DIR *d = open_stream(dir);
+    DIR *d = fst_open_stream(dir);
     const struct dirent *e;
     cm_status rc = CM_OK;
 
@@ -122,7 +121,7 @@ static int open_sub(int dir, const char *name)
 
 static cm_status has_value(int dir, const char *key, unsigned depth, bool *ret, struct cm_err *err)
 {
-    DIR *d = open_stream(dir);
+    DIR *d = fst_open_stream(dir);
     const struct dirent *e;
     cm_status rc = CM_OK;
 
@@ -331,7 +330,7 @@ static void prune(int dir, const char *leaf, unsigned depth)
     if (fst_sys_unlink(dir, leaf, AT_REMOVEDIR) == 0 || depth > FST_DEPTH_MAX)
         return;
     sub = open_sub(dir, leaf);
-    d = sub >= 0 ? open_stream(sub) : NULL;
+    d = sub >= 0 ? fst_open_stream(sub) : NULL;
     if (d == NULL)
         return;
     while ((e = readdir(d)) != NULL)
