@@ -2,11 +2,7 @@
 #include "contract.h"
 
 #include "storage.h"
-
-#include <ftw.h>
-#include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
+#include "temp_dir.h"
 
 /* Compiled twice: with openat2 and in memory where possible, and without and on the disk. */
 
@@ -16,26 +12,15 @@ static void setup(void)
 {
 #ifdef CONTRACT_WALK
     cm_file_force_walk(true);
+    ck_assert(temp_dir_make("contract", true, root, sizeof root));
 #else
-    (void)snprintf(root, sizeof root, "/dev/shm/cm-contract-XXXXXX");
-    if (mkdtemp(root) != NULL)
-        return;
+    ck_assert(temp_dir_make("contract", false, root, sizeof root));
 #endif
-    (void)snprintf(root, sizeof root, "/tmp/cm-contract-XXXXXX");
-    ck_assert_ptr_nonnull(mkdtemp(root));
-}
-
-static int remove_one(const char *path, const struct stat *s, int type, struct FTW *ftw)
-{
-    (void)s;
-    (void)type;
-    (void)ftw;
-    return remove(path);
 }
 
 static void teardown(void)
 {
-    (void)nftw(root, remove_one, 16, FTW_DEPTH | FTW_PHYS);
+    temp_dir_remove(root);
 }
 
 static cm_status open_file(const struct cm_storage_open_options *opts, struct cm_storage **ret,

@@ -2,10 +2,10 @@
 #include "fixture.h"
 
 #include "run.h"
+#include "temp_dir.h"
 
 #include <dirent.h>
 #include <fcntl.h>
-#include <ftw.h>
 #include <stdio.h>
 #include <string.h>
 #include <unistd.h>
@@ -17,25 +17,13 @@ struct cm_err err;
  * disk. */
 void root_make(void)
 {
-    (void)snprintf(root, sizeof root, "/dev/shm/cm-storage-XXXXXX");
-    if (mkdtemp(root) != NULL)
-        return;
-    (void)snprintf(root, sizeof root, "/tmp/cm-storage-XXXXXX");
-    ck_assert_ptr_nonnull(mkdtemp(root));
-}
-
-static int remove_one(const char *path, const struct stat *s, int type, struct FTW *ftw)
-{
-    (void)s;
-    (void)type;
-    (void)ftw;
-    return remove(path);
+    ck_assert(temp_dir_make("storage", false, root, sizeof root));
 }
 
 void root_remove(void)
 {
     cm_file_set_hook(NULL);
-    (void)nftw(root, remove_one, 16, FTW_DEPTH | FTW_PHYS);
+    temp_dir_remove(root);
 }
 
 const char *at(const char *rel)
