@@ -53,6 +53,7 @@ static const struct cm_storage_ops file_ops = {
     .remove = file_remove,
     .stat = file_stat,
     .list = file_list,
+    .list_after = file_list_after,
     .try_lock = file_try_lock,
     .refresh = file_refresh,
     .unlock = file_unlock,

@@ -161,6 +161,9 @@ cm_status file_load_many(struct cm_storage *st, const struct cm_op *op, const ch
 /* ---- file_list.c ---- */
 cm_status file_list(struct cm_storage *st, const struct cm_op *op, const char *prefix,
                     bool recursive, cm_list_fn each, void *user, struct cm_err *err);
+cm_status file_list_after(struct cm_storage *st, const struct cm_op *op, const char *prefix,
+                          const char *after, bool recursive, cm_list_fn each, void *user,
+                          struct cm_err *err);
 cm_status file_remove(struct cm_storage *st, const struct cm_op *op, const char *key,
                       struct cm_err *err);
 /* Is there a value below the directory @dir, which is @key? */

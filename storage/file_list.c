@@ -171,6 +171,7 @@ cm_status fst_has_value(int dir, const char *key, bool *ret, struct cm_err *err)
 
 struct walk {
     const struct cm_op *op;
+    const char *after; /* NULL: all */
     bool recursive;
     cm_list_fn each;
     void *user;
@@ -192,6 +193,8 @@ static cm_status list_one(const struct walk *w, int dir, const char *name, const
         return errno == ENOENT ? CM_OK : cm_fail_errno(err, "look at '%s'", key);
     info.modified_ns = fst_ns(st.st_mtim);
     if (S_ISREG(st.st_mode)) {
+        if (w->after != NULL && storage_list_skips(w->after, key, false, w->recursive))
+            return CM_OK;
         info.size = (uint64_t)st.st_size;
         return w->each(w->user, &info, err);
     }
@@ -225,7 +228,8 @@ static cm_status list_dir(const struct walk *w, int dir, const char *key, unsign
         char sub[CM_STORAGE_KEY_MAX + 1];
 
         rc = cm_op_check(w->op, err);
-        if (rc == CM_OK && join_key(key, names.v[i], sub))
+        if (rc == CM_OK && join_key(key, names.v[i], sub) &&
+            (w->after == NULL || !storage_list_skips(w->after, sub, true, w->recursive)))
             rc = list_one(w, dir, names.v[i], sub, depth, err);
     }
     names_free(&names);
@@ -235,8 +239,15 @@ static cm_status list_dir(const struct walk *w, int dir, const char *key, unsign
 cm_status file_list(struct cm_storage *st, const struct cm_op *op, const char *prefix,
                     bool recursive, cm_list_fn each, void *user, struct cm_err *err)
 {
+    return file_list_after(st, op, prefix, NULL, recursive, each, user, err);
+}
+
+cm_status file_list_after(struct cm_storage *st, const struct cm_op *op, const char *prefix,
+                          const char *after, bool recursive, cm_list_fn each, void *user,
+                          struct cm_err *err)
+{
     struct file_storage *fs = fst_of(st);
-    const struct walk w = { op, recursive, each, user };
+    const struct walk w = { op, after, recursive, each, user };
     CM_AUTO_CLOSE int dir = -1;
     cm_status rc;
 

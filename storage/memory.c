@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "memory.h"
 
+#include <stdio.h>
 #include <string.h>
 
 /* The storage contract without a disk: for tests, for programs that keep nothing, and as the
@@ -19,20 +20,6 @@ struct memory_store *memory_store_of(struct cm_storage *st)
 
 /* ----------------------------------------------------------------- entries */
 
-/* Byte order per directory: '/' sorts before everything, so that what is below "a" comes directly
- * after "a" and before "a.b", as in a tree. */
-static int compare_keys(const char *a, const char *b)
-{
-    while (*a != '\0' && *a == *b) {
-        a++;
-        b++;
-    }
-    int x = *a == '/' ? 1 : *a == '\0' ? 0 : (unsigned char)*a + 1;
-    int y = *b == '/' ? 1 : *b == '\0' ? 0 : (unsigned char)*b + 1;
-
-    return x - y;
-}
-
 /* First entry that is not before @key. */
 static size_t position_locked(const struct memory_store *s, const char *key)
 {
@@ -42,7 +29,7 @@ static size_t position_locked(const struct memory_store *s, const char *key)
     while (lo < hi) {
         size_t mid = lo + (hi - lo) / 2;
 
-        if (compare_keys(s->entries[mid].key, key) < 0)
+        if (cm_key_compare(s->entries[mid].key, key) < 0)
             lo = mid + 1;
         else
             hi = mid;
@@ -296,8 +283,8 @@ static void page_clear(struct page *p)
     p->n = 0;
 }
 
-/* First entry behind @key and all that is below it. */
-static size_t position_behind_locked(const struct memory_store *s, const char *key)
+/* First entry behind @key; @subtree: and behind all that is below it. */
+static size_t position_behind_locked(const struct memory_store *s, const char *key, bool subtree)
 {
     size_t lo = 0;
     size_t hi = s->n;
@@ -306,7 +293,7 @@ static size_t position_behind_locked(const struct memory_store *s, const char *k
         size_t mid = lo + (hi - lo) / 2;
         const char *at = s->entries[mid].key;
 
-        if (compare_keys(at, key) <= 0 || is_below(at, key))
+        if (cm_key_compare(at, key) <= 0 || (subtree && is_below(at, key)))
             lo = mid + 1;
         else
             hi = mid;
@@ -327,7 +314,7 @@ static cm_status show_locked(const struct memory_store *s, size_t at, size_t ski
     ret->modified_ns = e->modified_ns;
     ret->size = slash != NULL ? 0 : e->len;
     ret->terminal = slash == NULL;
-    *ret_next = slash != NULL ? position_behind_locked(s, ret->key) : at + 1;
+    *ret_next = slash != NULL ? position_behind_locked(s, ret->key, true) : at + 1;
     return CM_OK;
 }
 
@@ -336,7 +323,8 @@ static cm_status page_read_locked(const struct memory_store *s, const char *pref
                                   const char *after, struct page *ret, struct cm_err *err)
 {
     size_t skip = prefix[0] == '\0' ? 0 : strlen(prefix) + 1;
-    size_t at = after[0] == '\0' ? position_locked(s, prefix) : position_behind_locked(s, after);
+    size_t at = after[0] == '\0' ? position_locked(s, prefix)
+                                 : position_behind_locked(s, after, !recursive);
     cm_status rc = CM_OK;
 
     if (at < s->n && strcmp(s->entries[at].key, prefix) == 0)
@@ -351,16 +339,18 @@ static cm_status page_read_locked(const struct memory_store *s, const char *pref
     return rc;
 }
 
-static cm_status memory_list(struct cm_storage *st, const struct cm_op *op, const char *prefix,
-                             bool recursive, cm_list_fn each, void *user, struct cm_err *err)
+static cm_status memory_list_after(struct cm_storage *st, const struct cm_op *op,
+                                   const char *prefix, const char *begin, bool recursive,
+                                   cm_list_fn each, void *user, struct cm_err *err)
 {
     struct memory_store *s = memory_store_of(st);
     CM_AUTO_FREE struct page *p = cm_calloc(1, sizeof *p);
-    char after[CM_STORAGE_KEY_MAX + 1] = "";
+    char after[CM_STORAGE_KEY_MAX + 1];
     cm_status rc = CM_OK;
 
     if (p == NULL)
         return cm_fail_nomem(err);
+    (void)snprintf(after, sizeof after, "%s", begin);
     while (rc == CM_OK && !p->last) {
         cm_mutex_lock(&s->mutex);
         rc = page_read_locked(s, prefix, recursive, after, p, err);
@@ -375,6 +365,12 @@ static cm_status memory_list(struct cm_storage *st, const struct cm_op *op, cons
         page_clear(p);
     }
     return rc;
+}
+
+static cm_status memory_list(struct cm_storage *st, const struct cm_op *op, const char *prefix,
+                             bool recursive, cm_list_fn each, void *user, struct cm_err *err)
+{
+    return memory_list_after(st, op, prefix, "", recursive, each, user, err);
 }
 
 /* ----------------------------------------------------------------- commit */
@@ -522,6 +518,7 @@ static const struct cm_storage_ops memory_ops = {
     .remove = memory_remove,
     .stat = memory_stat,
     .list = memory_list,
+    .list_after = memory_list_after,
     .try_lock = memory_try_lock,
     .refresh = memory_refresh,
     .unlock = memory_unlock,

@@ -122,6 +122,14 @@ static cm_status migrate_list(struct cm_storage *st, const struct cm_op *op, con
     return cm_storage_list(migrate_of(st)->first, op, prefix, recursive, each, user, err);
 }
 
+static cm_status migrate_list_after(struct cm_storage *st, const struct cm_op *op,
+                                    const char *prefix, const char *after, bool recursive,
+                                    cm_list_fn each, void *user, struct cm_err *err)
+{
+    return cm_storage_list_after(migrate_of(st)->first, op, prefix, after, recursive, each, user,
+                                 err);
+}
+
 static cm_status migrate_load_many(struct cm_storage *st, const struct cm_op *op,
                                    const char *const *keys, size_t n, cm_load_fn each, void *user,
                                    struct cm_err *err)
@@ -257,6 +265,7 @@ static const struct cm_storage_ops migrate_ops = {
     .remove = migrate_remove,
     .stat = migrate_stat,
     .list = migrate_list,
+    .list_after = migrate_list_after,
     .try_lock = migrate_try_lock,
     .refresh = migrate_refresh,
     .unlock = migrate_unlock,

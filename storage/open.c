@@ -29,6 +29,16 @@ static cm_status open_memory(const char *rest, const struct cm_storage_open_opti
     return rc == CM_OK ? cm_storage_memory_open(rest, opts, ret, err) : rc;
 }
 
+bool storage_list_skips(const char *after, const char *key, bool directory, bool recursive)
+{
+    size_t n = strlen(key);
+
+    if (cm_key_compare(key, after) > 0)
+        return false;
+    return !directory || !recursive || strncmp(after, key, n) != 0 ||
+           (after[n] != '/' && after[n] != '\0');
+}
+
 bool storage_url_decode(char *s)
 {
     char *out = s;

@@ -146,6 +146,16 @@ static cm_status sealed_list(struct cm_storage *st, const struct cm_op *op, cons
     return cm_storage_list(sealed_of(st)->inner, op, prefix, recursive, list_one, &l, err);
 }
 
+static cm_status sealed_list_after(struct cm_storage *st, const struct cm_op *op,
+                                   const char *prefix, const char *after, bool recursive,
+                                   cm_list_fn each, void *user, struct cm_err *err)
+{
+    struct listing l = { each, user };
+
+    return cm_storage_list_after(sealed_of(st)->inner, op, prefix, after, recursive, list_one, &l,
+                                 err);
+}
+
 /* ------------------------------------------------------------------- locks */
 
 static cm_status sealed_try_lock(struct cm_storage *st, const struct cm_op *op, const char *name,
@@ -253,6 +263,7 @@ static const struct cm_storage_ops sealed_ops = {
     .remove = sealed_remove,
     .stat = sealed_stat,
     .list = sealed_list,
+    .list_after = sealed_list_after,
     .try_lock = sealed_try_lock,
     .refresh = sealed_refresh,
     .unlock = sealed_unlock,

@@ -39,6 +39,10 @@ CM_MUST_CHECK cm_status cm_storage_migrate_open(const char *rest,
                                                 const struct cm_storage_open_options *opts,
                                                 struct cm_storage **ret, struct cm_err *err);
 
+/* For lists that begin after @after: nothing that such a list shows of @key, a value or a
+ * directory, comes after it. */
+bool storage_list_skips(const char *after, const char *key, bool directory, bool recursive);
+
 /* Percent-decoding in place; false on a bad escape or one that would hide a NUL. */
 bool storage_url_decode(char *s);
 

@@ -128,6 +128,10 @@ int cm_hex_digit(char c); /* -1: it is none */
 /* @n bytes from the 2 * @n characters at @s; false: not all are hex digits, and @out is half done. */
 bool cm_hex_decode(const char *s, size_t n, uint8_t *out);
 
+/* ---- the order of storage keys: by bytes per directory, '/' before all else, so that what is
+ * below "a" comes directly after "a" and before "a.b", as in a tree. <0, 0, >0 ---- */
+int cm_key_compare(const char *a, const char *b);
+
 /* ---- FNV-1a, 64 bits: against accidents and for tables, not against anyone. What is hashed in
  * several pieces starts with CM_FNV1A64 and goes on with the last result ---- */
 #define CM_FNV1A64 UINT64_C(0xCBF29CE484222325)

@@ -88,3 +88,15 @@ cm_status cm_random_hex(const struct cm_env *env, size_t bytes, char *out, struc
     cm_wipe(chunk, sizeof chunk);
     return rc;
 }
+
+int cm_key_compare(const char *a, const char *b)
+{
+    while (*a != '\0' && *a == *b) {
+        a++;
+        b++;
+    }
+    int x = *a == '/' ? 1 : *a == '\0' ? 0 : (unsigned char)*a + 1;
+    int y = *b == '/' ? 1 : *b == '\0' ? 0 : (unsigned char)*b + 1;
+
+    return x - y;
+}

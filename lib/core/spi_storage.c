@@ -222,6 +222,53 @@ cm_status cm_storage_list(struct cm_storage *st, const struct cm_op *op, const c
     return st->ops->list(st, op, prefix, recursive, each, user, err);
 }
 
+struct rest {
+    const char *after;
+    cm_list_fn each;
+    void *user;
+};
+
+static cm_status rest_one(void *user, const struct cm_key_info *info, struct cm_err *err)
+{
+    const struct rest *r = user;
+
+    return cm_key_compare(info->key, r->after) > 0 ? r->each(r->user, info, err) : CM_OK;
+}
+
+/* Whether a list of @prefix may show @after. */
+static cm_status check_after(const char *prefix, const char *after, bool recursive,
+                             struct cm_err *err)
+{
+    size_t n = prefix[0] != '\0' ? strlen(prefix) + 1 : 0;
+    cm_status rc = cm_storage_key_check(after, false, err);
+
+    if (rc == CM_OK && ((n > 0 && (!is_below(after, prefix) || after[n - 1] == '\0')) ||
+                        (!recursive && strchr(after + n, '/') != NULL)))
+        rc = cm_fail(err, CM_E_INVAL, "a list of '%s' cannot go on after '%s'", prefix, after);
+    return rc;
+}
+
+cm_status cm_storage_list_after(struct cm_storage *st, const struct cm_op *op, const char *prefix,
+                                const char *after, bool recursive, cm_list_fn each, void *user,
+                                struct cm_err *err)
+{
+    struct rest rest = { after, each, user };
+    cm_status rc;
+
+    if (after == NULL || after[0] == '\0')
+        return cm_storage_list(st, op, prefix, recursive, each, user, err);
+    rc = enter(st, op, prefix, true, err);
+    if (rc == CM_OK)
+        rc = check_after(prefix, after, recursive, err);
+    if (rc == CM_OK && each == NULL)
+        rc = cm_fail(err, CM_E_INVAL, "no function given to list '%s' with", prefix);
+    if (rc != CM_OK)
+        return rc;
+    if (!HAS_OP(st, list_after))
+        return cm_storage_list(st, op, prefix, recursive, rest_one, &rest, err);
+    return st->ops->list_after(st, op, prefix, after, recursive, each, user, err);
+}
+
 bool cm_storage_has_load_many(const struct cm_storage *st)
 {
     return st != NULL && st->ops != NULL && HAS_OP(st, load_many);

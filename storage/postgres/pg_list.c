@@ -84,6 +84,13 @@ static cm_status hand_out(const struct cm_op *op, const PGresult *res, int row, 
 cm_status pg_list(struct cm_storage *st, const struct cm_op *op, const char *prefix, bool recursive,
                   cm_list_fn each, void *user, struct cm_err *err)
 {
+    return pg_list_after(st, op, prefix, NULL, recursive, each, user, err);
+}
+
+cm_status pg_list_after(struct cm_storage *st, const struct cm_op *op, const char *prefix,
+                        const char *after, bool recursive, cm_list_fn each, void *user,
+                        struct cm_err *err)
+{
     char with_slash[CM_STORAGE_KEY_MAX + 2];
     struct pg_range range;
     cm_status rc = CM_OK;
@@ -91,6 +98,8 @@ cm_status pg_list(struct cm_storage *st, const struct cm_op *op, const char *pre
 
     (void)snprintf(with_slash, sizeof with_slash, "%s%s", prefix, prefix[0] != '\0' ? "/" : "");
     pg_range_below(prefix, &range);
+    if (after != NULL)
+        place_after(after, !recursive, range.from);
     while (rc == CM_OK && n == PAGE) {
         struct pg_args args = { .n = 0 };
         struct pg_question q = { "list", prefix, recursive ? all_sql : children_sql, &args, true };

@@ -40,6 +40,7 @@ static const struct cm_storage_ops pg_ops = {
     .remove = pg_remove,
     .stat = pg_stat,
     .list = pg_list,
+    .list_after = pg_list_after,
     .try_lock = pg_try_lock,
     .refresh = pg_refresh,
     .unlock = pg_unlock,

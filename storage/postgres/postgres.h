@@ -213,6 +213,9 @@ cm_status pg_stat(struct cm_storage *st, const struct cm_op *op, const char *key
                   struct cm_key_info *ret, struct cm_err *err);
 cm_status pg_list(struct cm_storage *st, const struct cm_op *op, const char *prefix, bool recursive,
                   cm_list_fn each, void *user, struct cm_err *err);
+cm_status pg_list_after(struct cm_storage *st, const struct cm_op *op, const char *prefix,
+                        const char *after, bool recursive, cm_list_fn each, void *user,
+                        struct cm_err *err);
 cm_status pg_load_many(struct cm_storage *st, const struct cm_op *op, const char *const *keys,
                        size_t n, cm_load_fn each, void *user, struct cm_err *err);
 cm_status pg_try_lock(struct cm_storage *st, const struct cm_op *op, const char *name,

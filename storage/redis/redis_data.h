@@ -214,6 +214,9 @@ cm_status rds_stat(struct cm_storage *st, const struct cm_op *op, const char *ke
                    struct cm_key_info *ret, struct cm_err *err);
 cm_status rds_list(struct cm_storage *st, const struct cm_op *op, const char *prefix,
                    bool recursive, cm_list_fn each, void *user, struct cm_err *err);
+cm_status rds_list_after(struct cm_storage *st, const struct cm_op *op, const char *prefix,
+                         const char *after, bool recursive, cm_list_fn each, void *user,
+                         struct cm_err *err);
 cm_status rds_try_lock(struct cm_storage *st, const struct cm_op *op, const char *name,
                        int64_t ttl_ns, struct cm_grant *ret, int64_t *ret_wait_ns,
                        struct cm_err *err);

@@ -13,6 +13,7 @@
 struct walk {
     struct redis_storage *rs;
     const struct cm_op *op;
+    const char *after; /* NULL: all */
     cm_list_fn each;
     void *user;
     bool recursive;
@@ -38,6 +39,7 @@ static cm_status child_make(const struct walk *w, const char *dir, const struct 
     c->directory = m->directory;
     c->asked = false;
     if (n <= 0 || (size_t)n >= sizeof c->key ||
+        (w->after != NULL && storage_list_skips(w->after, c->key, c->directory, w->recursive)) ||
         cm_storage_key_check(c->key, false, NULL) != CM_OK ||
         rds_name(w->rs, c->key, name, NULL) != CM_OK)
         return CM_OK;
@@ -209,8 +211,15 @@ static cm_status walk_dir(const struct walk *w, const char *dir, struct cm_err *
 cm_status rds_list(struct cm_storage *st, const struct cm_op *op, const char *prefix,
                    bool recursive, cm_list_fn each, void *user, struct cm_err *err)
 {
+    return rds_list_after(st, op, prefix, NULL, recursive, each, user, err);
+}
+
+cm_status rds_list_after(struct cm_storage *st, const struct cm_op *op, const char *prefix,
+                         const char *after, bool recursive, cm_list_fn each, void *user,
+                         struct cm_err *err)
+{
     struct redis_storage *rs = rds_of(st);
-    struct walk w = { rs, op, each, user, recursive };
+    struct walk w = { rs, op, after, each, user, recursive };
 
     return walk_dir(&w, prefix, err);
 }

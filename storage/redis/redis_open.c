@@ -37,6 +37,7 @@ static const struct cm_storage_ops redis_ops = {
     .remove = rds_remove,
     .stat = rds_stat,
     .list = rds_list,
+    .list_after = rds_list_after,
     .try_lock = rds_try_lock,
     .refresh = rds_refresh,
     .unlock = rds_unlock,

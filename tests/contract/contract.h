@@ -76,6 +76,7 @@ void expect(const char *key, const char *text);
 #endif
 
 TCase *contract_storage_cases(void);
+TCase *contract_list_cases(void);
 TCase *contract_many_cases(void);
 TCase *contract_commit_cases(void);
 TCase *contract_lock_cases(void);

@@ -90,6 +90,7 @@ int main(void)
     if (failed != 0)
         return failed;
     add(suite, contract_storage_cases());
+    add(suite, contract_list_cases());
     add(suite, contract_many_cases());
     add(suite, contract_commit_cases());
     add(suite, contract_lock_cases());

@@ -196,6 +196,12 @@ struct cm_storage_ops {
      *  others use the storage; may take long. Finding something is no failure. */
     cm_status (*check)(struct cm_storage *st, const struct cm_op *op, bool repair, cm_check_fn each,
                        void *user, struct cm_err *err);
+    /** Optional: as list, but only what comes after @after in that order, so that a list that broke
+     *  off goes on where it was, and a long one can be taken in parts. @after is a key that such a
+     *  list may show; it need not be there (any more). NULL: the gate lists all and passes over. */
+    cm_status (*list_after)(struct cm_storage *st, const struct cm_op *op, const char *prefix,
+                            const char *after, bool recursive, cm_list_fn each, void *user,
+                            struct cm_err *err);
 };
 
 struct cm_storage {
@@ -244,6 +250,12 @@ CM_API CM_MUST_CHECK cm_status cm_storage_stat(struct cm_storage *st, const stru
 CM_API CM_MUST_CHECK cm_status cm_storage_list(struct cm_storage *st, const struct cm_op *op,
                                                const char *prefix, bool recursive, cm_list_fn each,
                                                void *user, struct cm_err *err);
+/** @after NULL or "": all. CM_E_INVAL when @after is not below @prefix, or, without @recursive, not
+ *  directly below. */
+CM_API CM_MUST_CHECK cm_status cm_storage_list_after(struct cm_storage *st, const struct cm_op *op,
+                                                     const char *prefix, const char *after,
+                                                     bool recursive, cm_list_fn each, void *user,
+                                                     struct cm_err *err);
 CM_API CM_MUST_CHECK cm_status cm_storage_try_lock(struct cm_storage *st, const struct cm_op *op,
                                                    const char *name, int64_t ttl_ns,
                                                    struct cm_grant *ret, int64_t *ret_wait_ns,

@@ -201,6 +201,18 @@ static cm_status below_list(struct cm_storage *st, const struct cm_op *op, const
                            shorten_one, &s, err);
 }
 
+static cm_status below_list_after(struct cm_storage *st, const struct cm_op *op, const char *prefix,
+                                  const char *after, bool recursive, cm_list_fn each, void *user,
+                                  struct cm_err *err)
+{
+    struct shorten s = { below_of(st), each, user };
+    char full[WITH_PREFIX];
+    char full_after[WITH_PREFIX];
+
+    return cm_storage_list_after(below_of(st)->inner, op, longer(st, prefix, full),
+                                 longer(st, after, full_after), recursive, shorten_one, &s, err);
+}
+
 static cm_status below_try_lock(struct cm_storage *st, const struct cm_op *op, const char *name,
                                 int64_t ttl_ns, struct cm_grant *ret, int64_t *ret_wait_ns,
                                 struct cm_err *err)
@@ -367,6 +379,7 @@ static const struct cm_storage_ops below_ops = {
     .remove = below_remove,
     .stat = below_stat,
     .list = below_list,
+    .list_after = below_list_after,
     .try_lock = below_try_lock,
     .refresh = below_refresh,
     .unlock = below_unlock,
