@@ -69,6 +69,8 @@ struct redis_node;
 struct redis_conn {
     struct redis_conn *next; /* of the idle ones */
     struct redis_node *node; /* a reference is held while in use; NULL: of no pool */
+    uint64_t number;         /* of those that the link has opened for its pools, from 1 */
+    uint64_t opened;         /* how many there were when it was last taken */
     char name[280];          /* "10.0.0.5:6379", for messages */
     int fd;
     gnutls_session_t tls; /* NULL: plain */
@@ -123,6 +125,7 @@ struct redis_node {
     struct redis_node *next;
     struct redis_address addr;
     char name[280];
+    uint64_t number;         /* of all that the link has known, from 1 */
     unsigned refs;           /* of calls, and of what the link remembers; under the link's mutex */
     int turns_fd;            /* a semaphore: how many more connections may be in use */
     struct redis_conn *idle; /* the latest used first */
@@ -136,6 +139,7 @@ struct redis_link {
     gnutls_certificate_credentials_t cred;
     pthread_mutex_t mutex; /* never held over I/O */
     struct redis_node *nodes;
+    uint64_t n_nodes, n_opened; /* that there ever were */
     struct redis_node *current; /* server or Sentinel's master; with a reference; or NULL */
     char told[280];             /* which one the log was told of last */
     size_t at; /* of addresses, or of nodes: the one to ask next, modulo how many there are */

@@ -25,6 +25,8 @@ struct call {
     struct redis_node *sent_to; /* where a node of the cluster sent us; with a reference */
     bool asking;                /* only for this once: the slot is on its way there */
     unsigned failures, resends, pauses, redirects;
+    struct redis_whence served; /* by which node, ... */
+    uint64_t connection;        /* ... on which connection */
 };
 
 /* What a reply says of its server. */
@@ -151,6 +153,8 @@ static cm_status attempt(struct call *c, struct redis_node *node, bool *ret_sent
         rc = redis_conn_exchange(conn, &op, out, c->n - c->done, c->replies + c->done, ret_sent,
                                  err);
     }
+    c->served = (struct redis_whence){ conn->node->number, conn->opened, false };
+    c->connection = conn->number;
     redis_node_give(c->l, conn, rc == CM_OK && conn->in.len == 0);
     return rc;
 }
@@ -291,9 +295,26 @@ static cm_status format(struct call *c, const struct redis_command *commands, st
     return CM_OK;
 }
 
+/* A connection that was there before the first call was sent, and still works, leads to the same
+ * process: a server's connections end with it. */
+static void tell_whence(const struct call *c, struct redis_whence *whence)
+{
+    if (whence->node == 0)
+        *whence = c->served;
+    else
+        whence->changed = c->served.node != whence->node || c->connection > whence->opened;
+}
+
 cm_status redis_call(struct redis_link *l, const struct cm_op *op, const char *route, bool again,
                      const struct redis_command *commands, size_t n, redisReply **replies,
                      struct cm_err *err)
+{
+    return redis_call_whence(l, op, route, again, commands, n, replies, NULL, err);
+}
+
+cm_status redis_call_whence(struct redis_link *l, const struct cm_op *op, const char *route,
+                            bool again, const struct redis_command *commands, size_t n,
+                            redisReply **replies, struct redis_whence *whence, struct cm_err *err)
 {
     struct call c = { .l = l, .op = op, .route = route, .again = again, .n = n };
     struct cm_op bounded = cm_op_within(op, PATIENCE_NS);
@@ -313,6 +334,8 @@ cm_status redis_call(struct redis_link *l, const struct cm_op *op, const char *r
         rc = run(&c, err);
     if (rc != CM_OK)
         redis_free_replies(replies, n);
+    else if (whence != NULL)
+        tell_whence(&c, whence);
     if (rc == CM_E_AGAIN)
         rc = cm_wrap(err, CM_E_NET, "no answer");
     if (rc == CM_E_NET && err != NULL)

@@ -72,6 +72,7 @@ cm_status redis_node_get(struct redis_link *l, const struct redis_address *addr,
     if (node == NULL) {
         rc = node_new(l, addr, &fresh, err);
         if (rc == CM_OK) {
+            fresh->number = ++l->n_nodes;
             fresh->next = l->nodes;
             l->nodes = fresh;
             node = fresh;
@@ -164,6 +165,9 @@ cm_status redis_node_take(struct redis_link *l, struct redis_node *node, const s
     }
     cm_mutex_lock(&l->mutex);
     node->refs++;
+    if (c->number == 0)
+        c->number = ++l->n_opened;
+    c->opened = l->n_opened;
     cm_mutex_unlock(&l->mutex);
     c->node = node;
     *ret = c;

@@ -86,6 +86,22 @@ CM_MUST_CHECK cm_status redis_call(struct redis_link *l, const struct cm_op *op,
                                    bool again, const struct redis_command *commands, size_t n,
                                    redisReply **replies, struct cm_err *err);
 
+/* Which server has answered; all zero at first. What some commands hand out, as the cursor of a
+ * scan, means something to the process alone that made it. @changed: this call may have been
+ * answered by another process than the first one was. It stays false for the calls of one that
+ * lives on, unless new connections had to be opened meanwhile. */
+struct redis_whence {
+    uint64_t node;
+    uint64_t opened; /* connections that there were; a later one may lead to a successor */
+    bool changed;
+};
+/* redis_call() that tells whence the replies came. */
+CM_MUST_CHECK cm_status redis_call_whence(struct redis_link *l, const struct cm_op *op,
+                                          const char *route, bool again,
+                                          const struct redis_command *commands, size_t n,
+                                          redisReply **replies, struct redis_whence *whence,
+                                          struct cm_err *err);
+
 /* A Lua script; sent by its SHA-1, by text when the server does not know it. */
 struct redis_script {
     const char *text;

@@ -4,11 +4,14 @@
 #include <string.h>
 
 /* The members of one directory, in byte order. They are walked by ZSCAN: that shows each one that
- * is there all the while, however many others come and go, which pages by rank would not. */
+ * is there all the while, however many others come and go, which pages by rank would not. But its
+ * cursor counts for one process: a server that was started anew, or took over, has mixed the names
+ * in another way, and would pass some over. Then all begins again. */
 
 #define SCAN_COUNT "1000"
 #define BYTES_MAX  (64u * 1024 * 1024) /* of the names in one directory */
 #define SCANS_MAX  1000000u
+#define STARTS_MAX 20u /* servers may change so often in one walk */
 
 void rds_members_free(struct rds_members *m)
 {
@@ -108,7 +111,8 @@ static cm_status page(const redisReply *r, const char *dir, struct rds_members *
 
 /* What is no directory has no members. */
 static cm_status scan(struct redis_storage *rs, const struct cm_op *op, const char *dir,
-                      struct rds_members *m, char cursor[24], struct cm_err *err)
+                      struct rds_members *m, char cursor[24], struct redis_whence *whence,
+                      struct cm_err *err)
 {
     struct rds_args a = { .n = 0 };
     redisReply *r = NULL;
@@ -119,10 +123,12 @@ static cm_status scan(struct redis_storage *rs, const struct cm_op *op, const ch
     rds_arg(&a, "COUNT");
     rds_arg(&a, SCAN_COUNT);
     struct redis_command c = rds_command(&a);
-    cm_status rc = redis_call(rs->link, op, dir, true, &c, 1, &r, err);
+    cm_status rc = redis_call_whence(rs->link, op, dir, true, &c, 1, &r, whence, err);
     if (rc != CM_OK)
         return rc;
-    if (rds_is_error(r, "WRONGTYPE"))
+    if (whence->changed)
+        rc = CM_OK; /* another's answer to a cursor that it does not know */
+    else if (rds_is_error(r, "WRONGTYPE"))
         memcpy(cursor, "0", 2);
     else if (r->type == REDIS_REPLY_ERROR)
         rc = rds_refused(r, "ZSCAN", err);
@@ -135,16 +141,26 @@ static cm_status scan(struct redis_storage *rs, const struct cm_op *op, const ch
 cm_status rds_members(struct redis_storage *rs, const struct cm_op *op, const char *dir,
                       struct rds_members *ret, struct cm_err *err)
 {
+    struct redis_whence whence = { .node = 0 };
     struct rds_members m = { .n = 0 };
     char cursor[24] = "0";
     cm_status rc = CM_OK;
+    unsigned starts = 1;
 
     for (size_t i = 0; i < SCANS_MAX && rc == CM_OK; i++) {
         rc = cm_op_check(op, err);
         if (rc == CM_OK)
-            rc = scan(rs, op, dir, &m, cursor, err);
-        if (strcmp(cursor, "0") == 0)
+            rc = scan(rs, op, dir, &m, cursor, &whence, err);
+        if (whence.changed && ++starts > STARTS_MAX)
+            rc = cm_fail(err, CM_E_NET,
+                         "Redis changes its server again and again while '%s' is read", dir);
+        if (whence.changed) {
+            rds_members_free(&m);
+            whence = (struct redis_whence){ .node = 0 };
+            memcpy(cursor, "0", 2);
+        } else if (strcmp(cursor, "0") == 0) {
             break;
+        }
     }
     if (rc != CM_OK) {
         rds_members_free(&m);
