@@ -9,6 +9,9 @@
 /* Connecting, host by host: left to itself, libpq would wait for one that does not answer for as
  * long as the system pleases. */
 
+/* Certificates, and settings that a server tells unasked. */
+#define HELLO_MAX (1024u * 1024)
+
 /* On a simulated clock nobody wakes us when it moves. */
 #define SIMULATED_POLL_NS (20 * CM_NS_PER_MS)
 
@@ -170,6 +173,8 @@ static cm_status connect_one(struct pg_storage *s, const struct pg_wait *whole,
         at = PGRES_POLLING_FAILED;
     while (rc == CM_OK && at != PGRES_POLLING_OK && at != PGRES_POLLING_FAILED) {
         rc = pg_wait_fd(&w, PQsocket(conn), at == PGRES_POLLING_READING ? POLLIN : POLLOUT, err);
+        if (rc == CM_OK)
+            rc = pg_check_received(PQsocket(conn), 0, HELLO_MAX, err);
         if (rc == CM_OK)
             at = PQconnectPoll(conn);
     }

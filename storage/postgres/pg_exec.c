@@ -188,13 +188,15 @@ static cm_status flush(PGconn *conn, const struct pg_wait *w, struct cm_err *err
     return left == 0 ? CM_OK : broken(conn, err);
 }
 
-/* The next result; *ret NULL: there is no more. */
-static cm_status next_result(PGconn *conn, const struct pg_wait *w, PGresult **ret,
+/* The next result; *ret NULL: there is no more. @before: what had come before the question. */
+static cm_status next_result(PGconn *conn, const struct pg_wait *w, uint64_t before, PGresult **ret,
                              struct cm_err *err)
 {
     while (PQisBusy(conn)) {
         cm_status rc = pg_wait_fd(w, PQsocket(conn), POLLIN, err);
 
+        if (rc == CM_OK)
+            rc = pg_check_received(PQsocket(conn), before, PG_ANSWER_MAX, err);
         if (rc != CM_OK)
             return rc;
         if (PQconsumeInput(conn) != 1)
@@ -213,6 +215,7 @@ cm_status pg_conn_ask(PGconn *conn, const struct pg_wait *w, const char *sql,
                       const struct pg_args *args, PGresult **ret, bool *ret_sent,
                       struct cm_err *err)
 {
+    uint64_t before = pg_received(PQsocket(conn));
     PGresult *kept = NULL;
     PGresult *res = NULL;
     cm_status rc;
@@ -230,7 +233,7 @@ cm_status pg_conn_ask(PGconn *conn, const struct pg_wait *w, const char *sql,
     *ret_sent = true;
     rc = flush(conn, w, err);
     while (rc == CM_OK) {
-        rc = next_result(conn, w, &res, err);
+        rc = next_result(conn, w, before, &res, err);
         if (rc != CM_OK || res == NULL)
             break;
         /* Of several statements the one that failed tells, else the last. */
@@ -336,7 +339,7 @@ static enum verdict attempt(struct pg_storage *s, const struct pg_wait *w,
 
         *ret_unknown = *ret_unknown || sent;
         pg_pool_drop(s, conn, over, !over);
-        return over ? OVER : BROKEN;
+        return over ? OVER : *rc == CM_E_LIMIT ? FAILED : BROKEN;
     }
     v = judge(res, rc, err);
     if (v == NO_TABLE && !*made) {

@@ -66,6 +66,14 @@ struct pg_wait pg_wait_begin(const struct cm_op *op, int64_t limit_ns);
 CM_MUST_CHECK cm_status pg_wait_fd(const struct pg_wait *w, int fd, short events,
                                    struct cm_err *err);
 
+/* No answer, whole or in parts, has so much; a server that goes on is cut off. */
+#define PG_ANSWER_MAX (64u * 1024 * 1024)
+/* Bytes that the kernel has taken from the peer of a TCP connection so far; 0: not known. */
+uint64_t pg_received(int fd);
+/* CM_E_LIMIT when it sent more than @max since @before. */
+CM_MUST_CHECK cm_status pg_check_received(int fd, uint64_t before, uint64_t max,
+                                          struct cm_err *err);
+
 struct pg_storage;
 
 /* A connection to the first host that lets us in, non-blocking. Errors: CM_E_NET, CM_E_TLS,

@@ -63,7 +63,7 @@ const char *kit_sql(const char *fmt, ...)
     return answer;
 }
 
-void kit_super(const char *fmt, ...)
+const char *kit_super(const char *fmt, ...)
 {
     PGconn *conn = connect_as("PG_SUPER_URL");
     char sql[8192];
@@ -75,6 +75,7 @@ void kit_super(const char *fmt, ...)
     ask(conn, "set client_min_messages = warning");
     ask(conn, sql);
     PQfinish(conn);
+    return answer;
 }
 
 void kit_setup(void)
@@ -84,7 +85,7 @@ void kit_setup(void)
 
 void kit_teardown(void)
 {
-    kit_super("drop schema if exists %s cascade", schema);
+    (void)kit_super("drop schema if exists %s cascade", schema);
 }
 
 struct cm_storage *kit_open(const char *env_name, const char *more)
@@ -111,22 +112,40 @@ void kit_lab(const char *command)
     ck_assert_int_eq(system(line), 0);
 }
 
-void kit_proxy(const char *mode)
+static void tell_proxy(const char *line, char *said, size_t size)
 {
     struct sockaddr_in to = { .sin_family = AF_INET,
                               .sin_port =
                                   htons((uint16_t)strtoul(variable("PG_PROXY_CONTROL"), NULL, 10)),
                               .sin_addr.s_addr = htonl(INADDR_LOOPBACK) };
     int fd = socket(AF_INET, SOCK_STREAM, 0);
-    char said[8] = "";
-    char line[32];
-    int n = snprintf(line, sizeof line, "%s\n", mode);
+    size_t n = 0;
+    ssize_t got;
 
     ck_assert_int_ge(fd, 0);
     ck_assert_int_eq(connect(fd, (const struct sockaddr *)&to, sizeof to), 0);
-    ck_assert_int_eq(write(fd, line, (size_t)n), n);
-    ck_assert_int_eq(read(fd, said, 3), 3);
+    ck_assert_int_eq(write(fd, line, strlen(line)), (ssize_t)strlen(line));
+    ck_assert_int_eq(write(fd, "\n", 1), 1);
+    while (n + 1 < size && (got = read(fd, said + n, size - 1 - n)) > 0)
+        n += (size_t)got;
+    said[n] = '\0';
     (void)close(fd);
+}
+
+void kit_proxy(const char *mode)
+{
+    char said[8];
+
+    tell_proxy(mode, said, sizeof said);
+    ck_assert_str_eq(said, "ok\n");
+}
+
+unsigned kit_proxy_fired(void)
+{
+    char said[24];
+
+    tell_proxy("fired", said, sizeof said);
+    return (unsigned)strtoul(said, NULL, 10);
 }
 
 void kit_put(struct cm_storage *st, const char *key, const char *text)

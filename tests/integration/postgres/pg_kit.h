@@ -26,13 +26,16 @@ struct cm_storage *kit_open(const char *env_name, const char *more);
 /* As another client of the same schema, user cm: what the first field of the first row is, or "".
  * The text lives until the next call. */
 const char *kit_sql(const char *fmt, ...) __attribute__((format(printf, 1, 2)));
-/* As superuser, whole and on the server; a failure is one of the test. */
-void kit_super(const char *fmt, ...) __attribute__((format(printf, 1, 2)));
+/* The same as superuser, on the server. */
+const char *kit_super(const char *fmt, ...) __attribute__((format(printf, 1, 2)));
 const char *kit_schema(void);
 
 /* "stop server", "signal server STOP", ... */
 void kit_lab(const char *command);
+/* "lose", "refuse 57P03 2", ...: see proxy.py. */
 void kit_proxy(const char *mode);
+/* How often what was last asked of it has happened. */
+unsigned kit_proxy_fired(void);
 
 void kit_put(struct cm_storage *st, const char *key, const char *text);
 /* The value at @key is @text; NULL: there is none. */

@@ -58,18 +58,21 @@ START_TEST(connections_that_are_ended_by_the_server_are_replaced)
 {
     struct stress s = { .stop = false };
     pthread_t threads[4];
+    long ended = 0;
 
     kit_put(st, "k", "x");
     for (int i = 0; i < 4; i++)
         ck_assert_int_eq(pthread_create(&threads[i], NULL, work, &s), 0);
     for (int i = 0; i < 12; i++) {
         kit_sleep_ms(100);
-        kit_super("select pg_terminate_backend(pid) from pg_stat_activity "
-                  "where application_name = 'certmesh'");
+        ended += strtol(kit_super("select count(pg_terminate_backend(pid)) from pg_stat_activity "
+                                  "where application_name = 'certmesh'"),
+                        NULL, 10);
     }
     s.stop = true;
     for (int i = 0; i < 4; i++)
         (void)pthread_join(threads[i], NULL);
+    ck_assert_int_gt(ended, 20);
     ck_assert_uint_gt(s.done, 20);
     ck_assert_uint_eq(s.failed, 0);
     kit_expect(st, "k", "x");
@@ -142,6 +145,7 @@ START_TEST(a_connection_that_went_silent_is_not_used_again)
     op = kit_within(300);
     must_fail(cm_storage_store(far, &op, "k", cm_span_str("y"), &err), CM_E_TIMEOUT);
     ck_assert_int_le(kit_now_ms() - began, 900);
+    ck_assert_uint_gt(kit_proxy_fired(), 0);
     kit_proxy("pass");
     kit_put(far, "k", "z");
     kit_expect(far, "k", "z");
@@ -234,24 +238,30 @@ START_TEST(an_answer_that_is_lost_does_not_make_it_happen_twice)
 
     kit_proxy("lose");
     must(cm_storage_store(far, NULL, "k", cm_span_str("new"), &err));
+    ck_assert_uint_eq(kit_proxy_fired(), 1);
     kit_expect(far, "k", "new");
     ck_assert_str_eq(kit_sql("select count(*) from writes"), "1");
 
     kit_proxy("lose");
     must(cm_storage_try_lock(far, NULL, "l", TTL, &g, NULL, &err));
+    ck_assert_uint_eq(kit_proxy_fired(), 1);
     must_fail(cm_storage_try_lock(st, NULL, "l", TTL, &other, NULL, &err), CM_E_BUSY);
     kit_proxy("lose");
     must(cm_storage_refresh(far, NULL, &g, &err));
+    ck_assert_uint_eq(kit_proxy_fired(), 1);
     kit_proxy("lose");
     must(cm_storage_commit(far, NULL, &g, items, 2, &err));
+    ck_assert_uint_eq(kit_proxy_fired(), 1);
     ck_assert_str_eq(kit_sql("select count(*) from writes where key like 'c/%%'"), "2");
     kit_expect(far, "c/key", "key");
     kit_expect(far, "c/crt", "crt");
     kit_proxy("lose");
     must(cm_storage_unlock(far, NULL, &g, &err));
+    ck_assert_uint_eq(kit_proxy_fired(), 1);
     must_fail(cm_storage_unlock(far, NULL, &g, &err), CM_E_LOCK_LOST);
     kit_proxy("lose");
     must(cm_storage_remove(far, NULL, "c", &err));
+    ck_assert_uint_eq(kit_proxy_fired(), 1);
     kit_expect(far, "c/key", NULL);
     must(cm_storage_try_lock(st, NULL, "l", TTL, &other, NULL, &err));
     must(cm_storage_unlock(st, NULL, &other, &err));
@@ -275,6 +285,7 @@ START_TEST(a_commit_of_which_nobody_knows_is_not_told_as_undone)
                   "steal()");
     kit_proxy("lose");
     must_fail(cm_storage_commit(far, NULL, &g, &item, 1, &err), CM_E_NET);
+    ck_assert_uint_eq(kit_proxy_fired(), 1);
     cm_storage_drop(far, &g);
     cm_storage_close(far);
 }
@@ -323,13 +334,13 @@ START_TEST(transactions_that_have_to_give_way_are_repeated)
     struct stress s = { .stop = false };
     pthread_t threads[4];
 
-    kit_super("alter role cm set default_transaction_isolation = 'serializable'");
+    (void)kit_super("alter role cm set default_transaction_isolation = 'serializable'");
     kit_put(st, "sum", "0");
     for (int i = 0; i < 4; i++)
         ck_assert_int_eq(pthread_create(&threads[i], NULL, count_up, &s), 0);
     for (int i = 0; i < 4; i++)
         (void)pthread_join(threads[i], NULL);
-    kit_super("alter role cm reset default_transaction_isolation");
+    (void)kit_super("alter role cm reset default_transaction_isolation");
     ck_assert_uint_eq(s.failed, 0);
     kit_expect(st, "sum", "80");
 }
@@ -352,7 +363,7 @@ START_TEST(without_the_right_to_make_tables_it_is_told_what_to_run)
     struct cm_storage *told = open_as_guest("ddl=off");
     struct cm_grant g;
 
-    kit_super("create schema %s authorization cm", kit_schema());
+    (void)kit_super("create schema %s authorization cm", kit_schema());
     (void)kit_sql("grant usage on schema %s to guest", kit_schema());
     must_fail(cm_storage_store(guest, NULL, "k", cm_span_str("x"), &err), CM_E_PERM);
     ck_assert_msg(strstr(err.msg, "CREATE TABLE") != NULL, "%s", err.msg);

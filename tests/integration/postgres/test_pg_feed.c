@@ -126,7 +126,8 @@ START_TEST(a_feed_that_broke_comes_back_and_says_that_it_missed)
 
     must(cm_storage_watch(st, note, &heard, &watch, &err));
     await(NULL, 1);
-    kit_super("select pg_terminate_backend(pid) from pg_stat_activity where query like 'LISTEN%%'");
+    (void)kit_super(
+        "select pg_terminate_backend(pid) from pg_stat_activity where query like 'LISTEN%%'");
     await(NULL, 2);
     kit_put(st, "again", "x");
     await("v:again ", 2);
