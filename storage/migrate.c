@@ -215,12 +215,17 @@ static cm_status migrate_unlock(struct cm_storage *st, const struct cm_op *op,
     struct both *b = grant->state;
     struct cm_err why = CM_ERR_INIT;
     cm_status rc, rc_to;
+    cm_status *follower = m->second == m->to ? &rc_to : &rc;
 
     if (b == NULL)
         return lost(grant, err);
     /* the old one last: as long as it is held nobody else has got both */
     rc_to = cm_storage_unlock(m->to, op, &b->to, &why);
     rc = cm_storage_unlock(m->from, op, &b->from, err);
+    /* The one that decides whether a commit goes through decides here as well; a lease that only
+     * the other one has ended is nothing to give back. */
+    if (*follower == CM_E_LOCK_LOST)
+        *follower = CM_OK;
     if (rc == CM_OK && rc_to != CM_OK)
         rc = cm_fail(err, rc_to, "%s", why.msg);
     free(b);

@@ -34,6 +34,8 @@ struct contract_backend {
     int (*watch_flood)(void);
     /* Leases run on a server's clock, which no test can turn: tests take short ones and wait. */
     bool server_clock;
+    /* Yet its wall clock, which times of locks are told by, is the one that it is lent. */
+    bool lent_wall;
     /* A forked child cannot use what its parent opened. */
     bool child_opens;
     /* Optional: once per program, before the first setup and after the last teardown. What begin

@@ -73,7 +73,7 @@ START_TEST(waiting_for_a_lease_ends_with_the_operation)
     must(cm_lease_acquire(st, NULL, "w", NULL, &lease, &err)); /* on the clock of who waits */
     op = cm_op_within(&op, 100 * CM_NS_PER_MS);
     must_fail(cm_lease_acquire(st, &op, "w", NULL, &other, &err), CM_E_TIMEOUT);
-    ck_assert_msg(strstr(err.msg, "'w'") != NULL, "%s", err.msg);
+    ck_assert_msg(strstr(err.msg, "w'") != NULL, "%s", err.msg); /* a prefix may stand before */
     must(cm_cancel_new(NULL, &cancel, &err));
     cm_cancel_fire(cancel);
     op = (struct cm_op){ NULL, 0, cancel };

@@ -313,11 +313,31 @@ static int compare_ns(const void *a, const void *b)
 
 #define HANDOVERS 12
 
-/* Sanitizers and other work on the machine make it slow now and then: so the median. */
+/* What it takes to get a lock that nobody holds, which is more where the storage is far away. */
+static int64_t alone_ns(void)
+{
+    const struct cm_env *env = cm_env_system();
+    int64_t took[HANDOVERS];
+
+    for (int i = 0; i < HANDOVERS; i++) {
+        struct cm_lease *lease = NULL;
+        int64_t began_ns = env->mono_ns(env);
+
+        must(cm_lease_acquire(st, NULL, "alone", NULL, &lease, &err));
+        took[i] = env->mono_ns(env) - began_ns;
+        cm_lease_release(lease);
+    }
+    qsort(took, HANDOVERS, sizeof took[0], compare_ns);
+    return took[HANDOVERS / 2];
+}
+
+/* Sanitizers and other work on the machine make it slow now and then: so the median. Whoever is not
+ * woken asks five times a second, and gets it after 100 ms. */
 START_TEST(who_waits_is_woken_when_the_lock_is_given_back)
 {
     const struct cm_env *env = cm_env_system();
     int64_t took[HANDOVERS];
+    int64_t most_ns = 15 * CM_NS_PER_MS;
 
     if (!contract_backend.has_watch)
         return;
@@ -339,7 +359,10 @@ START_TEST(who_waits_is_woken_when_the_lock_is_given_back)
     if (getenv("CM_SHOW") != NULL)
         for (int i = 0; i < HANDOVERS; i++)
             printf("# %lld us\n", (long long)took[i] / 1000);
-    ck_assert_int_lt(took[HANDOVERS / 2], 15 * CM_NS_PER_MS);
+    most_ns += 6 * alone_ns();
+    if (most_ns > 60 * CM_NS_PER_MS)
+        most_ns = 60 * CM_NS_PER_MS;
+    ck_assert_int_lt(took[HANDOVERS / 2], most_ns);
 }
 END_TEST
 

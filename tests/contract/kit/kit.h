@@ -22,11 +22,14 @@ enum kit_exit { KIT_PASSED = 0, KIT_FAILED = 1, KIT_USAGE = 2 };
 typedef cm_status (*kit_open_fn)(const char *url, const struct cm_storage_open_options *opts,
                                  struct cm_storage **ret, struct cm_err *err);
 
+#define KIT_ONLY_MAX 8u
+
 struct kit_options {
     const char *url;
-    const char *plugin; /* "FILE.so:SYMBOL", NULL = cm_storage_open() */
-    const char *only;   /* part of "case/test" */
-    const char *work;   /* folder for histories */
+    const char *plugin;             /* "FILE.so:SYMBOL", NULL = cm_storage_open() */
+    const char *only[KIT_ONLY_MAX]; /* parts of "case/test", of which one has to be there */
+    const char *skip;               /* the same, of what is not to run */
+    const char *work;               /* folder for histories */
     uint64_t seed;
     bool whole; /* the whole place is ours, if it is empty */
     bool quick;
@@ -42,7 +45,8 @@ struct kit_nature {
     bool exact_tree;
     size_t value_overhead; /* less than CM_STORAGE_VALUE_MAX fits, by so much */
     bool server_clock;
-    bool shared; /* what one process stores, another can load */
+    bool lent_wall; /* but times of locks are told by the clock that it is lent */
+    bool shared;    /* what one process stores, another can load */
     bool has_watch;
     bool empty;
     char problem[512]; /* why it cannot be tested at all; "" = it can */

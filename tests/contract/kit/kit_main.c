@@ -116,9 +116,11 @@ static void probe_shared(void *unused)
     cm_storage_close(own);
 }
 
-/* Does a lease end when only the clock that we lend it moves? */
+/* Does a lease end when only the clock that we lend it moves? And by which clock are times told? Of
+ * two storages as one either may say the one, and the other the other. */
 static void probe_clock(void *unused)
 {
+    struct cm_lock_info info = { .size = (uint32_t)sizeof info };
     struct cm_storage_open_options opts = CM_STORAGE_OPEN_OPTIONS_INIT;
     struct cm_err e = CM_ERR_INIT;
     struct cm_storage *own = NULL;
@@ -136,6 +138,8 @@ static void probe_clock(void *unused)
     /* a backend may need to have seen a lock once */
     if (cm_storage_try_lock(own, &op, "probe", 8 * CM_NS_PER_S, &second, NULL, &e) == CM_OK)
         need(CM_E_INTERNAL, &e, "a lock that is held was granted once more");
+    if (cm_storage_lock_info(own, &op, "probe", &info, NULL) == CM_OK)
+        kit_nature->lent_wall = info.since_ns == atomic_load(&f.wall_ns);
     fake_env_advance(&f, 9 * CM_NS_PER_S);
     kit_nature->server_clock =
         cm_storage_try_lock(own, &op, "probe", 8 * CM_NS_PER_S, &second, NULL, &e) == CM_E_BUSY;
@@ -173,7 +177,8 @@ static const char usage[] =
     "  --plugin FILE.so:SYMBOL  a backend of your own: SYMBOL opens it, as\n"
     "                           cm_storage_open() does\n"
     "  --quick                  the long tests short: under a minute or so\n"
-    "  --only TEXT              only tests with TEXT in their CASE/NAME\n"
+    "  --only TEXT              only tests with TEXT in their CASE/NAME; may be repeated\n"
+    "  --skip TEXT              not those with TEXT in it\n"
     "  --whole                  without a prefix: the place must be empty, and is\n"
     "                           emptied after each test\n"
     "  --keep                   leave what a test that failed has stored\n"
@@ -192,25 +197,21 @@ static int wrong(const char *fmt, const char *what)
     return KIT_USAGE;
 }
 
-enum { PLUGIN = 1, QUICK, ONLY, WHOLE, KEEP, SEED, WORK, JSON, HELP, VERSION };
+enum { PLUGIN = 1, QUICK, ONLY, SKIP, WHOLE, KEEP, SEED, WORK, JSON, HELP, VERSION };
 
 /* -1 to go on, else the exit code. */
 static int parse(int argc, char **argv)
 {
     static const struct option longs[] = {
-        { "plugin", required_argument, NULL, PLUGIN },
-        { "quick", no_argument, NULL, QUICK },
-        { "only", required_argument, NULL, ONLY },
-        { "whole", no_argument, NULL, WHOLE },
-        { "keep", no_argument, NULL, KEEP },
-        { "seed", required_argument, NULL, SEED },
-        { "work", required_argument, NULL, WORK },
-        { "json", no_argument, NULL, JSON },
-        { "help", no_argument, NULL, HELP },
-        { "version", no_argument, NULL, VERSION },
-        { NULL, 0, NULL, 0 },
+        { "plugin", required_argument, NULL, PLUGIN }, { "quick", no_argument, NULL, QUICK },
+        { "only", required_argument, NULL, ONLY },     { "skip", required_argument, NULL, SKIP },
+        { "whole", no_argument, NULL, WHOLE },         { "keep", no_argument, NULL, KEEP },
+        { "seed", required_argument, NULL, SEED },     { "work", required_argument, NULL, WORK },
+        { "json", no_argument, NULL, JSON },           { "help", no_argument, NULL, HELP },
+        { "version", no_argument, NULL, VERSION },     { NULL, 0, NULL, 0 },
     };
     char *end = NULL;
+    size_t n_only = 0;
     int got;
 
     opterr = 0;
@@ -223,7 +224,12 @@ static int parse(int argc, char **argv)
             kit.quick = true;
             break;
         case ONLY:
-            kit.only = optarg;
+            if (n_only == KIT_ONLY_MAX)
+                return wrong("--only '%s' is one too many", optarg);
+            kit.only[n_only++] = optarg;
+            break;
+        case SKIP:
+            kit.skip = optarg;
             break;
         case WHOLE:
             kit.whole = true;
@@ -304,6 +310,7 @@ int main(int argc, char **argv)
     contract_backend.exact_tree = kit_nature->exact_tree;
     contract_backend.value_overhead = kit_nature->value_overhead;
     contract_backend.server_clock = kit_nature->server_clock;
+    contract_backend.lent_wall = kit_nature->lent_wall;
     contract_backend.child_opens = true; /* the contract says nothing of handles after a fork */
 #ifdef CM_KIT_HAS_WATCH
     contract_backend.has_watch = kit_nature->has_watch;

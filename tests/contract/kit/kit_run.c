@@ -268,7 +268,7 @@ int kit_report_end(void)
         return KIT_USAGE;
     }
     if (total.run == 0)
-        (void)fprintf(stderr, "certmesh-storage-test: no test is called like '%s'\n", kit.only);
+        (void)fprintf(stderr, "certmesh-storage-test: no test is called like '%s'\n", kit.only[0]);
     return total.run == 0 ? KIT_USAGE : total.failed > 0 ? KIT_FAILED : KIT_PASSED;
 }
 
@@ -297,6 +297,15 @@ static void clear(void *unused)
         kit_fail(__FILE__, __LINE__, "cannot clear up after a test: %s", why.msg);
 }
 
+static bool is_wanted(const char *name)
+{
+    bool wanted = kit.only[0] == NULL;
+
+    for (size_t i = 0; i < KIT_ONLY_MAX && kit.only[i] != NULL; i++)
+        wanted = wanted || strstr(name, kit.only[i]) != NULL;
+    return wanted && (kit.skip == NULL || strstr(name, kit.skip) == NULL);
+}
+
 void kit_run_case(TCase *c)
 {
     char text[MESSAGE_MAX];
@@ -309,7 +318,7 @@ void kit_run_case(TCase *c)
         bool passed;
 
         (void)snprintf(name, sizeof name, "%s/%s", c->name, o.test->name);
-        if (stopped || (kit.only != NULL && strstr(name, kit.only) == NULL))
+        if (stopped || !is_wanted(name))
             continue;
         passed = kit_in_child(run_one, &o, c->timeout_s, text, sizeof text, &skipped);
         if (!stopped)

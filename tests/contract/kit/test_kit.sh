@@ -34,6 +34,8 @@ fails "a seed that is none" 2 'no number' "$kit" --seed x memory:
 fails "no such test" 2 'no test is called like' "$kit" --only nosuch memory:
 fails "no such plugin" 2 'nosuch.so' "$kit" --plugin ./nosuch.so:open memory:
 fails "no such symbol" 2 'nosuch' "$kit" --plugin "$wrong:nosuch" memory:
+is "--only may be repeated, --skip takes away" \
+    "$("$kit" --only commit/ --only lock/fences --skip needs --json memory: | grep -c '"result": "passed"')" 6
 check "--help" "$kit" --help
 like "--json is one document" "$("$kit" --only commit/ --json memory: |
     python3 -c 'import json,sys; d=json.load(sys.stdin); print(d["n_run"], d["n_failed"], d["backend"])')" '^6 0 memory$'
@@ -58,6 +60,7 @@ found short_list memory:x very_many_keys_are_complete
 found unlock_by_name memory:x its_old_holder_harms_nobody
 found same_fence memory:x fences_grow
 found own_clock "file:$work/clock" wall_clocks_that_disagree
+found own_clock "file:$work/clock2" histories_of_hosts_whose_clocks
 found unfenced_commit memory:x commit_needs_the_lock
 found single_commit memory:x commit_that_cannot_do_one_thing_does_nothing
 found unfenced_commit "file:$work/unfenced" histories_of_processes
