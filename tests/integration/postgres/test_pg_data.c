@@ -139,6 +139,96 @@ START_TEST(tables_of_a_peer_are_used_as_they_are)
 }
 END_TEST
 
+#define COLUMNS                                                                                    \
+    "select string_agg(a.attname || ' ' || format_type(a.atttypid, a.atttypmod) || ' ' || "        \
+    "a.attnotnull || ' ' || coalesce(pg_get_expr(d.adbin, d.adrelid), '') || ' ' || "              \
+    "coalesce(i.indisprimary, false), ', ' order by a.attnum) from pg_attribute a "                \
+    "left join pg_attrdef d on d.adrelid = a.attrelid and d.adnum = a.attnum "                     \
+    "left join pg_index i on i.indrelid = a.attrelid and a.attnum = any (i.indkey) "               \
+    "and i.indisprimary where a.attrelid = '%s.%s'::regclass and a.attnum > 0"
+
+/* Ours, and as the peer makes them by its own words. */
+START_TEST(tables_are_those_that_a_peer_makes)
+{
+    static const char *const tables[] = { "certmagic_data", "certmagic_locks" };
+    char ours[1024];
+    struct cm_grant g;
+
+    kit_put(st, "k", "x");
+    must(cm_storage_try_lock(st, NULL, "l", CM_NS_PER_S, &g, NULL, &err));
+    must(cm_storage_unlock(st, NULL, &g, &err));
+    (void)kit_super("create schema peer_%s", kit_schema());
+    (void)kit_super("set search_path = peer_%s; "
+                    "create table certmagic_data (key text primary key, value bytea, "
+                    "modified timestamptz default current_timestamp); "
+                    "create table certmagic_locks (key text primary key, "
+                    "expires timestamptz default current_timestamp)",
+                    kit_schema());
+    for (size_t i = 0; i < 2; i++) {
+        char theirs[64];
+
+        (void)snprintf(ours, sizeof ours, "%s", kit_super(COLUMNS, kit_schema(), tables[i]));
+        (void)snprintf(theirs, sizeof theirs, "peer_%s", kit_schema());
+        ck_assert_str_eq(kit_super(COLUMNS, theirs, tables[i]), ours);
+        ck_assert_ptr_nonnull(strstr(ours, "key text true  true"));
+    }
+    (void)kit_super("drop schema peer_%s cascade", kit_schema());
+}
+END_TEST
+
+/* All rows of both tables: "key=value" and "key (seconds that the lease has left)". */
+static void rows(const char *data, const char *locks)
+{
+    ck_assert_str_eq(
+        kit_sql("select coalesce(string_agg(key || '=' || convert_from(value, 'UTF8'), "
+                "' ' order by key collate \"C\"), '') from certmagic_data"),
+        data);
+    ck_assert_str_eq(kit_sql("select coalesce(string_agg(key || ' (' || "
+                             "round(extract(epoch from expires - clock_timestamp()) / 10) * 10 "
+                             "|| ')', ' '), '') from certmagic_locks"),
+                     locks);
+}
+
+/* What lies in the tables after each operation. */
+START_TEST(each_operation_leaves_what_peers_expect)
+{
+    struct cm_commit_item items[3] = { { .key = "a/b/1", .value = cm_span_str("1") },
+                                       { .key = "a/b/2", .value = cm_span_str("2") },
+                                       { .key = "a/x", .remove = true } };
+    static const char lock[] = "issue_cert_*.example.com";
+    char before[64];
+    struct cm_grant g;
+
+    kit_put(st, "a/x", "x");
+    kit_put(st, "ab", "y");
+    rows("a/x=x ab=y", "");
+    (void)snprintf(before, sizeof before, "%s",
+                   kit_sql("select modified from certmagic_data where key = 'ab'"));
+    kit_put(st, "ab", "z");
+    ck_assert_str_eq(kit_sql("select modified > '%s' and modified <= clock_timestamp() from "
+                             "certmagic_data where key = 'ab'",
+                             before),
+                     "t");
+    must(cm_storage_try_lock(st, NULL, lock, 60 * CM_NS_PER_S, &g, NULL, &err));
+    rows("a/x=x ab=z", "issue_cert_*.example.com (60)");
+    must(cm_storage_refresh(st, NULL, &g, &err));
+    must(cm_storage_commit(st, NULL, &g, items, 3, &err));
+    rows("a/b/1=1 a/b/2=2 ab=z", "issue_cert_*.example.com (60)");
+    ck_assert_str_eq(kit_sql("select count(*) from certmagic_data where key like 'a/b/%%' and "
+                             "modified > '%s' and modified <= clock_timestamp()",
+                             before),
+                     "2");
+    must(cm_storage_unlock(st, NULL, &g, &err));
+    rows("a/b/1=1 a/b/2=2 ab=z", "");
+    must(cm_storage_remove(st, NULL, "a/b/1", &err));
+    rows("a/b/2=2 ab=z", "");
+    must(cm_storage_remove(st, NULL, "a", &err));
+    rows("ab=z", "");
+    must(cm_storage_remove(st, NULL, "ab", &err));
+    rows("", "");
+}
+END_TEST
+
 START_TEST(a_value_that_is_too_large_is_not_fetched)
 {
     struct cm_buf got = CM_BUF_INIT(8u * 1024 * 1024);
@@ -320,6 +410,8 @@ int main(void)
     tcase_add_test(c, keys_are_data_never_patterns_nor_sql);
     tcase_add_test(c, peers_and_we_read_each_other);
     tcase_add_test(c, tables_of_a_peer_are_used_as_they_are);
+    tcase_add_test(c, tables_are_those_that_a_peer_makes);
+    tcase_add_test(c, each_operation_leaves_what_peers_expect);
     tcase_add_test(c, a_value_that_is_too_large_is_not_fetched);
     tcase_add_test(c, a_hundred_thousand_keys_are_listed_in_order_and_soon);
     tcase_add_test(c, many_values_are_loaded_at_once);

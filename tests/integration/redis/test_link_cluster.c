@@ -69,6 +69,21 @@ static void at_node(unsigned i, const char *what, const char *slot, const char *
     freeReplyObject(r);
 }
 
+/* How often node @i has said @code. */
+static unsigned said(unsigned i, const char *code)
+{
+    redisReply *r = NULL;
+    char name[48];
+
+    ck_assert_int_eq(linked_call(&node[i], 5000, false, NULL, &r, &err, "INFO", "errorstats", NULL),
+                     CM_OK);
+    (void)snprintf(name, sizeof name, "errorstat_%s:count=", code);
+    const char *at = strstr(r->str, name);
+    unsigned n = at != NULL ? (unsigned)strtoul(at + strlen(name), NULL, 10) : 0;
+    freeReplyObject(r);
+    return n;
+}
+
 static unsigned owner_of(const char *key)
 {
     unsigned slot = redis_slot(key, strlen(key));
@@ -118,12 +133,14 @@ START_TEST(test_slots_move)
     nodes_open();
     ck_assert_msg(set("{moving} one", 5000) == CM_OK, "%s", err.msg);
 
+    ck_assert_uint_eq(said(from, "ASK") + said(from, "MOVED"), 0);
     at_node(to, "SETSLOT", slot, "IMPORTING", id[from]);
     at_node(from, "SETSLOT", slot, "MIGRATING", id[to]);
     /* Not there any more, so ASK; what is still there is served there. */
     ck_assert_msg(set(key, 5000) == CM_OK, "%s", err.msg);
     has(key);
     has("{moving} one");
+    ck_assert_uint_ge(said(from, "ASK"), 2);
     {
         redisReply *r = NULL;
         char port[16];
@@ -142,6 +159,7 @@ START_TEST(test_slots_move)
     /* MOVED. */
     has(key);
     has("{moving} one");
+    ck_assert_uint_ge(said(from, "MOVED"), 1);
     nodes_close();
     linked_close(&k);
 }
