@@ -312,7 +312,8 @@ static enum verdict judge(const PGresult *res, cm_status *ret, struct cm_err *er
     *ret = CM_E_IO;
     if (state != NULL)
         v = judge_state(state, ret);
-    *ret = cm_fail(err, *ret, "PostgreSQL: %s (%s)",
+    *ret = cm_fail(err, *ret, "PostgreSQL%s: %s (%s)",
+                   state != NULL && strcmp(state, "53100") == 0 ? " has no room on its disk" : "",
                    pg_said(PQresultErrorField(res, PG_DIAG_MESSAGE_PRIMARY), shown, sizeof shown),
                    state != NULL ? state : "no code");
     return v;
