@@ -5,6 +5,9 @@
 # For the parts that kill a command, or let a call of its fail, at its talk with a storage that is a
 # server. Whoever dies leaves his lock behind for the rest of its lease: so first all the harm is
 # done, each in a place of its own, then the leases end, then all commands are run again.
+#
+# kill: signal 9 at a call. fail: a call fails and nothing else happens, by strace. net: it fails as the
+# network fails, and the connection with it where that is what the error means, by net_fault.c.
 . "$here/fleet.sh"
 . "$here/storage.sh"
 
@@ -12,7 +15,12 @@ talking=(socket connect sendto recvfrom sendmsg recvmsg poll write close setsock
 errors='socket:EMFILE,ENOMEM connect:ECONNREFUSED,ENETUNREACH,ETIMEDOUT sendto:ECONNRESET
     sendmsg:ECONNRESET recvfrom:ECONNRESET,EIO,ETIMEDOUT recvmsg:ECONNRESET poll:EINTR,ENOMEM
     getsockopt:ENOBUFS setsockopt:ENOPROTOOPT,ENOMEM fcntl:EINTR,EMFILE clone3:EAGAIN eventfd2:EMFILE'
-harmed=()
+net_errors='socket:EMFILE,ENFILE,ENOBUFS,ENOMEM,EACCES
+    connect:ECONNREFUSED,ECONNRESET,ETIMEDOUT,EHOSTUNREACH,ENETUNREACH,EADDRNOTAVAIL,EAGAIN
+    later:ECONNREFUSED,ECONNRESET,ETIMEDOUT,EHOSTUNREACH
+    send:ECONNRESET,EPIPE,ETIMEDOUT,EHOSTUNREACH,EINTR,EAGAIN,ENOBUFS
+    recv:ECONNRESET,ETIMEDOUT,EHOSTUNREACH,END,EINTR,EAGAIN,ENOMEM
+    poll:EINTR,ENOMEM'
 
 words_of() { # SCENARIO: sets words
     case $1 in
@@ -21,24 +29,73 @@ words_of() { # SCENARIO: sets words
     esac
 }
 
+# One run undisturbed, and its points: CALL... for strace, none for net_fault.
+points_of_one() {
+    local call from to
+    if [ $# = 0 ]; then
+        rm -f "$work/counts"
+        timeout -k 5 "$wall_s" env LD_PRELOAD="$FAULT_TOOLS/net_fault.so" NET_FAULT_COUNT="$work/counts" \
+            "$CERTMESH" "${words[@]}" >"$work/out" 2>&1 || report 1 "undisturbed: $(said)"
+        awk '{ for (i = 1; i <= $2; i++) print $1, i }' "$work/counts"
+        return
+    fi
+    measure "$work/calls.log" "$CERTMESH" "$@" || report 1 "undisturbed: $(said)"
+    points "$work/calls.log" "$@" | while read -r call from to; do
+        seq -f "$call %.0f" "$from" "$to"
+    done
+}
+
 # undisturbed SCENARIO CALLS...: its points, "CALL INDEX" each. How often it waits and reads is not the
 # same each time: of three runs the one with the fewest.
 undisturbed() {
-    local scenario=$1 call from to i
+    local scenario=$1
     shift
     rm -f "$work/fewest"
-    for i in 1 2 3; do
+    for _ in 1 2 3; do
         fresh_storage
         [ "$scenario" = obtain ] || cm obtain $name || report 1 "$scenario: set-up: $(said)"
         words_of "$scenario"
-        measure "$work/calls.log" "$CERTMESH" "$@" || report 1 "$scenario: undisturbed: $(said)"
-        points "$work/calls.log" "$@" | while read -r call from to; do
-            seq -f "$call %.0f" "$from" "$to"
-        done >"$work/these"
+        points_of_one "$@" >"$work/these"
         [ -s "$work/fewest" ] && [ "$(wc -l <"$work/fewest")" -le "$(wc -l <"$work/these")" ] ||
             mv "$work/these" "$work/fewest"
     done
     cat "$work/fewest"
+}
+
+# Lines of the standard input to FUNCTION WORD..., in several processes, each with a folder of its own
+# in $work, and their counts.
+spread() { # LABEL FUNCTION
+    local label=$1 each=$2 n place pids=()
+    cat >"$work/lines"
+    for ((n = 0; n < workers; n++)); do
+        place=$work/$label.$n
+        mkdir "$place"
+        (
+            awk -v n=$n -v of=$workers 'NR % of == n' "$work/lines" >"$place/lines"
+            : >"$place/harmed"
+            work=$place passed=0 failed=0 fired=0 missed=0 survived=0 slowest=0 slowest_point=none
+            while IFS='|' read -ra these <&7; do
+                $each "${these[@]}" </dev/null
+            done 7<"$place/lines"
+            echo "$passed $failed $fired $missed $survived $slowest $slowest_point" >"$place/counts"
+        ) >"$place/said" 2>&1 &
+        pids+=($!)
+    done
+    wait "${pids[@]}"
+    for ((n = 0; n < workers; n++)); do
+        place=$work/$label.$n
+        cat "$place/said" "$place/harmed" | grep '^FAILED'
+        cat "$place/harmed" >>"$work/harmed"
+        take_counts <"$place/counts" || report 1 "$label: a process of the sweep ended before its time"
+    done
+}
+
+take_counts() {
+    local a b c d e f g
+    read -r a b c d e f g || return 1
+    passed=$((passed + a)) failed=$((failed + b)) fired=$((fired + c)) missed=$((missed + d))
+    survived=$((survived + e))
+    [ "$f" -le "$slowest" ] || { slowest=$f slowest_point=$g; }
 }
 
 # What is stored is what was there before, or all of the new. Sets now.
@@ -53,10 +110,28 @@ whole() { # SCENARIO
     return 1
 }
 
-# harm SCENARIO WHAT CALL FAULT INDEX: WHAT is kill or fail
+# The command with one fault; sets rc. WHAT CALL FAULT INDEX
+struck() {
+    rm -f "$work/strace.log"
+    if [ "$1" = net ]; then
+        timeout -k 5 "$wall_s" env LD_PRELOAD="$FAULT_TOOLS/net_fault.so" NET_FAULT="$2:$4:$3" \
+            NET_FAULT_LOG="$work/strace.log" "$CERTMESH" "${words[@]}" >"$work/out" 2>&1
+        rc=$?
+    else
+        (
+            timeout -k 5 "$wall_s" strace -f -qq -o "$work/strace.log" -e trace="$2" \
+                -e inject="$2:$3:when=$4" "$CERTMESH" "${words[@]}" >"$work/out" 2>&1
+            exit $?
+        ) 2>/dev/null
+        rc=$?
+    fi
+    grep -qsE 'INJECTED|killed by SIGKILL' "$work/strace.log"
+}
+
+# harm SCENARIO WHAT CALL FAULT INDEX: WHAT is kill, fail or net
 harm() {
     local scenario=$1 what=$2 before= now= rc took began_ms
-    point="$scenario, $3 $5: $4"
+    point="$what, $scenario, $3 $5: $4"
     fresh_storage
     if [ "$scenario" = renew ]; then
         cm obtain $name || { report 1 "$point: set-up: $(said)"; return; }
@@ -64,13 +139,7 @@ harm() {
     fi
     words_of "$scenario"
     began_ms=$(date +%s%3N)
-    (
-        timeout -k 5 "$wall_s" strace -f -qq -o "$work/strace.log" -e trace="$3" \
-            -e inject="$3:$4:when=$5" "$CERTMESH" "${words[@]}" >"$work/out" 2>&1
-        exit $?
-    ) 2>/dev/null
-    rc=$?
-    if ! grep -qE 'INJECTED|killed by SIGKILL' "$work/strace.log"; then
+    if ! struck "$what" "$3" "$4" "$5"; then
         missed=$((missed + 1))
         [ $rc = 0 ] || report 1 "$point: nothing struck, but exit $rc: $(said)"
         return
@@ -78,10 +147,10 @@ harm() {
     fired=$((fired + 1))
     took=$(($(date +%s%3N) - began_ms))
     [ "$took" -le "$slowest" ] || { slowest=$took slowest_point="$3 $5: $4"; }
-    if [ "$what" = fail ]; then
+    if [ "$what" != kill ]; then
         case $rc in
         0) survived=$((survived + 1)) ;;
-        1 | [3-8]) [ -s "$work/out" ] ;;
+        1 | [3-8]) [ -s "$work/out" ] && [ "$what:$4" != net:EINTR ] && [ "$what:$4" != net:SHORT ] ;;
         *) false ;;
         esac
         report $? "$point: exit $rc: $(said)"
@@ -92,7 +161,7 @@ harm() {
         [ -n "$now" ] && [ "$now" != "$before" ]
         report $? "$point: exit 0, but nothing new is stored"
     fi
-    harmed+=("$scenario|$storage|$before|$now|$point")
+    echo "$scenario|$storage|$before|$now|$point" >>"$work/harmed"
 }
 
 run_again() { # SCENARIO STORAGE BEFORE NOW POINT
@@ -114,55 +183,75 @@ run_again() { # SCENARIO STORAGE BEFORE NOW POINT
     report $? "$point: after the second run: $out"
 }
 
+# each_error ERRORS: "CALL ERROR INDEX" for every point in $work/points
+each_error() {
+    local item error
+    for item in $1; do
+        for error in $(tr , ' ' <<<"${item#*:}"); do
+            awk -v call="${item%%:*}" -v error="$error" '$1 == call { print call, error, $2 }' \
+                "$work/points"
+        done
+    done
+}
+
 # sweep WHAT SCENARIO LIMIT: so many points, spread over all there are
 sweep() {
-    local what=$1 scenario=$2 limit=$3 call index item error calls=() list
+    local what=$1 scenario=$2 limit=$3 calls=() list began=$SECONDS
     fired=0 missed=0 survived=0 slowest=0 slowest_point=
-    if [ "$what" = kill ]; then
+    case $what in
+    kill)
         undisturbed "$scenario" "${talking[@]}" >"$work/points"
         list=$(sed 's/ / signal=KILL /' "$work/points")
-    else
+        ;;
+    fail)
         # shellcheck disable=SC2086
         set -- $errors
         calls=("${@%%:*}")
         undisturbed "$scenario" "${calls[@]}" >"$work/points"
-        list=$(for item; do
-            for error in $(tr , ' ' <<<"${item#*:}"); do
-                awk -v call="${item%%:*}" -v error="$error" '$1 == call { print call, "error=" error, $2 }' \
-                    "$work/points"
-            done
-        done)
-    fi
-    while read -r call error index; do
-        harm "$scenario" "$what" "$call" "$error" "$index" </dev/null
-    done < <(take "$limit" <<<"$list")
+        list=$(each_error "$errors" | sed 's/ / error=/')
+        ;;
+    net)
+        undisturbed "$scenario" >"$work/points"
+        list=$(each_error "$net_errors")
+        ;;
+    esac
+    {
+        take "$limit" <<<"$list"
+        [ "$what" != net ] || printf '%s\n' 'send SHORT 0' 'recv SHORT 0'
+    } | sed "s/^/$scenario $what /; s/ /|/g" >"$work/plan"
+    spread "${what}_$scenario" harm <"$work/plan"
     # How often a socket is read is not the same each time.
     [ $((missed * 3)) -le $((fired + missed)) ]
     report $? "$what, $scenario: $missed of $((fired + missed)) did not strike"
-    echo "$what, $scenario in $SECONDS s: $fired points of $(wc -l <<<"$list"), $survived overcome," \
+    echo "$what, $scenario in $((SECONDS - began)) s: $fired points of $(wc -l <<<"$list"), $survived overcome," \
         "$missed did not strike, slowest $slowest ms ($slowest_point)"
-    struck=$((struck + fired))
+    all_fired=$((all_fired + fired))
 }
 
 fleet_points() { # KIND
-    local began item scenario url before now
-    struck=0
+    local began=$SECONDS before now holder
+    all_fired=0
+    workers=$(sample 4 2)
     fleet_server "$1"
-    # libpq keeps quiet about a failed send until it reads, and nobody answers: ten seconds each.
-    [ "$mode" = full ] || [ "$1" != postgres ] || errors=${errors/sendto:ECONNRESET/}
-    sweep kill obtain "$(sample 400 50)"
-    sweep kill renew "$(sample 400 60)"
-    sweep fail obtain "$(sample 300 20)"
-    sweep fail renew "$(sample 300 30)"
-    [ "$struck" -ge "$(sample 350 120)" ]
-    report $? "only $struck points in all"
+    : >"$work/harmed"
+    # libpq keeps quiet about a failed send until it reads, and nobody answers: ten seconds each. Not
+    # so where the connection is gone, as it is with net.
+    if [ "$mode" != full ] && [ "$1" = postgres ]; then
+        errors=${errors/sendto:ECONNRESET/}
+        net_errors=${net_errors/,ENOBUFS/}
+    fi
+    sweep kill obtain "$(sample 2000 50)"
+    sweep kill renew "$(sample 2000 60)"
+    sweep fail obtain "$(sample 2000 15)"
+    sweep fail renew "$(sample 2000 20)"
+    sweep net obtain "$(sample 2000 30)"
+    sweep net renew "$(sample 2000 30)"
+    [ "$all_fired" -ge "$(sample 1000 150)" ]
+    report $? "only $all_fired points in all"
     sleep 16 # the lease of the last one
     began=$failed
-    for item in "${harmed[@]}"; do
-        IFS='|' read -r scenario url before now point <<<"$item"
-        run_again "$scenario" "$url" "$before" "$now" "$point"
-    done
-    echo "run again in $SECONDS s: ${#harmed[@]} commands, $((failed - began)) failures"
+    spread again run_again <"$work/harmed"
+    echo "run again, all in all $SECONDS s: $(grep -c . "$work/harmed") commands, $((failed - began)) failures"
 
     # A detector that cannot fail proves nothing: a torn pair, and a lock that is left.
     fresh_storage
@@ -174,7 +263,7 @@ fleet_points() { # KIND
     report $? "negative control: a foreign key was not noticed: $now"
     mkfifo "$work/held"
     "$FAULT_TOOLS/fault_lease" "$storage" issue_cert_$name 5 held/key <>"$work/held" >"$work/holding" 2>&1 &
-    local holder=$!
+    holder=$!
     for _ in $(seq 100); do
         ! grep -q held "$work/holding" || break
         sleep 0.02

@@ -22,6 +22,7 @@
 #define AIM_NS      (20 * CM_NS_PER_MS)
 #define INSIDE_NS   (2 * CM_NS_PER_MS / 5)
 #define GRACE_NS    (2 * CM_NS_PER_S)
+#define BACK_NS     (30 * CM_NS_PER_S) /* for a server that was just killed to be there again */
 
 struct life {
     uint64_t who;
@@ -155,34 +156,60 @@ static bool strike(struct nemesis *n)
     return start(n, life);
 }
 
-/* A lock of the dead is to be had within the grace; then all keys must be of one commit. */
-static bool look_at_end(struct nemesis *n, struct cm_storage *st, unsigned lock)
+static bool is_away(cm_status rc)
+{
+    return rc == CM_E_NET || rc == CM_E_TIMEOUT;
+}
+
+/* A lock of the dead is to be had within the grace. While the server itself is away, which is none
+ * of the lock's doing, that time does not begin. */
+static cm_status lock_at_end(struct cm_storage *st, const char *name, struct cm_grant *ret,
+                             struct cm_err *err)
 {
     const struct cm_env *env = cm_env_system();
+    int64_t back_ns = history_now_ns() + BACK_NS;
+    int64_t deadline_ns = history_now_ns() + GRACE_NS;
+
+    for (;;) {
+        int64_t wait_ns = 0;
+        cm_status rc = cm_storage_try_lock(st, NULL, name, CM_NS_PER_S, ret, &wait_ns, err);
+
+        if (is_away(rc) && history_now_ns() < back_ns)
+            deadline_ns = history_now_ns() + GRACE_NS;
+        else if (rc != CM_E_BUSY || history_now_ns() >= deadline_ns)
+            return rc;
+        (void)env->wait(env, NULL, 10 * CM_NS_PER_MS);
+    }
+}
+
+/* Then all keys must be of one commit. */
+static bool look_at_end(struct nemesis *n, struct cm_storage *st, unsigned lock)
+{
     struct cm_err err = CM_ERR_INIT;
     struct cm_grant grant;
     struct history_event e = { .lock = lock };
-    int64_t deadline_ns = history_now_ns() + GRACE_NS;
-    int64_t wait_ns = 0;
     uint64_t turn = 0;
     bool torn = false;
     char name[32];
     cm_status rc;
 
     history_lock_name(lock, name, sizeof name);
-    while ((rc = cm_storage_try_lock(st, NULL, name, CM_NS_PER_S, &grant, &wait_ns, &err)) ==
-               CM_E_BUSY &&
-           history_now_ns() < deadline_ns)
-        (void)env->wait(env, NULL, 10 * CM_NS_PER_MS);
+    rc = lock_at_end(st, name, &grant, &err);
     if (rc == CM_OK)
         rc = history_read_all(st, lock, &e.id, &turn, &torn, &err);
+    if (is_away(rc)) { /* once more: who kills servers stops when he sees us at the end */
+        rc = lock_at_end(st, name, &grant, &err);
+        if (rc == CM_OK)
+            rc = history_read_all(st, lock, &e.id, &turn, &torn, &err);
+    }
     if (rc != CM_OK) {
         (void)fprintf(stderr, "history: the lock of dead workers is not to be had: %s\n", err.msg);
         return false;
     }
     e.extra = torn;
     history_log(n->log, 0, "final", &e);
-    return cm_storage_unlock(st, NULL, &grant, &err) == CM_OK;
+    rc = cm_storage_unlock(st, NULL, &grant, &err);
+    return rc == CM_OK || is_away(rc);
 }
 
 static bool finish(struct nemesis *n)

@@ -11,12 +11,14 @@
 
 /* stale_race URL ROUNDS [apart]: in each round a process takes a lock and is killed with it; eight
  * others want it at the same moment. Whoever gets it keeps it until each of the others has tried
- * twice more. There must be one winner, and its fence must be higher than any before.
+ * twice more. There must be one winner, and its fence must be higher than any before. Counted are
+ * also the rounds in which all eight had met the lock of the dead one before it was free.
  *
  * "apart" lets each want a lock of its own, so that the counting itself can be tested. */
 
 #define N_PROCS   8u
-#define TTL_NS    (400 * INT64_C(1000000))
+#define TTL_NS    (200 * INT64_C(1000000)) /* time enough for all eight to be there when it ends */
+#define KEEP_NS   (8 * INT64_C(1000000000))
 #define PATIENCE  60000 /* ms for one round */
 #define LOCK_NAME "issue_cert_stale.test"
 
@@ -25,6 +27,7 @@ struct board {
     _Atomic unsigned winners;
     _Atomic unsigned satisfied; /* who have tried twice since there was a winner */
     _Atomic unsigned done;
+    _Atomic unsigned early; /* who found it busy before there was a winner */
     _Atomic unsigned errors;
     _Atomic uint64_t fence;
     _Atomic bool stop;
@@ -60,10 +63,11 @@ static void compete(struct cm_storage *st, const char *lock)
     struct cm_err err = CM_ERR_INIT;
     struct cm_grant g;
     unsigned after = 0;
+    bool was_early = false;
 
     while (after < 2) {
         bool was_won = board->winners > 0;
-        cm_status rc = cm_storage_try_lock(st, NULL, lock, 20 * TTL_NS, &g, NULL, &err);
+        cm_status rc = cm_storage_try_lock(st, NULL, lock, KEEP_NS, &g, NULL, &err);
 
         if (rc == CM_OK) {
             note_win(&g);
@@ -75,10 +79,14 @@ static void compete(struct cm_storage *st, const char *lock)
         }
         if (rc != CM_E_BUSY)
             board->errors++;
-        if (was_won)
+        if (was_won) {
             after++;
-        if (!was_won)
-            tool_pause_ms(1);
+            continue;
+        }
+        if (rc == CM_E_BUSY && !was_early)
+            board->early++;
+        was_early = true;
+        tool_pause_ms(1);
     }
     board->satisfied++;
 }
@@ -122,17 +130,20 @@ static void leave_stale(void)
         tool_die("the holder was not killed");
 }
 
-static unsigned race(unsigned rounds)
+static unsigned race(unsigned rounds, unsigned *ret_met)
 {
     unsigned failed = 0;
 
+    *ret_met = 0;
     for (unsigned round = 1; round <= rounds; round++) {
         leave_stale();
-        board->winners = board->satisfied = board->done = 0;
+        board->winners = board->satisfied = board->done = board->early = 0;
         board->round = round;
         wait_for(&board->done, N_PROCS);
         if (board->winners != 1)
             failed++;
+        if (board->early == N_PROCS)
+            ++*ret_met;
     }
     return failed;
 }
@@ -142,6 +153,7 @@ int main(int argc, char **argv)
     pid_t pids[N_PROCS];
     unsigned failed;
     unsigned rounds;
+    unsigned met;
 
     if (argc < 3)
         tool_die("usage: stale_race URL ROUNDS [apart]");
@@ -154,7 +166,7 @@ int main(int argc, char **argv)
         if (pids[i] == 0)
             contender(i);
     }
-    failed = race(rounds);
+    failed = race(rounds, &met);
     board->stop = true;
     for (unsigned i = 0; i < N_PROCS; i++) {
         int status = 0;
@@ -162,7 +174,7 @@ int main(int argc, char **argv)
         if (waitpid(pids[i], &status, 0) != pids[i] || status != 0)
             board->errors++;
     }
-    (void)printf("%u rounds, %u without exactly one winner, %u errors\n", rounds, failed,
-                 (unsigned)board->errors);
+    (void)printf("%u rounds, %u without exactly one winner, %u errors, all met in %u\n", rounds,
+                 failed, (unsigned)board->errors, met);
     return failed == 0 && board->errors == 0 ? 0 : 1;
 }

@@ -5,7 +5,7 @@
 . "$(dirname "$0")/../common.sh"
 
 fresh_storage
-out=$(timeout -k 5 600 "$FAULT_TOOLS/stale_race" "$storage" "$(sample 200 50)")
+out=$(timeout -k 5 600 "$FAULT_TOOLS/stale_race" "$storage" "$(sample 1000 50)")
 report $? "stale lock: $out"
 echo "stale: 8 processes on the lock of a dead one: $out"
 
