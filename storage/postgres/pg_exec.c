@@ -188,7 +188,9 @@ static cm_status flush(PGconn *conn, const struct pg_wait *w, struct cm_err *err
     return left == 0 ? CM_OK : broken(conn, err);
 }
 
-/* The next result; *ret NULL: there is no more. @before: what had come before the question. */
+/* The next result; *ret NULL: there is no more. @before: what had come before the question. Who was
+ * stopped for longer than he had time finds the time over and the answer there: so at the end one
+ * more look. */
 static cm_status next_result(PGconn *conn, const struct pg_wait *w, uint64_t before, PGresult **ret,
                              struct cm_err *err)
 {
@@ -197,10 +199,12 @@ static cm_status next_result(PGconn *conn, const struct pg_wait *w, uint64_t bef
 
         if (rc == CM_OK)
             rc = pg_check_received(PQsocket(conn), before, PG_ANSWER_MAX, err);
-        if (rc != CM_OK)
+        if (rc != CM_OK && rc != CM_E_TIMEOUT)
             return rc;
         if (PQconsumeInput(conn) != 1)
             return broken(conn, err);
+        if (rc != CM_OK && PQisBusy(conn))
+            return rc;
     }
     *ret = PQgetResult(conn);
     return CM_OK;

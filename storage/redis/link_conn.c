@@ -203,6 +203,27 @@ static cm_status step(struct exchange *x, bool *ret_moved, struct cm_err *err)
     return rc;
 }
 
+static bool is_unfinished(const struct exchange *x)
+{
+    return x->got < x->n || x->written < x->out.len;
+}
+
+/* Until something moves. Who was stopped for longer than he had time finds the time over and the
+ * reply there: so at the end one more look. */
+static cm_status await(struct exchange *x, const struct cm_op *op, struct cm_err *err)
+{
+    short events = x->written < x->out.len ? POLLIN | POLLOUT : POLLIN;
+    cm_status rc = redis_poll(x->c->fd, events, op, err);
+    bool moved;
+
+    if (rc != CM_E_TIMEOUT)
+        return rc;
+    rc = step(x, &moved, err);
+    if (rc == CM_OK && is_unfinished(x))
+        rc = cm_fail(err, CM_E_TIMEOUT, "Redis at %s does not answer in time", x->c->name);
+    return rc;
+}
+
 cm_status redis_conn_exchange(struct redis_conn *c, const struct cm_op *op, struct cm_span out,
                               size_t n, redisReply **replies, bool *ret_sent, struct cm_err *err)
 {
@@ -216,14 +237,9 @@ cm_status redis_conn_exchange(struct redis_conn *c, const struct cm_op *op, stru
         bool moved;
 
         rc = step(&x, &moved, &why);
-        if (rc == CM_OK && !moved && (x.got < n || x.written < out.len)) {
-            short events = x.written < out.len ? POLLIN | POLLOUT : POLLIN;
-
-            rc = redis_poll(c->fd, events, op, &why);
-            if (rc == CM_E_TIMEOUT)
-                rc = cm_fail(&why, rc, "Redis at %s does not answer in time", c->name);
-        }
-    } while (rc == CM_OK && (x.got < n || x.written < out.len));
+        if (rc == CM_OK && !moved && is_unfinished(&x))
+            rc = await(&x, op, &why);
+    } while (rc == CM_OK && is_unfinished(&x));
     *ret_sent = x.written > 0;
     if (rc != CM_OK) {
         redis_free_replies(replies, n);

@@ -157,6 +157,53 @@ START_TEST(test_drop_by_drop)
 }
 END_TEST
 
+/* ---- a process that was stopped */
+
+static atomic_uint replies;
+static atomic_bool is_stopping;
+static _Atomic int64_t slept_ns;
+
+static void serve_late(struct fake_conn *c)
+{
+    while (fake_next_call(c)) {
+        (void)usleep(20000);
+        fake_say(c, "+PONG\r\n");
+        atomic_fetch_add(&replies, 1);
+    }
+}
+
+/* Once there is the second reply an hour has passed. */
+static int64_t stopped_mono(const struct cm_env *env)
+{
+    (void)env;
+    for (int i = 0; i < 50 && atomic_load(&is_stopping) && atomic_load(&replies) < 2; i++)
+        (void)usleep(2000);
+    if (atomic_load(&is_stopping) && atomic_load(&replies) >= 2)
+        atomic_store(&slept_ns, 3600 * CM_NS_PER_S);
+    return cm_env_system()->mono_ns(cm_env_system()) + atomic_load(&slept_ns);
+}
+
+START_TEST(test_reply_that_came_while_we_were_stopped)
+{
+    struct cm_env env = *cm_env_system();
+    struct cm_op base = { &env, 0, NULL };
+    const char *words[] = { "GET", "x" };
+    struct redis_command cmd = { 2, words, NULL };
+    redisReply *reply = NULL;
+    struct cm_op op;
+
+    env.mono_ns = stopped_mono;
+    up(serve_late, NULL);
+    ck_assert_int_eq(linked_call(&k, 5000, false, NULL, NULL, &err, "GET", "x", NULL), CM_OK);
+    op = cm_op_within(&base, 5 * CM_NS_PER_S);
+    atomic_store(&is_stopping, true);
+    ck_assert_int_eq(redis_call(k.l, &op, NULL, false, &cmd, 1, &reply, &err), CM_OK);
+    ck_assert_int_gt(atomic_load(&slept_ns), 0);
+    freeReplyObject(reply);
+    down();
+}
+END_TEST
+
 /* ---- sending again */
 
 static atomic_uint asked;
@@ -540,6 +587,7 @@ int main(void)
         test_no_redis,
         test_byte_by_byte,
         test_drop_by_drop,
+        test_reply_that_came_while_we_were_stopped,
         test_again,
         test_not_again,
         test_again_is_bounded,
