@@ -71,7 +71,8 @@ void bench_factory_der(const struct bench_factory *f, size_t i, unsigned generat
 /* Chain as PEM; free it with gnutls_free(). */
 struct cm_span bench_factory_pem(const struct bench_factory *f, size_t i, unsigned generation);
 /* The same really signed, which takes a hundred times as long: for whoever checks. */
-struct cm_span bench_factory_signed_pem(const struct bench_factory *f, size_t i);
+struct cm_span bench_factory_signed_pem(const struct bench_factory *f, size_t i,
+                                        unsigned generation);
 struct cm_span bench_factory_key(const struct bench_factory *f);
 /* Put leaf @i into @cache. @ret may be NULL. */
 void bench_factory_add(const struct bench_factory *f, struct cm_cache *cache, size_t i,

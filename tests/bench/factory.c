@@ -164,14 +164,15 @@ struct cm_span bench_factory_pem(const struct bench_factory *f, size_t i, unsign
     return with_issuer(f, pem);
 }
 
-struct cm_span bench_factory_signed_pem(const struct bench_factory *f, size_t i)
+struct cm_span bench_factory_signed_pem(const struct bench_factory *f, size_t i,
+                                        unsigned generation)
 {
     gnutls_datum_t der = { malloc(f->leaf.size), f->leaf.size };
     gnutls_datum_t pem = { NULL, 0 };
     gnutls_x509_crt_t crt = NULL;
 
     bench_check(der.data != NULL, "out of memory");
-    bench_factory_der(f, i, 0, der.data);
+    bench_factory_der(f, i, generation, der.data);
     bench_gnutls(gnutls_x509_crt_init(&crt), "certificate");
     bench_gnutls(gnutls_x509_crt_import(crt, &der, GNUTLS_X509_FMT_DER), "import");
     bench_gnutls(gnutls_x509_crt_sign2(crt, f->ca, f->ca_key, GNUTLS_DIG_SHA256, 0), "sign");

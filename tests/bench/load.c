@@ -51,7 +51,7 @@ static int open_issuer(const char *root)
 
 static void make_site(const struct bench_factory *f, int issuer, size_t i)
 {
-    struct cm_span pem = bench_factory_signed_pem(f, i);
+    struct cm_span pem = bench_factory_signed_pem(f, i, 0);
     char name[BENCH_NAME_BUF];
     char file[BENCH_NAME_BUF + 8];
     char json[256];

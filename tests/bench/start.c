@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "bench.h"
+#include "shake.h"
 
 #include <errno.h>
 #include <gnutls/gnutls.h>
@@ -12,11 +13,13 @@
  * does (0: as it is), as it would over a network:
  *
  *   fill URL N       put N certificates there
- *   loads URL N US   key, chain and metadata of each, one load after the other: what a start costs
- *                    that asks for one value at a time. Prints seconds
- *   start URL N US   cm_manage_async() of all names, then cm_get_certificate() of one of them drawn
- *                    at random, then until all are served. Prints seconds, milliseconds until the
- *                    one was answered, resident bytes, calls to storage
+ *   loads URL N US PART
+ *                    key, chain and metadata of each, one load after the other: what a start costs
+ *                    that asks for one value at a time. Only PART of the N names are, evenly
+ *                    spread. Prints seconds for these, and how many there were
+ *   start URL N US   cm_manage_async() of all names, then a handshake with one of them drawn at
+ *                    random, then until all are served. Prints seconds, milliseconds until that
+ *                    handshake was done, resident bytes, calls to storage
  *
  * "memory:..." is filled first by whoever uses it. */
 
@@ -188,7 +191,7 @@ static void fill(struct cm_storage *st, size_t n)
 
     bench_factory_init(&f);
     for (size_t i = 0; i < n; i++) {
-        struct cm_span pem = bench_factory_signed_pem(&f, i);
+        struct cm_span pem = bench_factory_signed_pem(&f, i, 0);
         struct cm_span key = bench_factory_key(&f);
         char *parts[] = { strndup((const char *)key.data, key.len),
                           strndup((const char *)pem.data, pem.len), NULL };
@@ -214,7 +217,7 @@ static void fill(struct cm_storage *st, size_t n)
 
 /* ---- one load after the other ---- */
 
-static void loads(struct far *f, size_t n)
+static void loads(struct far *f, size_t n, size_t part)
 {
     static const char *const suffixes[] = { "key", "crt", "json" };
     struct cm_buf value = CM_BUF_INIT(CM_STORAGE_VALUE_MAX);
@@ -223,15 +226,15 @@ static void loads(struct far *f, size_t n)
     char key[128];
 
     uint64_t began = bench_mono_ns();
-    for (size_t i = 0; i < n; i++) {
-        bench_name(i, name);
+    for (size_t i = 0; i < part; i++) {
+        bench_name(i * n / part, name);
         for (size_t k = 0; k < 3; k++) {
             (void)snprintf(key, sizeof key, ISSUER_DIR "/%s/%s.%s", name, name, suffixes[k]);
             bench_ok(cm_storage_load(&f->base, NULL, key, &value, &err), &err, key);
             value.len = 0;
         }
     }
-    printf("%.4f\n", (double)(bench_mono_ns() - began) / 1e9);
+    printf("%.4f %zu\n", (double)(bench_mono_ns() - began) / 1e9, part);
     cm_buf_free(&value);
 }
 
@@ -280,7 +283,9 @@ static void start(struct far *f, size_t n)
     uint64_t began = bench_mono_ns();
     bench_ok(cm_config_new(&o, &cfg, &err), &err, "config");
     bench_ok(cm_manage_async(cfg, list, n, &err), &err, "manage");
-    ask(cfg, list[bench_random(&seed) % n]);
+    size_t one = bench_random(&seed) % n;
+    ask(cfg, list[one]);
+    shake_name(cfg, one);
     double first_ms = (double)(bench_mono_ns() - began) / 1e6;
     bench_ok(cm_manage(cfg, NULL, list, n, &err), &err, "manage");
     double s = (double)(bench_mono_ns() - began) / 1e9;
@@ -304,14 +309,15 @@ int main(int argc, char **argv)
     struct far f;
 
     bench_check((argc == 4 && strcmp(what, "fill") == 0) ||
-                    (argc == 5 && (strcmp(what, "loads") == 0 || strcmp(what, "start") == 0)),
-                "usage: %s fill URL N | loads URL N US | start URL N US", argv[0]);
+                    (argc == 6 && strcmp(what, "loads") == 0) ||
+                    (argc == 5 && strcmp(what, "start") == 0),
+                "usage: %s fill URL N | loads URL N US PART | start URL N US", argv[0]);
     size_t n = bench_number(argv[3], BENCH_NAMES_MAX);
-    far_open(&f, argv[2], argc == 5 ? bench_number(argv[4], 1000000) * 1000u : 0);
+    far_open(&f, argv[2], argc > 4 ? bench_number(argv[4], 1000000) * 1000u : 0);
     if (strcmp(what, "fill") == 0 || strncmp(argv[2], "memory:", 7) == 0)
         fill(f.inner, n);
     if (strcmp(what, "loads") == 0)
-        loads(&f, n);
+        loads(&f, n, bench_number(argv[5], n));
     else if (strcmp(what, "start") == 0)
         start(&f, n);
     cm_storage_close(&f.base);
