@@ -9,14 +9,29 @@
 #define CLIENT_NAME "certmesh"
 #define FULL        "max number of clients" /* part of what Redis says then */
 
+/* "$12\r\n"; there are so many of these that printf would show. */
+static cm_status put_count(struct cm_buf *out, char type, size_t n, struct cm_err *err)
+{
+    char text[24];
+    char *at = text + sizeof text;
+
+    *--at = '\n';
+    *--at = '\r';
+    do
+        *--at = (char)('0' + n % 10);
+    while ((n /= 10) > 0);
+    *--at = type;
+    return cm_buf_append(out, at, (size_t)(text + sizeof text - at), err);
+}
+
 cm_status redis_put_command(struct cm_buf *out, const struct redis_command *cmd, struct cm_err *err)
 {
-    cm_status rc = cm_buf_printf(out, err, "*%zu\r\n", cmd->argc);
+    cm_status rc = put_count(out, '*', cmd->argc, err);
 
     for (size_t i = 0; i < cmd->argc && rc == CM_OK; i++) {
         size_t len = cmd->argv_len != NULL ? cmd->argv_len[i] : strlen(cmd->argv[i]);
 
-        rc = cm_buf_printf(out, err, "$%zu\r\n", len);
+        rc = put_count(out, '$', len, err);
         if (rc == CM_OK)
             rc = cm_buf_append(out, cmd->argv[i], len, err);
         if (rc == CM_OK)

@@ -74,6 +74,7 @@ struct redis_storage {
     char *channel;        /* of the change feed */
     bool scripted;        /* all names lie on one server: a change is one script */
     _Atomic bool checked; /* the server's settings were looked at */
+    atomic_uint batch;    /* of load_many: how many values went well last; 0 = not known */
 };
 
 static inline struct redis_storage *rds_of(struct cm_storage *st)

@@ -4,8 +4,8 @@
 #include <string.h>
 
 /* Many values in few round trips: pipelines of GET. How many go into one follows from how large the
- * last ones were, so that what is under way stays in the order of BYTES_AIM. In a cluster a
- * pipeline holds what lies in one slot. */
+ * last ones were, also those of the call before, so that what is under way stays in the order of
+ * BYTES_AIM. In a cluster a pipeline holds what lies in one slot. */
 
 #define BATCH_MAX   256u
 #define BATCH_FIRST 8u
@@ -64,26 +64,44 @@ static cm_status hand_out(const struct many *m, size_t index, const redisReply *
                    &why, err);
 }
 
+/* GET for each; what they point at is in @names. */
+static cm_status put_commands(const struct many *m, const struct turn *turns, size_t n,
+                              struct cm_buf *names, struct rds_args *args,
+                              struct redis_command *commands, struct cm_err *err)
+{
+    size_t at[BATCH_MAX];
+    char name[RDS_NAME_MAX];
+    cm_status rc = CM_OK;
+
+    for (size_t i = 0; i < n && rc == CM_OK; i++) {
+        at[i] = names->len;
+        rc = rds_name(m->rs, m->keys[turns[i].index], name, err);
+        if (rc == CM_OK)
+            rc = cm_buf_append(names, name, strlen(name) + 1, err);
+    }
+    for (size_t i = 0; i < n && rc == CM_OK; i++) { /* it stays where it is from here on */
+        rds_arg(&args[i], "GET");
+        rds_arg(&args[i], cm_buf_str(names) + at[i]);
+        commands[i] = rds_command(&args[i]);
+    }
+    return rc;
+}
+
 static cm_status batch(const struct many *m, const struct turn *turns, size_t n, size_t *ret_bytes,
                        bool *ret_handed, struct cm_err *err)
 {
     CM_AUTO_BUF struct cm_buf value = CM_BUF_SECRET(CM_STORAGE_VALUE_MAX);
-    CM_AUTO_FREE char(*names)[RDS_NAME_MAX] = cm_calloc(n, sizeof *names);
+    CM_AUTO_BUF struct cm_buf names = CM_BUF_INIT(BATCH_MAX * RDS_NAME_MAX);
     CM_AUTO_FREE struct rds_args *args = cm_calloc(n, sizeof *args);
     struct redis_command commands[BATCH_MAX];
     redisReply *replies[BATCH_MAX];
     cm_status rc = CM_OK;
 
-    if (names == NULL || args == NULL)
+    if (args == NULL)
         return cm_fail_nomem(err);
-    for (size_t i = 0; i < n && rc == CM_OK; i++) {
-        rc = rds_name(m->rs, m->keys[turns[i].index], names[i], err);
-        rds_arg(&args[i], "GET");
-        rds_arg(&args[i], names[i]);
-        commands[i] = rds_command(&args[i]);
-    }
+    rc = put_commands(m, turns, n, &names, args, commands, err);
     if (rc == CM_OK)
-        rc = redis_call(m->rs->link, m->op, names[0], true, commands, n, replies, err);
+        rc = redis_call(m->rs->link, m->op, cm_buf_str(&names), true, commands, n, replies, err);
     if (rc != CM_OK)
         return cm_wrap(err, rc, "load '%s' and %zu more", m->keys[turns[0].index], n - 1);
     *ret_bytes = 0;
@@ -112,12 +130,14 @@ cm_status rds_load_many(struct cm_storage *st, const struct cm_op *op, const cha
 {
     struct many m = { rds_of(st), op, keys, each, user };
     CM_AUTO_FREE struct turn *turns = cm_calloc(n, sizeof *turns);
-    size_t size = BATCH_FIRST;
+    size_t size = atomic_load(&m.rs->batch);
     char name[RDS_NAME_MAX];
     cm_status rc = CM_OK;
 
     if (turns == NULL)
         return cm_fail_nomem(err);
+    if (size == 0)
+        size = BATCH_FIRST;
     for (size_t i = 0; i < n && rc == CM_OK; i++) {
         turns[i].index = i;
         rc = m.rs->scripted ? CM_OK : rds_name(m.rs, keys[i], name, err);
@@ -143,5 +163,7 @@ cm_status rds_load_many(struct cm_storage *st, const struct cm_op *op, const cha
             size = next_size(take, bytes) > size || take == size ? next_size(take, bytes) : size;
         at += take;
     }
+    if (rc == CM_OK)
+        atomic_store(&m.rs->batch, (unsigned)size);
     return rc;
 }

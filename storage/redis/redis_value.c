@@ -134,6 +134,8 @@ static cm_status unpack(const struct rds_codec *c, int64_t compression, int64_t 
                        "it is packed in a way (%d, %d) that this version of "
                        "certmesh does not know",
                        (int)compression, (int)encryption);
+    if (compression == 0 && encryption == 0)
+        return cm_b64_decode(text, out, err);
     cm_status rc = cm_b64_decode(text, &raw, err);
     bytes = cm_buf_span(&raw);
     if (rc == CM_OK && encryption == RDS_AES_GCM) {
@@ -147,6 +149,21 @@ static cm_status unpack(const struct rds_codec *c, int64_t compression, int64_t 
     return rc;
 }
 
+/* @out is as it was on failure. */
+static cm_status decode_text(const struct rds_codec *c, const char *key, int64_t compression,
+                             int64_t encryption, struct cm_span text, struct cm_buf *out,
+                             struct cm_err *err)
+{
+    size_t before = out->len;
+    cm_status rc = unpack(c, compression, encryption, text, out, err);
+
+    if (rc != CM_OK && out->len > before) {
+        cm_wipe(out->data + before, out->len - before);
+        out->len = before;
+    }
+    return rc == CM_OK ? rc : cm_wrap(err, rc, "the value at '%s'", key);
+}
+
 static cm_status decode_object(const struct rds_codec *c, const char *key, struct json_object *o,
                                struct cm_buf *out, struct cm_err *err)
 {
@@ -154,7 +171,6 @@ static cm_status decode_object(const struct rds_codec *c, const char *key, struc
     struct cm_span text = { NULL, 0 };
     int64_t compression = 0;
     int64_t encryption = 0;
-    size_t before = out->len;
 
     if (!json_object_object_get_ex(o, "value", &m))
         return damaged(key, "it has no 'value'", err);
@@ -166,20 +182,79 @@ static cm_status decode_object(const struct rds_codec *c, const char *key, struc
         return CM_OK;
     text.data = (const uint8_t *)json_object_get_string(m);
     text.len = (size_t)json_object_get_string_len(m);
-    cm_status rc = unpack(c, compression, encryption, text, out, err);
-    if (rc != CM_OK && out->len > before) {
-        cm_wipe(out->data + before, out->len - before);
-        out->len = before;
-    }
-    return rc == CM_OK ? rc : cm_wrap(err, rc, "the value at '%s'", key);
+    return decode_text(c, key, compression, encryption, text, out, err);
+}
+
+/* Go on behind @text, if that is what comes next. */
+static bool skip_text(struct cm_span *in, const char *text)
+{
+    size_t len = strlen(text);
+
+    if (in->len < len || memcmp(in->data, text, len) != 0)
+        return false;
+    in->data += len;
+    in->len -= len;
+    return true;
+}
+
+/* What comes before the next quote; there is one, and no escape before it. */
+static bool take_string(struct cm_span *in, struct cm_span *ret)
+{
+    const uint8_t *quote = in->len > 0 ? memchr(in->data, '"', in->len) : NULL;
+
+    if (quote == NULL)
+        return false;
+    *ret = (struct cm_span){ in->data, (size_t)(quote - in->data) };
+    in->data = quote + 1;
+    in->len -= ret->len + 1;
+    return ret->len == 0 || memchr(ret->data, '\\', ret->len) == NULL;
+}
+
+static bool take_digit(struct cm_span *in, int *ret)
+{
+    if (in->len == 0 || in->data[0] < '0' || in->data[0] > '9')
+        return false;
+    *ret = in->data[0] - '0';
+    in->data++;
+    in->len--;
+    return true;
+}
+
+/* The same for a value that is written just as all peers and we write it: no parser of JSON reads
+ * through it, of which a start with many names would consist to a half. False: @out is as it was,
+ * and nothing is said of what @stored is worth, so that there is one place that judges it. */
+static bool decode_usual(const struct rds_codec *c, const char *key, struct cm_span stored,
+                         struct cm_buf *out)
+{
+    struct cm_span text, modified;
+    int compression, encryption, digit;
+
+    if (!skip_text(&stored, "{\"value\":\"") || !take_string(&stored, &text) ||
+        !skip_text(&stored, ",\"modified\":\"") || !take_string(&stored, &modified) ||
+        !skip_text(&stored, ",\"size\":"))
+        return false;
+    for (size_t i = 0; i < modified.len; i++) /* no control bytes, nothing but ASCII */
+        if (modified.data[i] < 0x20 || modified.data[i] > 0x7e)
+            return false;
+    if (!take_digit(&stored, &digit) || (digit == 0 && stored.len > 0 && stored.data[0] != ','))
+        return false;
+    while (take_digit(&stored, &digit))
+        continue;
+    return skip_text(&stored, ",\"compression\":") && take_digit(&stored, &compression) &&
+           skip_text(&stored, ",\"encryption\":") && take_digit(&stored, &encryption) &&
+           skip_text(&stored, "}") && stored.len == 0 &&
+           decode_text(c, key, compression, encryption, text, out, NULL) == CM_OK;
 }
 
 cm_status rds_value_decode(const struct rds_codec *c, const char *key, struct cm_span stored,
                            struct cm_buf *out, struct cm_err *err)
 {
     struct json_object *o = NULL;
-    cm_status rc = read_object(key, stored, &o, err);
+    cm_status rc;
 
+    if (decode_usual(c, key, stored, out))
+        return CM_OK;
+    rc = read_object(key, stored, &o, err);
     if (rc != CM_OK)
         return rc;
     rc = decode_object(c, key, o, out, err);

@@ -97,6 +97,58 @@ START_TEST(no_two_encryptions_are_alike)
 }
 END_TEST
 
+/* What is written as peers write it is not read by a parser of JSON; with a space before it, it is.
+ * Both have to come to the same. */
+START_TEST(both_ways_of_reading_agree)
+{
+#define MODIFIED ",\"modified\":\"2026-01-01T00:00:00Z\""
+    static const char *const rest[] = {
+        MODIFIED ",\"size\":1,\"compression\":0,\"encryption\":0}",
+        MODIFIED ",\"size\":1,\"compression\":0,\"encryption\":0} ",
+        MODIFIED ",\"size\":1,\"compression\":0,\"encryption\":0}}",
+        MODIFIED ",\"size\":1,\"compression\":0,\"encryption\":0",
+        MODIFIED ",\"size\":1,\"compression\":0,\"encryption\":0,\"value\":\"eQ==\"}",
+        MODIFIED ",\"size\":1,\"compression\":0,\"encryption\":00}",
+        MODIFIED ",\"size\":1,\"compression\":3,\"encryption\":0}",
+        MODIFIED ",\"size\":1,\"compression\":1,\"encryption\":0}",
+        MODIFIED ",\"size\":1,\"compression\":0,\"encryption\":1}",
+        MODIFIED ",\"size\":01,\"compression\":0,\"encryption\":0}",
+        MODIFIED ",\"size\":,\"compression\":0,\"encryption\":0}",
+        MODIFIED ",\"size\":-1,\"compression\":0,\"encryption\":0}",
+        MODIFIED ",\"size\":1.5,\"compression\":0,\"encryption\":0}",
+        MODIFIED ",\"size\":99999999999999999999,\"compression\":0,\"encryption\":0}",
+        MODIFIED ",\"size\":1,\"compression\":0,\"encryption\":0,\"more\":[]}",
+        ",\"modified\":\"\",\"size\":1,\"compression\":0,\"encryption\":0}",
+        ",\"modified\":\"\x80\",\"size\":1,\"compression\":0,\"encryption\":0}",
+        ",\"modified\":\"\n\",\"size\":1,\"compression\":0,\"encryption\":0}",
+        ",\"modified\":\"\\\"\",\"size\":1,\"compression\":0,\"encryption\":0}",
+        ",\"modified\":\"\\x\",\"size\":1,\"compression\":0,\"encryption\":0}",
+        ",\"modified\":null,\"size\":1,\"compression\":0,\"encryption\":0}",
+        "}",
+        "",
+    };
+    static const char *const values[] = {
+        "eA==", "", "eA", "eB==", "Pz8\\/", "Pz8/", "e\\u0041=="
+    };
+#undef MODIFIED
+
+    for (size_t i = 0; i < CM_ARRAY_LEN(rest) * CM_ARRAY_LEN(values); i++) {
+        struct cm_buf usual = CM_BUF_INIT(64);
+        struct cm_buf other = CM_BUF_INIT(64);
+        char text[256];
+
+        (void)snprintf(text, sizeof text, " {\"value\":\"%s\"%s", values[i % CM_ARRAY_LEN(values)],
+                       rest[i / CM_ARRAY_LEN(values)]);
+        cm_status want = decode(&keyed, text, &other);
+        cm_status rc = decode(&keyed, text + 1, &usual);
+        ck_assert_msg(rc == want, "%s: %s, not %s", text, cm_status_name(rc), cm_status_name(want));
+        ck_assert_str_eq(cm_buf_str(&usual), cm_buf_str(&other));
+        cm_buf_free(&usual);
+        cm_buf_free(&other);
+    }
+}
+END_TEST
+
 START_TEST(an_empty_value_may_be_null)
 {
     struct cm_buf got = CM_BUF_INIT(64);
@@ -277,6 +329,7 @@ int main(void)
         every_flag_a_peer_may_set_is_read,
         what_is_written_is_what_peers_write,
         what_is_written_is_read_again,
+        both_ways_of_reading_agree,
         no_two_encryptions_are_alike,
         an_empty_value_may_be_null,
         garbage_is_named_and_leaves_nothing_behind,
