@@ -12,12 +12,11 @@
 
 /* found, too large, value; a value that comes later is left out. */
 static const char many_sql[] =
-    "SELECT k.i, d.key IS NOT NULL, octet_length(d.value)::bigint,"
-    " CASE WHEN octet_length(d.value) <= 1048576 THEN d.value END "
-    "FROM (SELECT k.i, k.key, sum(CASE WHEN octet_length(v.value) <= 1048576"
-    "   THEN octet_length(v.value) ELSE 0 END) OVER (ORDER BY k.i) AS total"
-    "  FROM unnest($1::text[]) WITH ORDINALITY AS k (key, i) LEFT JOIN @d v ON v.key = k.key) k "
-    "LEFT JOIN @d d ON d.key = k.key "
+    "SELECT k.i, k.key IS NOT NULL, octet_length(k.value)::bigint,"
+    " CASE WHEN octet_length(k.value) <= 1048576 THEN k.value END "
+    "FROM (SELECT w.i, v.key, v.value, sum(CASE WHEN octet_length(v.value) <= 1048576"
+    "   THEN octet_length(v.value) ELSE 0 END) OVER (ORDER BY w.i) AS total"
+    "  FROM unnest($1::text[]) WITH ORDINALITY AS w (key, i) LEFT JOIN @d v ON v.key = w.key) k "
     "WHERE k.i = 1 OR k.total IS NULL OR k.total <= " BYTES_MAX " ORDER BY k.i";
 
 static cm_status hand_out(const PGresult *res, int row, const char *key, size_t index,
