@@ -17,6 +17,7 @@
 #define BATCH_KEYS    256u /* of one call */
 #define BATCH_NAMES   (BATCH_KEYS / 2)
 #define BATCH_HURRIED 16u                /* names that clients wait for: a quick answer first */
+#define BATCH_READY   16u                /* of the worker who keeps himself ready for these */
 #define BATCH_LEAST   16u                /* not less for the sake of other workers */
 #define BATCH_BYTES   (4u * 1024 * 1024) /* of all values together */
 
@@ -173,7 +174,7 @@ static void admit(struct batch *b, struct cm_managed *m)
     }
 }
 
-/* May this worker take many that nobody waits for? One is left that takes them one by one, and so
+/* May this worker take many that nobody waits for? One is left that takes a few at a time, and so
  * comes soon to what somebody begins to wait for. */
 static bool take_many(struct cm_names *t)
 {
@@ -188,13 +189,14 @@ static void gather(struct batch *b, struct cm_managed *first)
     size_t most = BATCH_KEYS / (2 * (b->cfg->n_issuers > 0 ? b->cfg->n_issuers : 1));
     struct cm_run *more[BATCH_NAMES];
     bool hurried = first->run.hurried;
-    size_t n = 0;
+    size_t n;
 
+    b->counted = !hurried && take_many(b->cfg->names);
     if (hurried && most > BATCH_HURRIED)
         most = BATCH_HURRIED;
-    b->counted = !hurried && take_many(b->cfg->names);
-    if (hurried || b->counted)
-        n = cm_runq_take(b->cfg->io, is_alike, first, BATCH_LEAST, most - 1, more);
+    if (!hurried && !b->counted && most > BATCH_READY)
+        most = BATCH_READY;
+    n = cm_runq_take(b->cfg->io, is_alike, first, BATCH_LEAST, most - 1, more);
     admit(b, first);
     for (size_t i = 0; i < n; i++)
         admit(b, CM_CONTAINER_OF(more[i], struct cm_managed, run));
