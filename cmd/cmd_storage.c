@@ -138,7 +138,7 @@ static const struct cli_storage_word words[] = {
     { "import", cli_storage_import, 0, 1, "[FILE|-]", true, LONG_S },
     { "copy", cli_storage_copy, 0, 0, "--from URL --to URL", false, LONG_S },
     { "migrate", cli_storage_migrate, 0, 0, "--from URL --to URL", false, LONG_S },
-    { "check", cli_storage_check, 0, 0, "[--repair]", true, LONG_S },
+    { "check", cli_storage_check, 0, 1, "[URL] [--repair]", true, LONG_S },
     { "reseal", cli_storage_reseal, 0, 0, "", true, LONG_S },
 };
 #define N_WORDS (sizeof words / sizeof words[0])
@@ -198,6 +198,7 @@ static int check_options(const struct cli *c, const struct cli_storage_word *w)
 int cli_run_storage(struct cli *c)
 {
     const struct cli_storage_word *w = NULL;
+    const char *url = NULL;
     struct cm_storage *st = NULL;
     struct cm_err err = CM_ERR_INIT;
     struct cm_op op;
@@ -215,7 +216,9 @@ int cli_run_storage(struct cli *c)
         return code;
     c->op.cancel = c->cancel;
     op = cli_op(c, w->timeout_s);
-    if (w->opens && cli_open_storage(c, NULL, &st, &err) != CM_OK)
+    if (w->run == cli_storage_check && c->n_names > 1)
+        url = c->names[1];
+    if (w->opens && cli_open_storage(c, url, &st, &err) != CM_OK)
         return cli_report(c, NULL, &err);
     code = w->run(c, st, &op);
     cli_ui_count("%s", "");

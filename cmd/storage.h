@@ -26,11 +26,6 @@ int cli_storage_migrate(struct cli *c, struct cm_storage *st, const struct cm_op
 int cli_storage_check(struct cli *c, struct cm_storage *st, const struct cm_op *op);
 int cli_storage_reseal(struct cli *c, struct cm_storage *st, const struct cm_op *op);
 
-/* The lock of whoever would replace what lies in the directory @name of a CA, by that name: of one
- * name that is no IPv6 address. Does not wait. */
-cm_status cli_lock_site(struct cm_storage *st, const struct cm_op *op, const char *name,
-                        struct cm_lease **ret, struct cm_err *err);
-
 /* Failure with the word before it. Returns the exit code. */
 int cli_storage_fail(const struct cli *c, const char *object, const struct cm_err *err);
 
@@ -48,6 +43,18 @@ cm_status cli_out_close(struct cli_out *o, cm_status rc, struct cm_err *err);
 /* Read @path; NULL and "-" are standard input. Ctrl-C ends a read that waits, with ECANCELED. */
 cm_status cli_in_open(const struct cli *c, const char *path, FILE **ret, struct cm_err *err);
 
+/* ---- storage_site.c: directories of certificates ---- */
+
+/* Bytes of the directory of a certificate's parts in @key; 0 = it is no part of one. */
+size_t cli_site_len(const char *key);
+/* The lock of whoever would replace what lies in @site, "certificates/ISSUER/NAME". What is to lie
+ * there, if anything: @meta and @chain, which may be empty. Waits for the holder longer than a
+ * lease lasts that nobody renews. Errors: CM_E_BUSY: somebody works there; CM_E_EXISTS: there lies
+ * something for other names than @meta and @chain are for. */
+cm_status cli_site_lock(struct cm_storage *st, const struct cm_op *op, const char *site,
+                        struct cm_span meta, struct cm_span chain, struct cm_lease **ret,
+                        struct cm_err *err);
+
 /* ---- storage_batch.c: values on their way into a storage ---- */
 
 #define CLI_BATCH_KEYS  CM_COMMIT_MAX
@@ -59,19 +66,21 @@ struct cli_batch_value {
     bool is_gone;        /* the source does not have it (any more) */
     bool is_equal;       /* the target has this very value */
     bool is_older;       /* part of a certificate that is older than the target's */
+    bool is_left;        /* part of one that somebody works on in the target */
 };
 
-/* Up to CLI_BATCH_KEYS values. The parts of one certificate (all below certificates/ISSUER/NAME),
- * if they come one after the other, stay together and are stored in one commit. */
+/* Up to CLI_BATCH_KEYS values. The parts of one certificate (all below certificates/ISSUER/NAME) or
+ * account, if they come one after the other, stay together and are stored in one commit. */
 struct cli_batch {
     struct cli *c;
+    struct cm_storage *from; /* NULL: the values come from elsewhere */
     struct cm_storage *to;
     const struct cm_op *op;
     struct cm_cache *cache; /* reads certificates; made when needed */
     struct cli_batch_value *values;
     size_t n;
     size_t bytes;
-    uint64_t seen, stored, equal, older; /* keys */
+    uint64_t seen, stored, equal, older, left; /* keys */
     uint64_t stored_bytes;
     bool any_age; /* older certificates, too, as with --force */
 };
@@ -81,17 +90,17 @@ cm_status cli_batch_start(struct cli_batch *b, struct cli *c, struct cm_storage 
 bool cli_batch_is_full(const struct cli_batch *b, const char *key, uint64_t len);
 /* Another value of about @len bytes, empty yet. There is room. */
 struct cli_batch_value *cli_batch_add(struct cli_batch *b, const char *key, uint64_t len);
-/* Fill the values that are to be copied. */
-cm_status cli_batch_load(struct cli_batch *b, struct cm_storage *from, struct cm_err *err);
+/* Fill the values from where they come. */
+cm_status cli_batch_load(struct cli_batch *b, struct cm_err *err);
 /* Compare with what the target has, store what differs, read it again and compare; then the batch
- * is empty. What is older than the target's stays out unless --force; --dry-run stores nothing. */
+ * is empty. The parts of a certificate are read once more, compared and stored under its lock in
+ * the target. What is older than the target's stays out unless --force, and what somebody works on
+ * there is left with a word; --dry-run stores nothing. */
 cm_status cli_batch_flush(struct cli_batch *b, struct cm_err *err);
 void cli_batch_end(struct cli_batch *b);
 /* The counts, into an open JSON object. */
 void cli_batch_json(const struct cli_batch *b, struct cli_json *j);
 /* The counts for a person, on standard output. */
 void cli_batch_print(const struct cli_batch *b);
-/* Bytes of the directory of a certificate's parts in @key; 0 = it is no part of one. */
-size_t cli_site_len(const char *key);
 
 #endif

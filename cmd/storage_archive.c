@@ -171,5 +171,7 @@ int cli_storage_import(struct cli *c, struct cm_storage *st, const struct cm_op 
                      b.stored);
     }
     cli_batch_end(&b);
-    return rc == CM_OK ? CLI_OK : cli_storage_fail(c, path, &err);
+    if (rc != CM_OK)
+        return cli_storage_fail(c, path, &err);
+    return b.left == 0 ? CLI_OK : CLI_FAILED;
 }

@@ -10,6 +10,7 @@
 
 #define ASIDE     "certmesh/damaged"
 #define PARTS_MAX 16u
+#define HALF_NS   (300 * CM_NS_PER_MS) /* a peer stores one half and then the other */
 
 struct check {
     struct cli *c;
@@ -65,19 +66,30 @@ static cm_status part_one(void *user, const struct cm_key_info *info, struct cm_
     return CM_OK;
 }
 
-/* Everything in the directory at once, under the lock of its name, to where nobody reads it. */
-static cm_status put_aside(struct check *k, const char *dir, const char *name, struct cm_err *err)
+static cm_status still(void *user, const struct cm_stored_cert *sc, struct cm_err *err)
 {
+    (void)err;
+    *(bool *)user = sc->problem != NULL;
+    return CM_OK;
+}
+
+/* Everything in the directory at once, under the lock of whoever would replace it, to where nobody
+ * reads it. *ret_damaged: it still is, now that nobody else can be at it. */
+static cm_status put_aside(struct check *k, const char *dir, const struct cm_stored_cert *sc,
+                           bool *ret_damaged, struct cm_err *err)
+{
+    const struct cm_span none = { NULL, 0 };
     struct cm_commit_item items[2 * PARTS_MAX];
     struct cm_buf values[PARTS_MAX];
     char to[PARTS_MAX][CM_STORAGE_KEY_MAX + sizeof ASIDE + 1];
     struct parts p = { .k = k };
     struct cm_lease *lease = NULL;
     size_t n = 0;
-    cm_status rc;
+    cm_status rc = cli_site_lock(k->st, k->op, dir, none, none, &lease, err);
 
-    rc = cli_lock_site(k->st, k->op, name, &lease, err);
     if (rc == CM_OK)
+        rc = cm_storage_cert(k->cfg, k->op, sc->issuer_key, sc->name, still, ret_damaged, err);
+    if (rc == CM_OK && *ret_damaged)
         rc = cm_storage_list(k->st, k->op, dir, true, part_one, &p, err);
     for (size_t i = 0; i < p.n && rc == CM_OK; i++) {
         (void)snprintf(to[i], sizeof to[i], ASIDE "/%s", p.keys[i]);
@@ -101,12 +113,16 @@ static cm_status check_cert(void *user, const struct cm_stored_cert *sc, struct 
     struct cm_err why = CM_ERR_INIT;
     char dir[CM_STORAGE_KEY_MAX + 1], what[900];
     bool repaired = false;
+    bool damaged = true;
 
     if (sc->problem == NULL)
         return CM_OK;
+    k->kind = "damaged";
     (void)snprintf(dir, sizeof dir, "certificates/%s/%s", sc->issuer_key, sc->name);
     if (k->c->o.repair) {
-        repaired = put_aside(k, dir, sc->name, &why) == CM_OK;
+        repaired = put_aside(k, dir, sc, &damaged, &why) == CM_OK;
+        if (!damaged) /* somebody has put a good one there meanwhile */
+            return CM_OK;
         if (repaired)
             (void)snprintf(what, sizeof what, "%.400s; put aside to " ASIDE "/%.300s", sc->problem,
                            dir);
@@ -168,6 +184,45 @@ static bool is_json(const char *key)
            starts_with(key, "certmesh/gates/");
 }
 
+/* Of an account acme/CA/users/EMAIL/NAME.json and .key, the one is of no use without the other; nor
+ * is, for CertMagic, a certificate without its metadata. */
+static void check_other_half(struct check *k, const char *key)
+{
+    const struct {
+        const char *head, *middle, *has, *lacks, *what;
+    } pairs[] = {
+        { "acme/", "/users/", ".json", ".key",
+          "the key of this account is not there, so it is of no use: bring it back from a copy, or "
+          "remove this; the next order makes a new account" },
+        { "acme/", "/users/", ".key", ".json",
+          "this key is without its account, which counts as none: bring it back from a copy, or "
+          "remove this; the next order makes a new account" },
+        { "certificates/", "/", ".crt", ".json",
+          "its metadata is not there, so CertMagic does not load it; the next renewal writes it" },
+        { "certificates/", "/", ".json", ".crt",
+          "this metadata is without its certificate: whoever needs one gets a new one" },
+    };
+
+    for (size_t i = 0; i < sizeof pairs / sizeof pairs[0]; i++) {
+        char other[CM_STORAGE_KEY_MAX + 8];
+        struct cm_key_info info;
+
+        if (!starts_with(key, pairs[i].head) || strstr(key, pairs[i].middle) == NULL ||
+            !ends_with(key, pairs[i].has))
+            continue;
+        (void)snprintf(other, sizeof other, "%.*s%s", (int)(strlen(key) - strlen(pairs[i].has)),
+                       key, pairs[i].lacks);
+        /* it may be between the two: looked at once more, the other way round */
+        if (cm_storage_stat(k->st, k->op, other, &info, NULL) != CM_E_NOTFOUND ||
+            cm_op_wait(k->op, HALF_NS, NULL) != CM_OK ||
+            cm_storage_stat(k->st, k->op, other, &info, NULL) != CM_E_NOTFOUND ||
+            cm_storage_stat(k->st, k->op, key, &info, NULL) != CM_OK)
+            continue;
+        k->kind = "orphan";
+        tell(k, key, pairs[i].what, false);
+    }
+}
+
 static cm_status check_value(void *user, const struct cm_key_info *info, struct cm_err *err)
 {
     struct check *k = user;
@@ -183,6 +238,8 @@ static cm_status check_value(void *user, const struct cm_key_info *info, struct 
              ".crt, .key or .json; move it away",
              false);
     }
+    if (!starts_with(info->key, "certificates/") || is_part_of_site(info->key))
+        check_other_half(k, info->key);
     if (!is_json(info->key))
         return CM_OK;
     cm_buf_reset(&k->value);

@@ -22,13 +22,13 @@ struct copy {
     struct cm_commit_item extra[CM_COMMIT_MAX]; /* keys that the source does not have */
     char extra_keys[CM_COMMIT_MAX][CM_STORAGE_KEY_MAX + 1];
     size_t n_extra;
-    uint64_t extras, removed;
+    uint64_t extras, removed, kept; /* kept: somebody works on them */
     bool remove_others;
 };
 
 static cm_status move(struct copy *p, struct cm_err *err)
 {
-    cm_status rc = cli_batch_load(&p->batch, p->from, err);
+    cm_status rc = cli_batch_load(&p->batch, err);
 
     return rc == CM_OK ? cli_batch_flush(&p->batch, err) : rc;
 }
@@ -54,10 +54,61 @@ static cm_status copy_one(void *user, const struct cm_key_info *info, struct cm_
     return CM_OK;
 }
 
+/* Extra [first, end), all of one certificate, or one other value. Under the lock it is looked once
+ * more whether the source has them by now. */
+static cm_status remove_some(struct copy *p, size_t first, size_t end, struct cm_lease *lease,
+                             struct cm_err *err)
+{
+    struct cm_commit_item items[CM_COMMIT_MAX];
+    struct cm_key_info info;
+    size_t n = 0;
+    cm_status rc = CM_OK;
+
+    for (size_t i = first; i < end && (rc == CM_OK || rc == CM_E_NOTFOUND); i++) {
+        rc = cm_storage_stat(p->from, p->op, p->extra[i].key, &info, err);
+        if (rc == CM_E_NOTFOUND || (rc == CM_OK && !info.terminal))
+            items[n++] = p->extra[i];
+    }
+    if (rc != CM_OK && rc != CM_E_NOTFOUND)
+        return rc;
+    rc = CM_OK;
+    if (n > 0)
+        rc = lease != NULL ? cm_lease_commit(lease, p->op, items, n, err)
+                           : cm_storage_commit(p->to, p->op, NULL, items, n, err);
+    p->removed += rc == CM_OK ? n : 0;
+    return rc;
+}
+
+static cm_status remove_site(struct copy *p, size_t first, size_t end, struct cm_err *err)
+{
+    const struct cm_span none = { NULL, 0 };
+    char site[CM_STORAGE_KEY_MAX + 1], text[CM_STORAGE_KEY_MAX + 1];
+    struct cm_err why = CM_ERR_INIT;
+    struct cm_lease *lease = NULL;
+    cm_status rc;
+
+    (void)snprintf(site, sizeof site, "%.*s", (int)cli_site_len(p->extra_keys[first]),
+                   p->extra_keys[first]);
+    rc = cli_site_lock(p->to, p->op, site, none, none, &lease, &why);
+    if (rc == CM_OK)
+        rc = remove_some(p, first, end, lease, &why);
+    cm_lease_release(lease);
+    if (rc == CM_E_BUSY || rc == CM_E_LOCK_LOST) {
+        p->kept += end - first;
+        cli_complain("certmesh: storage %s: '%s' is not removed: %s", p->c->names[0],
+                     cli_printable(site, text, sizeof text), why.msg);
+        return CM_OK;
+    }
+    if (rc != CM_OK && err != NULL)
+        *err = why;
+    return rc;
+}
+
 static cm_status remove_extra(struct copy *p, struct cm_err *err)
 {
     char text[CM_STORAGE_KEY_MAX + 1];
     size_t n = p->n_extra;
+    size_t end = 0;
     cm_status rc = CM_OK;
 
     p->n_extra = 0;
@@ -66,10 +117,17 @@ static cm_status remove_extra(struct copy *p, struct cm_err *err)
     if (p->c->o.dry_run) {
         for (size_t i = 0; i < n && !p->c->o.json; i++)
             printf("would remove %s\n", cli_printable(p->extra_keys[i], text, sizeof text));
-    } else {
-        rc = cm_storage_commit(p->to, p->op, NULL, p->extra, n, err);
+        p->removed += n;
+        return CM_OK;
     }
-    p->removed += rc == CM_OK ? n : 0;
+    for (size_t i = 0; i < n && rc == CM_OK; i = end) {
+        size_t len = cli_site_len(p->extra_keys[i]);
+
+        for (end = i + 1; end < n && len > 0 && cli_site_len(p->extra_keys[end]) == len &&
+                          memcmp(p->extra_keys[i], p->extra_keys[end], len) == 0;)
+            end++;
+        rc = len > 0 ? remove_site(p, i, end, err) : remove_some(p, i, end, NULL, err);
+    }
     return rc;
 }
 
@@ -118,7 +176,9 @@ static cm_status open_both(struct copy *p, struct cm_err *err)
     if (strcmp(cm_storage_describe(p->from), cm_storage_describe(p->to)) == 0)
         return cm_fail(err, CM_E_INVAL, "--from and --to are the same storage, %s",
                        cm_storage_describe(p->to));
-    return cli_batch_start(&p->batch, p->c, p->to, p->op, err);
+    rc = cli_batch_start(&p->batch, p->c, p->to, p->op, err);
+    p->batch.from = p->from;
+    return rc;
 }
 
 static void print_json(struct copy *p, bool equal, const struct cm_err *err)
@@ -132,6 +192,7 @@ static void print_json(struct copy *p, bool equal, const struct cm_err *err)
     cli_batch_json(&p->batch, &j);
     cli_json_int(&j, "n_others", (int64_t)p->extras);
     cli_json_int(&j, "n_removed", (int64_t)p->removed);
+    cli_json_int(&j, "n_kept", (int64_t)p->kept);
     cli_json_bool(&j, "equal", equal);
     if (err != NULL)
         cli_json_err(&j, "error", err);
@@ -164,7 +225,7 @@ int cli_storage_copy(struct cli *c, struct cm_storage *st, const struct cm_op *o
         rc = copy_all(&p, &err);
     cli_ui_count("%s", "");
     if (rc == CM_OK && c->o.json)
-        print_json(&p, p.batch.older == 0 && p.extras == p.removed, NULL);
+        print_json(&p, p.batch.older == 0 && p.batch.left == 0 && p.extras == p.removed, NULL);
     else if (rc == CM_OK && !c->o.quiet)
         print_text(&p);
     else if (rc != CM_OK && p.batch.stored > 0)
@@ -174,7 +235,9 @@ int cli_storage_copy(struct cli *c, struct cm_storage *st, const struct cm_op *o
     cli_batch_end(&p.batch);
     cm_storage_close(p.from);
     cm_storage_close(p.to);
-    return rc == CM_OK ? CLI_OK : cli_storage_fail(c, NULL, &err);
+    if (rc != CM_OK)
+        return cli_storage_fail(c, NULL, &err);
+    return p.batch.left + p.kept == 0 ? CLI_OK : CLI_FAILED;
 }
 
 /* ------------------------------------------------------------------ migrate */
@@ -222,11 +285,12 @@ static cm_status passes(struct copy *p, bool *ret_equal, struct cm_err *err)
             cli_ui_count("pass %d: %" PRIu64 " values stored so far", i + 1, p->batch.stored);
             rc = cm_op_wait(p->op, PASS_NS, err);
         }
-        p->batch.seen = p->batch.equal = 0;
-        p->extras = 0;
+        p->batch.seen = p->batch.equal = p->batch.left = 0;
+        p->extras = p->kept = 0;
         if (rc == CM_OK)
             rc = copy_all(p, err);
-        *ret_equal = rc == CM_OK && p->batch.stored == stored && p->removed == removed;
+        *ret_equal = rc == CM_OK && p->batch.stored == stored && p->removed == removed &&
+                     p->batch.left + p->kept == 0;
     }
     return rc == CM_OK && *ret_equal ? set_mark(p, MARK_EQUAL, err) : rc;
 }

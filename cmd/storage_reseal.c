@@ -8,7 +8,6 @@
  * seals now; afterwards no older one is needed. The parts of one certificate go together, under the
  * lock of whoever would replace them. The others are read right before they are written. */
 
-#define LOCK_TTL  (15 * CM_NS_PER_S)
 #define PARTS_MAX 16u
 
 struct part {
@@ -25,25 +24,11 @@ struct reseal {
     uint64_t done, left;
 };
 
-/* Bytes of "certificates/ISSUER/NAME"; 0: it is no part of a certificate. */
-static size_t site_len(const char *key)
-{
-    static const char head[] = "certificates/";
-    const char *issuer = key + sizeof head - 1;
-    const char *name, *end;
-
-    if (strncmp(key, head, sizeof head - 1) != 0)
-        return 0;
-    name = strchr(issuer, '/');
-    end = name != NULL ? strchr(name + 1, '/') : NULL;
-    return end != NULL ? (size_t)(end - key) : 0;
-}
-
 static bool is_same_site(const char *a, const char *b)
 {
-    size_t n = site_len(a);
+    size_t n = cli_site_len(a);
 
-    return n > 0 && n == site_len(b) && memcmp(a, b, n) == 0;
+    return n > 0 && n == cli_site_len(b) && memcmp(a, b, n) == 0;
 }
 
 /* What lives a minute is stored anew by whoever it belongs to. */
@@ -52,28 +37,13 @@ static bool is_passing(const char *key)
     return strstr(key, "/challenge_tokens/") != NULL || strncmp(key, "certmesh/nodes/", 15) == 0;
 }
 
-cm_status cli_lock_site(struct cm_storage *st, const struct cm_op *op, const char *name,
-                        struct cm_lease **ret, struct cm_err *err)
-{
-    static const char wildcard[] = "wildcard_";
-    struct cm_lease_options o = CM_LEASE_OPTIONS_INIT;
-    char lock[CM_LOCK_NAME_MAX + 1];
-
-    if (strncmp(name, wildcard, sizeof wildcard - 1) == 0)
-        (void)snprintf(lock, sizeof lock, "issue_cert_*%.400s", name + sizeof wildcard - 1);
-    else
-        (void)snprintf(lock, sizeof lock, "issue_cert_%.400s", name);
-    o.ttl_ns = LOCK_TTL;
-    o.try_only = true;
-    return cm_lease_acquire(st, op, lock, &o, ret, err);
-}
-
 static cm_status lock_site(struct reseal *r, struct cm_lease **ret, struct cm_err *err)
 {
+    const struct cm_span none = { NULL, 0 };
     char site[CM_STORAGE_KEY_MAX + 1];
 
-    (void)snprintf(site, sizeof site, "%.*s", (int)site_len(r->parts[0].key), r->parts[0].key);
-    return cli_lock_site(r->st, r->op, strrchr(site, '/') + 1, ret, err);
+    (void)snprintf(site, sizeof site, "%.*s", (int)cli_site_len(r->parts[0].key), r->parts[0].key);
+    return cli_site_lock(r->st, r->op, site, none, none, ret, err);
 }
 
 static cm_status store_again(struct reseal *r, struct cm_lease *lease, struct cm_err *err)
@@ -110,7 +80,7 @@ static cm_status flush(struct reseal *r, struct cm_err *err)
 
     if (r->n == 0)
         return CM_OK;
-    if (site_len(r->parts[0].key) > 0)
+    if (cli_site_len(r->parts[0].key) > 0)
         rc = lock_site(r, &lease, &why);
     if (rc == CM_OK)
         rc = store_again(r, lease, &why);

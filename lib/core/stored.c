@@ -169,6 +169,18 @@ cm_status cm_storage_certs(struct cm_config *cfg, const struct cm_op *op, cm_sto
     return cm_sites_walk(cfg, op, list_site, &l, err);
 }
 
+cm_status cm_storage_cert(struct cm_config *cfg, const struct cm_op *op, const char *issuer_key,
+                          const char *dir, cm_stored_fn each, void *user, struct cm_err *err)
+{
+    struct listing l = { cfg, op, each, user };
+    CM_AUTO_FREE char *base = NULL;
+
+    if (cfg == NULL || each == NULL || issuer_key == NULL || dir == NULL)
+        return cm_fail(err, CM_E_INVAL, "no configuration, directory, or function to tell");
+    base = cm_asprintf("%s/%s/%s", CERT_ROOT, issuer_key, dir);
+    return base != NULL ? list_site(&l, issuer_key, dir, base, err) : cm_fail_nomem(err);
+}
+
 cm_status cm_load_stored(struct cm_config *cfg, const struct cm_op *op, const char *name,
                          struct cm_cert **ret, struct cm_err *err)
 {

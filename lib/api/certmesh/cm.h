@@ -266,6 +266,21 @@ typedef cm_status (*cm_stored_fn)(void *user, const struct cm_stored_cert *sc, s
 /** Every certificate in storage, of whatever issuer; a malformed one is reported, not fatal. */
 CM_API CM_MUST_CHECK cm_status cm_storage_certs(struct cm_config *cfg, const struct cm_op *op,
                                                 cm_stored_fn each, void *user, struct cm_err *err);
+/** The one in certificates/@issuer_key/@dir, as cm_storage_certs() would tell it. */
+CM_API CM_MUST_CHECK cm_status cm_storage_cert(struct cm_config *cfg, const struct cm_op *op,
+                                               const char *issuer_key, const char *dir,
+                                               cm_stored_fn each, void *user, struct cm_err *err);
+/**
+ * The name of the lock under which every node obtains, renews, replaces and removes what lies in
+ * certificates/<any issuer>/@dir. @meta_json and @chain_pem are what lies there, or what is to:
+ * the names in the one tell the lock, or those in the other; either may be empty. With both empty
+ * it is told by @dir itself, taken for one name. No I/O.
+ * Errors: CM_E_CERT: neither is for what @dir is called; CM_E_INVAL: @dir cannot be one's name.
+ */
+CM_API CM_MUST_CHECK cm_status cm_site_lock_name(const char *dir, struct cm_span meta_json,
+                                                 struct cm_span chain_pem,
+                                                 char ret[CM_LOCK_NAME_MAX + 1],
+                                                 struct cm_err *err);
 /** The newest valid certificate in storage for @name among cfg's issuers, else the newest. */
 CM_API CM_MUST_CHECK cm_status cm_load_stored(struct cm_config *cfg, const struct cm_op *op,
                                               const char *name, struct cm_cert **ret,

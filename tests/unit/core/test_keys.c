@@ -188,6 +188,67 @@ START_TEST(paths_of_certmagic)
 }
 END_TEST
 
+static void check_lock(const char *dir, const char *meta, const char *want)
+{
+    char lock[CM_LOCK_NAME_MAX + 1];
+
+    ck_ok(cm_site_lock_name(dir, cm_span_str(meta), (struct cm_span){ NULL, 0 }, lock, &err));
+    ck_assert_str_eq(lock, want);
+}
+
+/* Back from a directory to the lock that its names give. */
+START_TEST(directories_tell_their_locks)
+{
+    char lock[CM_LOCK_NAME_MAX + 1];
+    const struct cm_span none = { NULL, 0 };
+
+    check_lock("a.test", "", "issue_cert_a.test");
+    check_lock("wildcard_.a.test", "", "issue_cert_*.a.test");
+    check_lock("2001-db8--1", "", "issue_cert_2001:db8::1");
+    check_lock("--1", "", "issue_cert_::1");
+    check_lock("192.0.2.1", "", "issue_cert_192.0.2.1");
+    check_lock("my-host.test", "", "issue_cert_my-host.test");
+    check_lock("a.testb.test", "", "issue_cert_a.testb.test");
+    check_lock("a.testb.test", "{\"sans\":[\"b.test\",\"a.test\"]}", "issue_cert_a.test,b.test");
+    check_lock("a.testb.test", "{\"sans\":[\"a.testb.test\"]}", "issue_cert_a.testb.test");
+    check_lock("wildcard_.a.testa.test", "{\"sans\":[\"a.test\",\"*.a.test\"]}",
+               "issue_cert_*.a.test,a.test");
+    check_lock("2001-db8--1", "{\"sans\":[\"2001:DB8:0::1\"]}", "issue_cert_2001:db8::1");
+    /* a peer that stores under one of several names */
+    check_lock("a.test", "{\"sans\":[\"a.test\",\"www.a.test\"]}", "issue_cert_a.test");
+    ck_refused(
+        cm_site_lock_name("a.test", cm_span_str("{\"sans\":[\"b.test\"]}"), none, lock, &err),
+        CM_E_CERT);
+    ck_refused(cm_site_lock_name("a.test", cm_span_str("{"), none, lock, &err), CM_E_CERT);
+    ck_refused(cm_site_lock_name("a/b", none, none, lock, &err), CM_E_INVAL);
+    ck_refused(cm_site_lock_name("-", none, none, lock, &err), CM_E_INVAL);
+}
+END_TEST
+
+/* Whatever the names are, who goes from them to the directory and back has the same lock. */
+START_TEST(the_lock_of_many_names_is_the_issuers)
+{
+    CM_AUTO_BUF struct cm_buf meta = CM_BUF_INIT(65536);
+    char names[60][32];
+    const char *list[60];
+    char want[CM_LOCK_NAME_MAX + 1];
+    struct cm_subject *s = NULL;
+
+    for (size_t i = 0; i < 60; i++) {
+        (void)snprintf(names[i], sizeof names[i], "name-%zu.long.test", i);
+        list[i] = names[i];
+    }
+    for (size_t n = 1; n <= 60; n += 7) {
+        cm_buf_reset(&meta);
+        ck_ok(cm_subject_new(list, n, &s, &err));
+        ck_ok(cm_lock_issue(s->ident, want, &err));
+        ck_ok(cm_meta_format(s->names, s->n, (struct cm_span){ NULL, 0 }, &meta, &err));
+        check_lock(s->dir, cm_buf_str(&meta), want);
+        cm_subject_free(s);
+    }
+}
+END_TEST
+
 int main(void)
 {
     const TTest *const tests[] = {
@@ -201,6 +262,8 @@ int main(void)
         many_names_fit_one_path_component,
         bad_names_are_named,
         paths_of_certmagic,
+        directories_tell_their_locks,
+        the_lock_of_many_names_is_the_issuers,
     };
 
     return kit_run("keys", tests, CM_ARRAY_LEN(tests));
