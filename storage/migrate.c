@@ -148,10 +148,34 @@ static void migrate_unwatch(struct cm_storage *st, struct cm_watch *watch)
     cm_storage_unwatch(migrate_of(st)->first, watch);
 }
 
+struct side {
+    const char *name;
+    cm_check_fn each;
+    void *user;
+};
+
+static void tell_side(void *user, const char *key, const char *what, bool repaired)
+{
+    const struct side *s = user;
+    CM_AUTO_FREE char *text = cm_asprintf("in %s: %s", s->name, what);
+
+    s->each(s->user, key, text != NULL ? text : what, repaired);
+}
+
+/* Both, the one that is read first. */
 static cm_status migrate_check(struct cm_storage *st, const struct cm_op *op, bool repair,
                                cm_check_fn each, void *user, struct cm_err *err)
 {
-    return cm_storage_check(migrate_of(st)->first, op, repair, each, user, err);
+    const struct migrate *m = migrate_of(st);
+    struct side side = { cm_storage_describe(m->first), each, user };
+    cm_status first = cm_storage_check(m->first, op, repair, tell_side, &side, err);
+    cm_status second;
+
+    if (first != CM_OK && first != CM_E_UNSUPPORTED)
+        return first;
+    side.name = cm_storage_describe(m->second);
+    second = cm_storage_check(m->second, op, repair, tell_side, &side, err);
+    return second == CM_E_UNSUPPORTED ? first : second;
 }
 
 /* -------------------------------------------------------------------- locks */

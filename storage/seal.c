@@ -28,14 +28,9 @@ static struct sealed *sealed_of(struct cm_storage *st)
 static cm_status open_value(const struct sealed *s, const char *key, struct cm_span stored,
                             struct cm_buf *out, struct cm_err *err)
 {
-    if (seal_is_sealed(stored))
-        return seal_open(&s->keys, key, stored, out, err);
-    if (s->refuse_plain)
-        return cm_fail(err, CM_E_PERM,
-                       "the value at '%s' is not sealed, and plain=refuse is set: somebody put it "
-                       "there who has no storage key",
-                       key);
-    return cm_buf_append(out, stored.data, stored.len, err);
+    const struct seal_place place = { s->inner, &s->keys, s->refuse_plain };
+
+    return seal_read(&place, key, stored, out, err);
 }
 
 static cm_status check_room(const char *key, struct cm_span value, struct cm_err *err)
@@ -237,6 +232,15 @@ static void sealed_unwatch(struct cm_storage *st, struct cm_watch *watch)
     cm_storage_unwatch(sealed_of(st)->inner, watch);
 }
 
+static cm_status sealed_check(struct cm_storage *st, const struct cm_op *op, bool repair,
+                              cm_check_fn each, void *user, struct cm_err *err)
+{
+    struct sealed *s = sealed_of(st);
+    const struct seal_place place = { s->inner, &s->keys, s->refuse_plain };
+
+    return seal_check(&place, op, repair, each, user, err);
+}
+
 /* ---------------------------------------------------------------- instance */
 
 static const char *sealed_describe(struct cm_storage *st)
@@ -275,6 +279,7 @@ static const struct cm_storage_ops sealed_ops = {
     .load_many = sealed_load_many,
     .watch = sealed_watch,
     .unwatch = sealed_unwatch,
+    .check = sealed_check,
 };
 
 /* --------------------------------------------------------------------- URL */

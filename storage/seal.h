@@ -3,7 +3,7 @@
 #define CM_STORAGE_SEAL_H
 
 /* Inside of the sealed storage: the keys and one value (seal_keys.c), the storage around another
- * (seal.c). The format is in docs/storage-format.md. */
+ * (seal.c), what is wrong in it (seal_check.c). The format is in docs/storage-format.md. */
 
 #include "storage.h"
 
@@ -41,6 +41,18 @@ CM_MUST_CHECK cm_status seal_close(const struct seal_keys *k, const struct cm_en
  * does not open it: a wrong key, damage, or a value that was moved here from another place. */
 CM_MUST_CHECK cm_status seal_open(const struct seal_keys *k, const char *path,
                                   struct cm_span stored, struct cm_buf *out, struct cm_err *err);
+
+/* Where sealed values lie, and how they are read. */
+struct seal_place {
+    struct cm_storage *inner;
+    const struct seal_keys *keys;
+    bool refuse_plain; /* CM_E_PERM for what is not sealed */
+};
+CM_MUST_CHECK cm_status seal_read(const struct seal_place *p, const char *key,
+                                  struct cm_span stored, struct cm_buf *out, struct cm_err *err);
+/* The operation check of the storage. */
+CM_MUST_CHECK cm_status seal_check(const struct seal_place *p, const struct cm_op *op, bool repair,
+                                   cm_check_fn each, void *user, struct cm_err *err);
 
 /* "sealed:?keys=FILE&in=URL" without the scheme. */
 CM_MUST_CHECK cm_status cm_storage_sealed_open(const char *rest,

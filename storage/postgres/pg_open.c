@@ -51,6 +51,7 @@ static const struct cm_storage_ops pg_ops = {
     .load_many = pg_load_many,
     .watch = pg_watch,
     .unwatch = pg_unwatch,
+    .check = pg_check,
 };
 
 /* "schema"."table", or "table" for whatever the search path finds. */

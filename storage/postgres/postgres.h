@@ -241,5 +241,7 @@ cm_status pg_commit(struct cm_storage *st, const struct cm_op *op, const struct 
 cm_status pg_watch(struct cm_storage *st, cm_change_fn fn, void *user, struct cm_watch **ret,
                    struct cm_err *err);
 void pg_unwatch(struct cm_storage *st, struct cm_watch *watch);
+cm_status pg_check(struct cm_storage *st, const struct cm_op *op, bool repair, cm_check_fn each,
+                   void *user, struct cm_err *err);
 
 #endif

@@ -4,7 +4,8 @@
 
 /* What the files of the link share: bytes and replies (link_sieve.c), sockets (link_dial.c,
  * link_resolve.c, link_tls.c), connections (link_conn.c, link_login.c), servers with their pools
- * (link_node.c), which server is meant (link_route.c, link_sentinel.c, link_cluster.c). */
+ * (link_node.c), which server is meant (link_route.c, link_sentinel.c, link_cluster.c), all of
+ * them (link_scan.c). */
 
 #include "options.h"
 
@@ -183,6 +184,11 @@ CM_MUST_CHECK cm_status redis_cluster_find(struct redis_link *l, const struct cm
                                            struct cm_err *err);
 /* The map is old; @all: and of no use any more. */
 void redis_cluster_forget(struct redis_link *l, bool all);
+/* Ask for the map now. All masters, each with a reference, in an array that is the caller's, and a
+ * number that tells who has which slot. */
+CM_MUST_CHECK cm_status redis_cluster_nodes(struct redis_link *l, const struct cm_op *op,
+                                            struct redis_node ***ret, size_t *ret_n,
+                                            uint64_t *ret_owners, struct cm_err *err);
 /* The node that @text, "MOVED 3999 10.0.0.7:6381" from @from, points at, with a reference. */
 CM_MUST_CHECK cm_status redis_cluster_redirect(struct redis_link *l, const struct redis_node *from,
                                                const char *text, struct redis_node **ret,

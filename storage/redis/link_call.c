@@ -218,6 +218,9 @@ static cm_status after_refusal(struct call *c, struct redis_node *node, const re
         redis_route_failed(c->l, node);
     if (c->l->o->topology == REDIS_CLUSTER)
         redis_cluster_forget(c->l, false);
+    /* While the keys of a script are on their way from one node to another, each ASK of the one
+     * ends at TRYAGAIN of the other: waiting for that has its own end. */
+    c->redirects = 0;
     if (verdict == NOT_ALLOWED)
         return cm_fail(err, CM_E_PERM, "%s; name a password with 'password_file' or in the URL",
                        why.msg);

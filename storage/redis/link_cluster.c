@@ -321,3 +321,37 @@ cm_status redis_cluster_redirect(struct redis_link *l, const struct redis_node *
     free(addr.host);
     return rc;
 }
+
+cm_status redis_cluster_nodes(struct redis_link *l, const struct cm_op *op,
+                              struct redis_node ***ret, size_t *ret_n, uint64_t *ret_owners,
+                              struct cm_err *err)
+{
+    uint64_t owners = CM_FNV1A64;
+    struct redis_node **nodes = NULL;
+    size_t n = 0;
+    cm_status rc = refresh(l, op, err);
+
+    if (rc != CM_OK)
+        return rc;
+    cm_mutex_lock(&l->mutex);
+    if (l->map != NULL)
+        nodes = cm_calloc(l->map->n, sizeof(struct redis_node *));
+    for (; nodes != NULL && n < l->map->n; n++) {
+        nodes[n] = l->map->nodes[n];
+        nodes[n]->refs++;
+    }
+    /* by their names: the map numbers them as they come */
+    for (size_t s = 0; l->map != NULL && s < SLOTS; s++) {
+        const char *name =
+            l->map->of_slot[s] != 0 ? l->map->nodes[l->map->of_slot[s] - 1]->name : "?";
+
+        owners = cm_fnv1a64(owners, name, strlen(name) + 1);
+    }
+    cm_mutex_unlock(&l->mutex);
+    if (nodes == NULL) /* forgotten again at once: as good as no memory, and asked for once more */
+        return cm_fail(err, CM_E_AGAIN, "the map of the cluster changes");
+    *ret = nodes;
+    *ret_n = n;
+    *ret_owners = owners;
+    return CM_OK;
+}

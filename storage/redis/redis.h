@@ -102,6 +102,15 @@ CM_MUST_CHECK cm_status redis_call_whence(struct redis_link *l, const struct cm_
                                           redisReply **replies, struct redis_whence *whence,
                                           struct cm_err *err);
 
+/* A page of names, an array of strings; borrowed. Anything but CM_OK ends the scan and becomes its
+ * result. */
+typedef cm_status (*redis_scan_fn)(void *user, const redisReply *names, struct cm_err *err);
+/* All names that fit the glob @match, of every master of a cluster, a page at a time. A name that
+ * is there all the while comes at least once; when servers fail or slots move it begins anew, and
+ * names come again. Errors: those of redis_call(). */
+CM_MUST_CHECK cm_status redis_scan(struct redis_link *l, const struct cm_op *op, const char *match,
+                                   redis_scan_fn each, void *user, struct cm_err *err);
+
 /* A Lua script; sent by its SHA-1, by text when the server does not know it. */
 struct redis_script {
     const char *text;

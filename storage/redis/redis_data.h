@@ -130,6 +130,9 @@ enum rds_script {
     RDS_LOCK_INFO,
     RDS_PUT_FENCED, /* one value in a cluster */
     RDS_DEL_FENCED,
+    RDS_ENTER,  /* a name into its directory */
+    RDS_FORGET, /* a member that nothing lies behind */
+    RDS_EXPIRE,
     RDS_SCRIPTS
 };
 
@@ -164,6 +167,9 @@ void rds_check_server(struct redis_storage *rs, const struct cm_op *op);
 /* For clusters, where no script sees the whole index; in the order of the peers. */
 CM_MUST_CHECK cm_status rds_index_add(struct redis_storage *rs, const struct cm_op *op,
                                       const char *name, struct cm_err *err);
+/* The same for a directory. */
+CM_MUST_CHECK cm_status rds_index_add_directory(struct redis_storage *rs, const struct cm_op *op,
+                                                const char *name, struct cm_err *err);
 /* Take @member ("x", or "x/") of the directory @name is in away, and directories that end. */
 CM_MUST_CHECK cm_status rds_index_drop(struct redis_storage *rs, const struct cm_op *op,
                                        const char *name, bool directory, struct cm_err *err);
@@ -192,6 +198,35 @@ struct rds_members {
 CM_MUST_CHECK cm_status rds_members(struct redis_storage *rs, const struct cm_op *op,
                                     const char *dir, struct rds_members *ret, struct cm_err *err);
 void rds_members_free(struct rds_members *m);
+/* Members are from outside: can this one be a component? */
+bool rds_is_component(const char *s, size_t len);
+
+/* --------------------------------------------------------- check and repair */
+
+/* Where index and values differ. */
+struct rds_drift {
+    char *name;     /* owned: what the member stands for */
+    char *member;   /* owned, if it is not the last component of @name; NULL */
+    bool directory; /* the name is, or the member says so, that of a directory */
+    bool stale;     /* a member without anything behind it; else the reverse */
+};
+
+/* Is it still so? A peer changes the one and then the other, so what is seen at one moment says
+ * little. */
+CM_MUST_CHECK cm_status rds_drift_look(struct redis_storage *rs, const struct cm_op *op,
+                                       const struct rds_drift *d, bool *ret, struct cm_err *err);
+/* Put it right, unless it is right by now or somebody is just at it: then *ret_done is false and
+ * *ret_why says why, if there is something to say. */
+CM_MUST_CHECK cm_status rds_drift_mend(struct redis_storage *rs, const struct cm_op *op,
+                                       const struct rds_drift *d, bool *ret_done,
+                                       const char **ret_why, struct cm_err *err);
+/* A time to live for what has none. */
+CM_MUST_CHECK cm_status rds_expire(struct redis_storage *rs, const struct cm_op *op,
+                                   const char *name, const char *ms, bool *ret_done,
+                                   struct cm_err *err);
+/* The operation: redis_survey.c. */
+cm_status rds_check(struct cm_storage *st, const struct cm_op *op, bool repair, cm_check_fn each,
+                    void *user, struct cm_err *err);
 
 /* ----------------------------------------------------------- cluster's way */
 

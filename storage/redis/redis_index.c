@@ -55,14 +55,13 @@ static void member_text(const char *component, bool directory, char *ret)
 }
 
 /* When a reply was lost, "nothing was added" says nothing: then on to the top. */
-cm_status rds_index_add(struct redis_storage *rs, const struct cm_op *op, const char *name,
-                        struct cm_err *err)
+static cm_status enter(struct redis_storage *rs, const struct cm_op *op, const char *name,
+                       bool directory, struct cm_err *err)
 {
     char at[RDS_NAME_MAX];
     char member[RDS_NAME_MAX];
     char score[24];
     const char *component = NULL;
-    bool directory = false;
     bool retried = false;
 
     memcpy(at, name, strlen(name) + 1);
@@ -84,6 +83,18 @@ cm_status rds_index_add(struct redis_storage *rs, const struct cm_op *op, const 
         directory = true;
     }
     return CM_OK;
+}
+
+cm_status rds_index_add(struct redis_storage *rs, const struct cm_op *op, const char *name,
+                        struct cm_err *err)
+{
+    return enter(rs, op, name, false, err);
+}
+
+cm_status rds_index_add_directory(struct redis_storage *rs, const struct cm_op *op,
+                                  const char *name, struct cm_err *err)
+{
+    return enter(rs, op, name, true, err);
 }
 
 static cm_status exists(struct redis_storage *rs, const struct cm_op *op, const char *name,

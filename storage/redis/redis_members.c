@@ -21,8 +21,7 @@ void rds_members_free(struct rds_members *m)
     *m = (struct rds_members){ .n = 0 };
 }
 
-/* Members are from outside: only what can be a component is one. */
-static bool is_component(const char *s, size_t len)
+bool rds_is_component(const char *s, size_t len)
 {
     if (len == 0 || len > CM_STORAGE_COMPONENT_MAX || memchr(s, '/', len) != NULL ||
         (len == 1 && s[0] == '.') || (len == 2 && s[0] == '.' && s[1] == '.'))
@@ -41,7 +40,7 @@ static cm_status put(struct rds_members *m, const char *dir, const redisReply *r
 
     if (directory)
         len--;
-    if (!is_component(r->str, len))
+    if (!rds_is_component(r->str, len))
         return CM_OK;
     if (m->n == m->cap) {
         size_t cap = m->cap > 0 ? m->cap * 2 : 64;

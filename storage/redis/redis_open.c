@@ -49,6 +49,7 @@ static const struct cm_storage_ops redis_ops = {
     .load_many = rds_load_many,
     .watch = rds_watch,
     .unwatch = rds_unwatch,
+    .check = rds_check,
 };
 
 /* A tag in the first component is a tag of every name below the prefix, so all of them lie in one

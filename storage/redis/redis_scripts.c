@@ -196,11 +196,50 @@ static const char del_fenced_text[] =
                "redis.call('DEL', KEYS[1])\n"
                "return {'ok'}\n";
 
+/* For repairs. KEYS: a name. ARGV: what kind it must be of, score. Enters it into its directory,
+ * and upwards. */
+static const char enter_text[] =
+    LUA_PATH "if kind(KEYS[1]) ~= ARGV[1] then return {'gone'} end\n"
+             "local d = dir(KEYS[1])\n"
+             "while d do\n"
+             "  local t = kind(d)\n"
+             "  if t ~= 'none' and t ~= 'zset' then return {'foreign', d} end\n"
+             "  d = dir(d)\n"
+             "end\n"
+             "local m = base(KEYS[1])\n"
+             "d = dir(KEYS[1])\n"
+             "if ARGV[1] == 'zset' then m = m .. '/' end\n"
+             "while d and redis.call('ZADD', d, ARGV[2], m) == 1 do\n"
+             "  m, d = base(d) .. '/', dir(d)\n"
+             "end\n"
+             "return {'ok'}\n";
+
+/* KEYS: a directory and, where it is on the same server, the name that a member stands for. ARGV:
+ * the member, what kind the name would have to be of, seconds. A peer enters the member first and
+ * stores the value then, each time anew: so a young member is left alone. */
+static const char forget_text[] =
+    LUA_PATH "local s = redis.pcall('ZSCORE', KEYS[1], ARGV[1])\n"
+             "if not s or type(s) == 'table' then return {'gone'} end\n"
+             "if KEYS[2] and kind(KEYS[2]) == ARGV[2] then return {'gone'} end\n"
+             "if math.abs(tonumber(redis.call('TIME')[1]) - tonumber(s)) < tonumber(ARGV[3]) then\n"
+             "  return {'fresh'}\n"
+             "end\n"
+             "redis.call('ZREM', KEYS[1], ARGV[1])\n"
+             "return {redis.call('EXISTS', KEYS[1]) == 1 and 'ok' or 'empty'}\n";
+
+/* KEYS: a name. ARGV: ms. What has no time to live gets that one; who holds a lock starts it anew.
+ */
+static const char expire_text[] = "if redis.call('PTTL', KEYS[1]) ~= -1 then return {'gone'} end\n"
+                                  "redis.call('PEXPIRE', KEYS[1], ARGV[1])\n"
+                                  "return {'ok'}\n";
+
 static struct redis_script scripts[RDS_SCRIPTS] = {
     [RDS_COMMIT] = { .text = commit_text },         [RDS_REMOVE] = { .text = remove_text },
     [RDS_TRY_LOCK] = { .text = try_lock_text },     [RDS_REFRESH] = { .text = refresh_text },
     [RDS_UNLOCK] = { .text = unlock_text },         [RDS_LOCK_INFO] = { .text = lock_info_text },
     [RDS_PUT_FENCED] = { .text = put_fenced_text }, [RDS_DEL_FENCED] = { .text = del_fenced_text },
+    [RDS_ENTER] = { .text = enter_text },           [RDS_FORGET] = { .text = forget_text },
+    [RDS_EXPIRE] = { .text = expire_text },
 };
 static pthread_once_t scripts_once = PTHREAD_ONCE_INIT;
 
