@@ -69,9 +69,10 @@ static cm_status enter(struct cm_watch *w, struct place *p, const char *dir, uin
     (void)snprintf(path, sizeof path, "/proc/self/fd/%d", fd);
     p->wd = inotify_add_watch(w->fd, path, events | IN_ONLYDIR);
     if (p->wd < 0)
-        return cm_fail(
-            err, CM_E_UNSUPPORTED, "changes in '%s/%s' cannot be watched: %s", w->fs->path, dir,
-            errno == ENOSPC ? "raise fs.inotify.max_user_watches" : strerrordesc_np(errno));
+        return cm_fail(err, errno == ENOSPC || errno == ENOMEM ? CM_E_LIMIT : CM_E_UNSUPPORTED,
+                       "changes in '%s/%s' cannot be watched: %s", w->fs->path, dir,
+                       errno == ENOSPC ? "raise fs.inotify.max_user_watches"
+                                       : strerrordesc_np(errno));
     p->dev = st.st_dev;
     p->ino = st.st_ino;
     *ret_new = true;
@@ -169,6 +170,7 @@ static void *watch_main(void *arg)
 {
     struct cm_watch *w = arg;
     bool stands = w->tmp.wd >= 0 && w->locks.wd >= 0;
+    bool lost = false; /* this has been told */
     struct pollfd fds[] = { { w->fd, POLLIN, 0 }, { cm_cancel_fd(w->stop), POLLIN, 0 } };
 
     while (!cm_cancel_is_fired(w->stop)) {
@@ -182,8 +184,11 @@ static void *watch_main(void *arg)
         if (stands && ready > 0)
             continue;
         stands = stand(w, &changed, NULL) == CM_OK;
-        if (stands && changed)
+        if (stands && (changed || lost))
             tell(w, CM_CHANGE_MISSED, NULL);
+        else if (!stands && !lost)
+            tell(w, CM_CHANGE_LOST, NULL);
+        lost = !stands;
     }
     return NULL;
 }
@@ -213,15 +218,19 @@ cm_status file_watch(struct cm_storage *st, cm_change_fn fn, void *user, struct 
     w->fd = inotify_init1(IN_NONBLOCK | IN_CLOEXEC);
     cm_status rc = CM_OK;
     if (w->fd < 0)
-        rc = cm_fail(err, CM_E_UNSUPPORTED, "changes in '%s' cannot be watched: %s", w->fs->path,
+        rc = cm_fail(err, errno == ENOSYS ? CM_E_UNSUPPORTED : CM_E_LIMIT,
+                     "changes in '%s' cannot be watched: %s", w->fs->path,
                      errno == EMFILE
                          ? "raise fs.inotify.max_user_instances, or the limit of open files"
                          : strerrordesc_np(errno));
     if (rc == CM_OK)
         rc = cm_cancel_new(NULL, &w->stop, err);
     /* Directories that cannot be had yet come in time; what the kernel refuses does not. */
-    if (rc == CM_OK && stand(w, &changed, err) == CM_E_UNSUPPORTED)
-        rc = CM_E_UNSUPPORTED;
+    if (rc == CM_OK) {
+        cm_status stood = stand(w, &changed, err);
+
+        rc = stood == CM_E_UNSUPPORTED || stood == CM_E_LIMIT ? stood : CM_OK;
+    }
     if (rc == CM_OK)
         rc = cm_thread_start(&w->thread, "cm-feed", watch_main, w, err);
     if (rc != CM_OK) {

@@ -123,6 +123,7 @@ static void *listener_main(void *arg)
     const struct pg_listener *w = arg;
     const struct cm_op op = { NULL, 0, w->cancel };
     int64_t pause_ns = RETRY_MIN_NS;
+    bool first = true;
 
     while (!cm_cancel_is_fired(w->cancel)) {
         struct cm_err why = CM_ERR_INIT;
@@ -131,8 +132,10 @@ static void *listener_main(void *arg)
         (void)listen_once(w, &op, &stood, &why);
         if (cm_cancel_is_fired(w->cancel))
             break;
-        cm_logf(&w->s->log, stood ? CM_LOG_WARN : CM_LOG_DEBUG, "feed_lost", NULL, 0,
+        cm_logf(&w->s->log, stood || first ? CM_LOG_WARN : CM_LOG_DEBUG, "feed_lost", NULL, 0,
                 "changes are not told at present: %s", why.msg);
+        first = false;
+        tell(w, CM_CHANGE_LOST, NULL); /* each time: somebody may have begun to watch since */
         pause_ns = stood ? RETRY_MIN_NS : pause_ns < RETRY_MAX_NS / 2 ? pause_ns * 2 : RETRY_MAX_NS;
         if (cm_op_wait(&op,
                        pause_ns / 2 +

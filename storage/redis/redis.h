@@ -123,11 +123,11 @@ bool redis_link_is_cluster(const struct redis_link *l);
 unsigned redis_slot(const char *key, size_t len);
 
 /* A subscription on a connection of its own, kept up by a thread. @on_message runs on that thread;
- * @on_gap after every (re)connection. Both brief. */
+ * @on_gap after every (re)connection (@over), and when there is none. Both brief. */
 struct redis_feed;
 CM_MUST_CHECK cm_status redis_feed_new(struct redis_link *l, const char *channel,
                                        void (*on_message)(void *user, struct cm_span message),
-                                       void (*on_gap)(void *user), void *user,
+                                       void (*on_gap)(void *user, bool over), void *user,
                                        struct redis_feed **ret, struct cm_err *err);
 /* Returns within a second; no callback runs afterwards. NULL is fine. */
 void redis_feed_free(struct redis_feed *f);

@@ -16,7 +16,7 @@ struct redis_feed {
     struct redis_link *l;
     char *channel;
     void (*on_message)(void *user, struct cm_span message);
-    void (*on_gap)(void *user);
+    void (*on_gap)(void *user, bool over);
     void *user;
     struct cm_cancel *cancel;
     pthread_t thread;
@@ -45,7 +45,7 @@ static cm_status take(struct redis_feed *f, const struct redis_conn *c, const re
         r->element[0]->type != REDIS_REPLY_STRING)
         return cm_fail(err, CM_E_PARSE, "Redis at %s: this is no message to a subscriber", c->name);
     if (r->elements == 3 && is_text(r->element[0], "subscribe"))
-        f->on_gap(f->user);
+        f->on_gap(f->user, true);
     if (r->elements == 3 && is_text(r->element[0], "message") &&
         r->element[2]->type == REDIS_REPLY_STRING)
         f->on_message(f->user, (struct cm_span){ (const uint8_t *)r->element[2]->str,
@@ -142,6 +142,7 @@ static void *feed_run(void *arg)
             cm_logf(&f->l->log, CM_LOG_WARN, "redis_feed_lost", NULL, 0,
                     "changes are not told until there is a connection: %s (%s)", why.msg,
                     cm_status_name(rc));
+            f->on_gap(f->user, false);
         }
         if (stood)
             pause = PAUSE_MIN_NS;
@@ -154,7 +155,7 @@ static void *feed_run(void *arg)
 
 cm_status redis_feed_new(struct redis_link *l, const char *channel,
                          void (*on_message)(void *user, struct cm_span message),
-                         void (*on_gap)(void *user), void *user, struct redis_feed **ret,
+                         void (*on_gap)(void *user, bool over), void *user, struct redis_feed **ret,
                          struct cm_err *err)
 {
     struct redis_feed *f;

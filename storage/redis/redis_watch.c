@@ -34,10 +34,11 @@ static void on_message(void *user, struct cm_span message)
     w->fn(w->user, &change);
 }
 
-static void on_gap(void *user)
+static void on_gap(void *user, bool over)
 {
     struct cm_watch *w = user;
-    struct cm_change change = { (uint32_t)sizeof change, CM_CHANGE_MISSED, NULL };
+    struct cm_change change = { (uint32_t)sizeof change, over ? CM_CHANGE_MISSED : CM_CHANGE_LOST,
+                                NULL };
 
     w->fn(w->user, &change);
 }

@@ -38,7 +38,7 @@ static void hear(void *user, const struct cm_change *change)
     h->late = h->late || h->closed;
     if (change->kind == CM_CHANGE_MISSED) {
         h->missed++;
-    } else if (strncmp(change->key, "flood/", 6) != 0 &&
+    } else if (change->kind != CM_CHANGE_LOST && strncmp(change->key, "flood/", 6) != 0 &&
                h->n < sizeof h->keys / sizeof h->keys[0]) {
         h->keys[h->n] = strdup(change->key);
         h->kinds[h->n++] = change->kind;

@@ -25,7 +25,7 @@ static void note(void *user, const struct cm_change *change)
     len = strlen(h->text);
     if (change->kind == CM_CHANGE_MISSED)
         h->missed++;
-    else
+    else if (change->key != NULL)
         (void)snprintf(h->text + len, sizeof h->text - len, "%s:%s ",
                        change->kind == CM_CHANGE_VALUE ? "v" : "u", change->key);
     (void)pthread_mutex_unlock(&h->mutex);

@@ -11,10 +11,11 @@
 static struct linked k;
 static atomic_uint gaps, messages, wrong;
 
-static void on_gap(void *user)
+static void on_gap(void *user, bool over)
 {
     (void)user;
-    atomic_fetch_add(&gaps, 1);
+    if (over)
+        atomic_fetch_add(&gaps, 1);
 }
 
 static void on_message(void *user, struct cm_span m)

@@ -438,7 +438,7 @@ struct told {
 static void tell(void *user, const struct cm_change *change)
 {
     struct told *t = user;
-    static const char kinds[] = "vu!";
+    static const char kinds[] = "vu!-";
     size_t len;
 
     cm_mutex_lock(&t->mutex);
