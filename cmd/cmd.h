@@ -100,6 +100,7 @@ struct cli_opts {
     bool no_clean;
     bool no_shared_tickets;
     int64_t ticket_rotation_s;
+    int64_t poll_storage_s;
     bool no_announce;
     const char *node_name;
     bool names;

@@ -80,6 +80,7 @@ cm_status cli_life_fill(const struct cli *c, struct cm_config_options *o, struct
     o->announce = c->command->bit == CLI_SERVE && !c->o.no_announce && !at_home;
     o->node_name = c->o.node_name;
     o->ticket_rotation_s = c->o.ticket_rotation_s;
+    o->poll_storage_s = c->o.poll_storage_s;
     cm_status rc = fill_responders(c, o, life, err);
     return rc == CM_OK ? fill_issuers(c, o, life, err) : rc;
 }

@@ -61,6 +61,8 @@ const struct cli_option cli_options[] = {
       "storage share them, so that clients can resume with any" },
     { "ticket-rotation", 0, CLI_SERVE, CLI_KIND_SPAN, AT(ticket_rotation_s), "TIME",
       "another key of session tickets after that: 1m to 7d; default: 12h" },
+    { "poll-storage", 0, CLI_SERVE, CLI_KIND_SPAN, AT(poll_storage_s), "TIME",
+      "look at least that often for what others changed in the storage: 10s to 1d; default: 10m" },
     { "no-announce", 0, CLI_SERVE, CLI_KIND_FLAG, AT(no_announce), NULL,
       "do not say in the storage what this machine serves; default: it does, for certmesh fleet" },
     { "node-name", 0, CLI_SERVE, CLI_KIND_TEXT, AT(node_name), "NAME",

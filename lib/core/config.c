@@ -256,9 +256,11 @@ static cm_status join_maintenance(struct cm_config *cfg, const struct cm_config_
 {
     struct cm_maint *mt = cm_cache_maint(cfg->cache);
 
-    cm_status rc = cm_maint_room(mt, 2, err); /* the pump's, the peers' */
+    cm_status rc = cm_maint_room(mt, 3, err); /* the pump's, both of the peers' */
     if (rc == CM_OK)
         rc = cm_maint_attach(mt, cfg, err);
+    if (rc == CM_OK)
+        rc = cm_rounds_new(cfg, o->poll_storage_s, &cfg->rounds, err);
     if (rc == CM_OK && cfg->clean_storage)
         rc = cm_cleaner_new(cfg, &cfg->cleaner, err);
     if (rc == CM_OK && o->snapshot != NULL && o->snapshot[0] != '\0')
@@ -331,6 +333,7 @@ void cm_config_free(struct cm_config *cfg)
     cm_pump_free(cfg->pump);
     cm_cleaner_free(cfg->cleaner);
     cm_peers_free(cfg->peers);
+    cm_rounds_free(cfg->rounds);
     cm_snapshot_free(cfg->snapshot);
     cm_tickets_free(cfg->tickets);
     cm_announce_free(cfg->announce);

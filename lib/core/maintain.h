@@ -95,6 +95,26 @@ void cm_peers_stop(struct cm_config *cfg);
 void cm_peers_free(struct cm_peers *p); /* stopped, the queues too; NULL ok */
 /* Some changes were not told. */
 void cm_peers_missed(struct cm_peers *p);
+/* Does the storage tell of changes just now? */
+enum cm_feed_state {
+    CM_FEED_UNKNOWN, /* it was not asked to yet, or is no more */
+    CM_FEED_NONE,
+    CM_FEED_STANDS
+};
+enum cm_feed_state cm_peers_feed(const struct cm_config *cfg);
+
+/* ---------------------------------------------------------------- rounds.c */
+
+/* What others change in storage is found although nobody tells of it. */
+struct cm_rounds;
+/* @interval_s: in which all names are looked at once; 0 = usual, negative: only when asked to. */
+CM_MUST_CHECK cm_status cm_rounds_new(struct cm_config *cfg, int64_t interval_s,
+                                      struct cm_rounds **ret, struct cm_err *err);
+/* There is something to look after. */
+void cm_rounds_begin(struct cm_config *cfg);
+/* Look at all names soon. Any thread. */
+void cm_rounds_hurry(struct cm_config *cfg);
+void cm_rounds_free(struct cm_rounds *r); /* as the cleaner; NULL ok */
 
 /* --------------------------------------------------------------- cleaner.c */
 
@@ -111,6 +131,8 @@ struct cm_tickets;
  * own. @interval_s: how long a key makes tickets, 0 = usual. */
 CM_MUST_CHECK cm_status cm_tickets_new(struct cm_config *cfg, bool shared, int64_t interval_s,
                                        struct cm_tickets **ret, struct cm_err *err);
+/* What lies in storage is another record by now, perhaps: look soon. Any thread. */
+void cm_tickets_changed(struct cm_config *cfg);
 void cm_tickets_free(struct cm_tickets *t); /* as the cleaner; NULL ok */
 
 /* -------------------------------------------------------------- announce.c */

@@ -289,6 +289,7 @@ cm_status cm_manage(struct cm_config *cfg, const struct cm_op *op, const char *c
         }
     }
     cm_peers_begin(cfg);
+    cm_rounds_begin(cfg);
     cm_managed_start_all(cfg, &todo); /* failures are found below */
     /* The work is done roughly in order. So who waits for the last first sleeps once, not once for
      * each. */
@@ -319,6 +320,7 @@ cm_status cm_manage_async(struct cm_config *cfg, const char *const *names, size_
     for (size_t i = 0; i < n && rc == CM_OK; i++)
         rc = engage(cfg, names[i], true, &todo, &m, err);
     cm_peers_begin(cfg);
+    cm_rounds_begin(cfg);
     cm_managed_start_all(cfg, &todo);
     return rc;
 }

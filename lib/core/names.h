@@ -70,6 +70,8 @@ struct cm_managed {
     uint8_t news;              /* of enum cm_news: heard of, and not looked at yet */
     bool provisional;          /* what is served is the snapshot's; the stage's while busy */
     bool alone;                /* to be loaded by itself; the job's while busy */
+    uint32_t seen_chain;       /* as rounds.c saw it in storage, which alone uses it; 0: not yet */
+    uint32_t seen_staple;
     char name[];
 };
 
@@ -162,22 +164,31 @@ struct cm_cert *cm_managed_cert(struct cm_managed *m);
 CM_MUST_CHECK cm_status cm_managed_serve(struct cm_managed *m, struct cm_cert *cert,
                                          struct cm_err *err);
 
-/* life/heard.c: what a storage that tells of changes has said of a name. */
+/* life/heard.c: what a storage that tells of changes has said of a name, or rounds.c has seen. */
 enum cm_news {
     CM_NEWS_CERT = 1,   /* there may be another certificate */
     CM_NEWS_STAPLE = 2, /* or staple */
-    CM_NEWS_RETRY = 4,  /* an attempt failed elsewhere, or that was forgotten */
-    CM_NEWS_MISSED = 8  /* nobody knows */
+    CM_NEWS_RETRY = 4   /* an attempt failed elsewhere, or that was forgotten */
 };
 /* Mark the name that has the directory @dir, if there is one, and have it looked at soon. Only
  * marks and wakes: any thread. */
 void cm_names_news(struct cm_config *cfg, const char *dir, uint8_t news);
-/* All of them, with CM_NEWS_MISSED, spread over time. */
-void cm_names_news_of_all(struct cm_config *cfg);
+/* The same for one that is known. */
+void cm_managed_news_locked(struct cm_managed *m, uint8_t news);
 /* For what runs: what there is to be looked at, which is forgotten by that. */
 uint8_t cm_managed_take_news(struct cm_managed *m);
 /* For the end of what runs: when to look at what was heard meanwhile; INT64_MAX: nothing was. */
 int64_t cm_managed_news_at_ms_locked(const struct cm_managed *m);
+
+/* life/walk.c: all names, a few at a time: up to @max from @p on, which begins with zeros and
+ * moves. While names come in some may be told twice, none is left out. */
+struct cm_names_place {
+    uint64_t at;
+    size_t skip;
+    bool done; /* that was the last one */
+};
+size_t cm_names_next(struct cm_names *t, struct cm_names_place *p, struct cm_managed **ret,
+                     size_t max);
 
 /* life/attempt.c: something failed that was nobody's fault but ours: wait a little, and longer each
  * time. */

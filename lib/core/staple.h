@@ -33,7 +33,8 @@ struct cm_stapling {
     int64_t floor_s;              /* newest thisUpdate seen: nothing older is believed any more */
     struct cm_revocation revoked; /* what that newest one said */
     bool told;                    /* of a must-staple certificate without responder */
-    char *keys[2];                /* where it lies in storage; the second NULL if it is the same */
+    char *keys[2];                /* where it lies in storage; the second NULL if it is the same;
+                                     written under the lock */
     struct cm_buf issuer;         /* fetched, as the chain does not have it */
 };
 /* The certificate's own, made when there is none. */
@@ -50,6 +51,8 @@ void cm_stapling_swap(struct cm_stapling *s, struct cm_staple *staple);
 CM_MUST_CHECK cm_status cm_staple_keys(struct cm_config *cfg, const struct cm_op *op,
                                        const struct cm_cert *cert, const struct cm_leaf *leaf,
                                        struct cm_stapling *s, struct cm_err *err);
+/* Where the staples of @cert lie, as far as they were looked for yet: how many. Any thread. */
+size_t cm_staple_places(const struct cm_cert *cert, char ret[2][CM_KEY_BUF]);
 /* The newest good or revoked response in storage that holds; what does not is removed.
  * CM_E_NOTFOUND if there is none. @ret_der is set to its bytes. */
 CM_MUST_CHECK cm_status cm_staple_load(struct cm_config *cfg, const struct cm_op *op,

@@ -152,6 +152,9 @@ struct cm_config_options {
     int64_t ticket_rotation_s; /* another key after that; 0 = 12 hours; a minute to a week */
     bool announce;             /* this node can be seen by others, see cm_fleet_each() */
     const char *node_name;     /* what to call it there; NULL = as the host */
+    int64_t poll_storage_s;    /* what others change in storage is seen after that at the latest,
+                                  even if nobody tells of it; 0 = 10 minutes; 10 s to a day;
+                                  negative: only what the storage tells of, and when it is due */
 };
 #define CM_CONFIG_OPTIONS_INIT                                                                     \
     {                                                                                              \

@@ -6,9 +6,6 @@
 /* Names of which something was heard: they are marked, and due. What is being worked on is marked,
  * too, and looked at again when that is over; many marks make one look. */
 
-#define SPREAD_MS_PER_NAME 10
-#define SPREAD_MAX_MS      (600 * INT64_C(1000))
-
 static struct cm_managed *is_dir_of_locked(struct cm_names *t, const char *name, const char *dir)
 {
     CM_AUTO_BUF struct cm_buf safe = CM_BUF_INIT(CM_KEY_BUF);
@@ -41,7 +38,7 @@ static struct cm_managed *find_dir_locked(struct cm_names *t, const char *dir)
     return is_dir_of_locked(t, name, dir);
 }
 
-static void mark_locked(struct cm_managed *m, uint8_t news, int64_t at_ms)
+void cm_managed_news_locked(struct cm_managed *m, uint8_t news)
 {
     bool served_only = (news & ~(CM_NEWS_STAPLE | CM_NEWS_RETRY)) == 0;
 
@@ -49,50 +46,23 @@ static void mark_locked(struct cm_managed *m, uint8_t news, int64_t at_ms)
         return;
     m->news |= news;
     if (!m->busy)
-        cm_maint_by(cm_cache_maint(m->cfg->cache), &m->task, at_ms);
+        cm_maint_by(cm_cache_maint(m->cfg->cache), &m->task, cm_wall_ms(m->cfg->env));
 }
 
 void cm_names_news(struct cm_config *cfg, const char *dir, uint8_t news)
 {
     struct cm_names *t = cfg->names;
-    int64_t now_ms = cm_wall_ms(cfg->env);
 
     cm_mutex_lock(&t->lock);
     struct cm_managed *m = find_dir_locked(t, dir);
     if (m != NULL)
-        mark_locked(m, news, now_ms);
-    cm_mutex_unlock(&t->lock);
-}
-
-static int64_t range_ms_locked(const struct cm_names *t)
-{
-    return t->n > SPREAD_MAX_MS / SPREAD_MS_PER_NAME ? SPREAD_MAX_MS
-                                                     : (int64_t)t->n * SPREAD_MS_PER_NAME;
-}
-
-void cm_names_news_of_all(struct cm_config *cfg)
-{
-    struct cm_names *t = cfg->names;
-    int64_t now_ms = cm_wall_ms(cfg->env);
-
-    cm_mutex_lock(&t->lock);
-    uint64_t range = (uint64_t)range_ms_locked(t) + 1;
-    for (size_t i = 0; i < t->n_buckets; i++)
-        for (struct cm_managed *m = t->buckets[i]; m != NULL; m = m->next)
-            mark_locked(m, CM_NEWS_MISSED, now_ms + (int64_t)cm_random_below(cfg->env, range));
+        cm_managed_news_locked(m, news);
     cm_mutex_unlock(&t->lock);
 }
 
 int64_t cm_managed_news_at_ms_locked(const struct cm_managed *m)
 {
-    int64_t now_ms = cm_wall_ms(m->cfg->env);
-
-    if (m->news == 0)
-        return INT64_MAX;
-    if (m->news != CM_NEWS_MISSED)
-        return now_ms;
-    return now_ms +
-           (int64_t)cm_random_below(m->cfg->env, (uint64_t)range_ms_locked(m->cfg->names) + 1);
+    return m->news != 0 ? cm_wall_ms(m->cfg->env) : INT64_MAX;
 }
 
 uint8_t cm_managed_take_news(struct cm_managed *m)

@@ -353,6 +353,12 @@ static void general(struct sheet *s)
     sample(s, "certmesh_info", "version", cm_version(), NULL, NULL, 1);
     family(s, "certmesh_storage_up", "gauge", "0 while the storage does not work.");
     sample(s, "certmesh_storage_up", NULL, NULL, NULL, NULL, !cm_health_is_down(s->cfg));
+    if (cm_peers_feed(s->cfg) != CM_FEED_UNKNOWN) {
+        family(s, "certmesh_storage_feed", "gauge",
+               "0 while the storage does not tell of what other nodes change.");
+        sample(s, "certmesh_storage_feed", NULL, NULL, NULL, NULL,
+               cm_peers_feed(s->cfg) == CM_FEED_STANDS);
+    }
     family(s, "certmesh_certificates", "gauge", "Certificates in the cache.");
     sample(s, "certmesh_certificates", NULL, NULL, NULL, NULL, cm_cache_count(s->cfg->cache));
 }

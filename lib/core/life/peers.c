@@ -2,13 +2,14 @@
 #include "maintain.h"
 
 #include "names.h"
+#include "tickets.h"
 
 #include <stdio.h>
 #include <string.h>
 
 /* What other nodes do in storage, as far as it tells of changes. On its thread names are marked and
  * the clockwork is woken, nothing else; the looking is done by the workers who look after the names
- * anyway. All of it is hints: what is not told is found when its time comes.
+ * anyway. All of it is hints: what is not told is found by rounds.c, or when its time comes.
  *
  * What this config stores itself is told, too, by most. A key is noted before it is written, and
  * the first change of it is taken for that. */
@@ -19,6 +20,8 @@
 #define TOKENS         1024u
 #define TOKEN_NS       (10 * CM_NS_PER_S)
 #define MISSED_MS      (10 * INT64_C(1000)) /* all names are not looked at more often */
+#define REOPEN_MIN_S   4
+#define REOPEN_MAX_S   300
 
 #define CERT_DIR  "certificates/"
 #define OCSP_DIR  "ocsp/"
@@ -33,8 +36,9 @@ struct own {
 
 struct cm_peers {
     struct cm_config *cfg;
-    struct cm_run run;   /* opens the watch */
-    struct cm_task task; /* some changes were missed */
+    struct cm_run run;     /* opens the watch */
+    struct cm_task reopen; /* after it could not be had */
+    struct cm_task task;   /* some changes were missed */
     char *issuers[CM_ISSUERS_MAX];
     struct cm_probes *tokens; /* that came just now */
 
@@ -42,6 +46,8 @@ struct cm_peers {
     bool begun;
     bool stopped;
     struct cm_watch *watch;
+    bool lost;         /* it does not stand, or could not be had; this has been told */
+    unsigned refused;  /* in a row */
     int64_t looked_ms; /* at all names because some changes were missed */
     int64_t missed_ns; /* monotonic; 0 = never */
     struct own own[OWN_PLACES];
@@ -194,6 +200,9 @@ static void value_changed(struct cm_peers *p, const char *key)
         cm_ca_gates_reread(p->cfg);
     } else if ((token = strstr(key, TOKEN_DIR)) != NULL) {
         token_came(p, token + strlen(TOKEN_DIR));
+    } else if (strcmp(key, CM_TICKETS_KEY) == 0) {
+        if (!is_own(p, key))
+            cm_tickets_changed(p->cfg);
     } else if (strcmp(key, "certificates") == 0) {
         cm_peers_missed(p);
     }
@@ -223,20 +232,88 @@ static void look_at_all(struct cm_task *t)
     cm_mutex_lock(&p->lock);
     p->looked_ms = cm_wall_ms(p->cfg->env);
     cm_mutex_unlock(&p->lock);
-    cm_names_news_of_all(p->cfg);
+    cm_rounds_hurry(p->cfg);
+    cm_tickets_changed(p->cfg);
+}
+
+/* Once when nothing is told any more, and once when it is again. */
+static void note_feed(struct cm_peers *p, bool stands, const char *why)
+{
+    cm_mutex_lock(&p->lock);
+    bool changed = p->lost == stands;
+    p->lost = !stands;
+    cm_mutex_unlock(&p->lock);
+    if (changed && stands)
+        cm_logf(&p->cfg->log, CM_LOG_INFO, "feed_up", NULL, 0,
+                "the storage tells of changes again: all names are looked at");
+    else if (changed)
+        cm_logf(&p->cfg->log, CM_LOG_WARN, "feed_down", NULL, 0,
+                "the storage does not tell of changes at present%s%s: what other nodes do is found "
+                "later",
+                why != NULL ? ": " : "", why != NULL ? why : "");
 }
 
 static void told(void *user, const struct cm_change *change)
 {
     struct cm_peers *p = user;
 
-    if (change->kind == CM_CHANGE_MISSED)
-        cm_peers_missed(p);
-    else if (change->kind == CM_CHANGE_VALUE)
+    switch (change->kind) {
+    case CM_CHANGE_VALUE:
         value_changed(p, change->key);
+        break;
+    case CM_CHANGE_UNLOCKED:
+        break;
+    case CM_CHANGE_LOST:
+        note_feed(p, false, NULL);
+        break;
+    case CM_CHANGE_MISSED:
+        note_feed(p, true, NULL);
+        cm_peers_missed(p);
+        break;
+    }
 }
 
 /* ---- the watch ---- */
+
+/* Once it stands, what happened meanwhile was missed. */
+static void opened(struct cm_peers *p)
+{
+    cm_mutex_lock(&p->lock);
+    bool late = p->refused > 0;
+    p->refused = 0;
+    cm_mutex_unlock(&p->lock);
+    if (!late)
+        return;
+    note_feed(p, true, NULL);
+    cm_peers_missed(p);
+}
+
+/* Not by a storage that tells nothing at all; anything else may be mended while we run. */
+static void refused(struct cm_peers *p, cm_status rc, const struct cm_err *why)
+{
+    const struct cm_config *cfg = p->cfg;
+    int64_t wait_s = REOPEN_MIN_S;
+
+    if (rc == CM_E_UNSUPPORTED) {
+        cm_mutex_lock(&p->lock);
+        p->lost = true;
+        cm_mutex_unlock(&p->lock);
+        cm_logf(&cfg->log, CM_LOG_DEBUG, "no_feed", NULL, 0,
+                "what other nodes change in %s is found later, as the storage does not tell: %s",
+                cm_storage_describe(cfg->storage), why->msg);
+        return;
+    }
+    note_feed(p, false, why->msg);
+    cm_mutex_lock(&p->lock);
+    for (unsigned i = 0; i < p->refused && wait_s < REOPEN_MAX_S; i++)
+        wait_s *= 2;
+    p->refused++;
+    cm_mutex_unlock(&p->lock);
+    wait_s = wait_s < REOPEN_MAX_S ? wait_s : REOPEN_MAX_S;
+    cm_maint_at(cm_cache_maint(cfg->cache), &p->reopen,
+                cm_wall_ms(cfg->env) + wait_s * 500 +
+                    (int64_t)cm_random_below(cfg->env, (uint64_t)wait_s * 500 + 1));
+}
 
 /* In a worker, as opening may take a look at the storage. */
 static void open_watch(struct cm_run *self)
@@ -259,12 +336,24 @@ static void open_watch(struct cm_run *self)
     cm_mutex_unlock(&p->lock);
     if (late)
         cm_storage_unwatch(cfg->storage, watch);
-    if (rc != CM_OK && wanted)
-        cm_logf(&cfg->log, rc == CM_E_UNSUPPORTED ? CM_LOG_DEBUG : CM_LOG_WARN, "no_feed", NULL, 0,
-                "what other nodes change in %s is found when its time comes, as the storage does "
-                "not tell: %s",
-                cm_storage_describe(cfg->storage), err.msg);
+    else if (rc == CM_OK)
+        opened(p);
+    else if (wanted)
+        refused(p, rc, &err);
     cm_maint_leave(cm_cache_maint(cfg->cache));
+}
+
+static void reopen(struct cm_task *t)
+{
+    struct cm_peers *p = CM_CONTAINER_OF(t, struct cm_peers, reopen);
+    struct cm_config *cfg = p->cfg;
+
+    p->run.run = open_watch;
+    cm_maint_enter(cm_cache_maint(cfg->cache), 1);
+    if (cm_runq_push_first(cfg->io, &p->run, NULL) == CM_OK)
+        return;
+    cm_maint_leave(cm_cache_maint(cfg->cache)); /* the config goes, or no thread is to be had */
+    cm_maint_at(cm_cache_maint(cfg->cache), t, cm_wall_ms(cfg->env) + REOPEN_MIN_S * 1000);
 }
 
 void cm_peers_begin(struct cm_config *cfg)
@@ -275,12 +364,19 @@ void cm_peers_begin(struct cm_config *cfg)
     bool first = !p->begun && !p->stopped;
     p->begun = true;
     cm_mutex_unlock(&p->lock);
-    if (!first)
-        return;
-    p->run.run = open_watch;
-    cm_maint_enter(cm_cache_maint(cfg->cache), 1);
-    if (cm_runq_push_first(cfg->io, &p->run, NULL) != CM_OK)
-        cm_maint_leave(cm_cache_maint(cfg->cache));
+    if (first)
+        reopen(&p->reopen);
+}
+
+enum cm_feed_state cm_peers_feed(const struct cm_config *cfg)
+{
+    struct cm_peers *p = cfg->peers;
+
+    cm_mutex_lock(&p->lock);
+    bool asked = p->begun && !p->stopped && (p->watch != NULL || p->lost);
+    bool stands = p->watch != NULL && !p->lost;
+    cm_mutex_unlock(&p->lock);
+    return !asked ? CM_FEED_UNKNOWN : stands ? CM_FEED_STANDS : CM_FEED_NONE;
 }
 
 void cm_peers_stop(struct cm_config *cfg)
@@ -308,6 +404,7 @@ cm_status cm_peers_new(struct cm_config *cfg, struct cm_peers **ret, struct cm_e
     p->looked_ms = INT64_MIN / 2;
     cm_mutex_init(&p->lock);
     cm_task_init(&p->task, cfg, look_at_all);
+    cm_task_init(&p->reopen, cfg, reopen);
     rc = cm_probes_new(cfg->env, TOKENS, &p->tokens, err);
     for (size_t i = 0; i < cfg->n_issuers && rc == CM_OK; i++) {
         CM_AUTO_BUF struct cm_buf safe = CM_BUF_INIT(CM_KEY_BUF);

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "staple.h"
 
+#include <stdio.h>
 #include <string.h>
 
 /* Staples in storage, where CertMagic looks for them: under the name of the certificate and a hash
@@ -91,13 +92,32 @@ cm_status cm_staple_keys(struct cm_config *cfg, const struct cm_op *op, const st
     }
     if (rc != CM_OK)
         return rc;
-    s->keys[0] = cm_strdup(paths[0]);
-    s->keys[1] = two ? cm_strdup(paths[1]) : NULL;
-    if (s->keys[0] != NULL && (!two || s->keys[1] != NULL))
-        return CM_OK;
-    free(s->keys[0]);
-    s->keys[0] = NULL;
-    return cm_fail_nomem(err);
+    char *first = cm_strdup(paths[0]);
+    char *second = two ? cm_strdup(paths[1]) : NULL;
+    if (first == NULL || (two && second == NULL)) {
+        free(first);
+        free(second);
+        return cm_fail_nomem(err);
+    }
+    cm_mutex_lock(&s->lock);
+    s->keys[0] = first;
+    s->keys[1] = second;
+    cm_mutex_unlock(&s->lock);
+    return CM_OK;
+}
+
+size_t cm_staple_places(const struct cm_cert *cert, char ret[2][CM_KEY_BUF])
+{
+    struct cm_stapling *s = cm_stapling_look(cert);
+    size_t n = 0;
+
+    if (s == NULL)
+        return 0;
+    cm_mutex_lock(&s->lock);
+    for (; n < CM_ARRAY_LEN(s->keys) && s->keys[n] != NULL; n++)
+        (void)snprintf(ret[n], CM_KEY_BUF, "%s", s->keys[n]);
+    cm_mutex_unlock(&s->lock);
+    return n;
 }
 
 /* Does this say that the response itself is at fault, now and for ever? */

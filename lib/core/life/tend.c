@@ -16,7 +16,7 @@
 #define UNSERVED_S         60
 #define UNREADABLE_S       600 /* storage says nothing of what is not in the cache */
 #define STUMBLE_S          10  /* not even begun, for want of memory or descriptors */
-#define PROVISIONAL_S      30  /* until storage is asked again about what the snapshot had */
+#define PROVISIONAL_S      30  /* until storage is asked again, for what it did not tell */
 #define BACK_S             30  /* clocks that go back by less are merely disciplined */
 
 uint64_t cm_managed_leaf(const struct cm_cert *cert)
@@ -73,16 +73,16 @@ void cm_tend_begin(struct cm_managed *m, const struct cm_cert *cert)
 
 /* ---- one after the other ---- */
 
-/* A peer may have renewed it. */
+/* A peer may have renewed it. What storage does not say now is asked again. */
 static void reload(struct cm_managed *m, const struct cm_subject *s, const struct cm_op *op,
                    struct cm_cert **cert)
 {
     struct cm_cert *stored = NULL;
 
-    m->look = false;
     cm_status rc = cm_store_load(m->cfg, op, s, CM_LOAD_VALID, &stored, NULL);
+    m->look = rc != CM_OK && rc != CM_E_NOTFOUND;
     /* Storage has spoken: if it has nothing newer, what is served is confirmed. */
-    if (rc == CM_OK || rc == CM_E_NOTFOUND)
+    if (!m->look)
         m->provisional = false;
     if (rc != CM_OK)
         return;
@@ -245,10 +245,10 @@ void cm_tend_stage(struct cm_managed *m, const struct cm_subject *s, const struc
     if (life->leaf != cm_managed_leaf(cert))
         cm_tend_begin(m, cert);
     cm_when_for(cfg, cert, &life->ari, &w);
-    bool look = m->look || m->provisional || (news & (CM_NEWS_CERT | CM_NEWS_MISSED)) != 0;
+    bool look = m->look || m->provisional || (news & CM_NEWS_CERT) != 0;
     if (!may_fetch && (look || now_s >= w.renew_at_s))
         reload(m, s, op, &cert);
-    if ((news & CM_NEWS_RETRY) != 0 || ((news & CM_NEWS_MISSED) != 0 && life->attempts > 0))
+    if ((news & CM_NEWS_RETRY) != 0)
         reread_failures(m, s, op);
     if ((news & CM_NEWS_STAPLE) != 0)
         cm_staple_news(cfg, op, cert, &life->staple_s, &life->revoked);
@@ -298,7 +298,7 @@ static int64_t next_of_served(struct cm_managed *m, const struct cm_cert *cert, 
     }
     cm_when_for(m->cfg, cert, &life->ari, &w);
     earlier(&at, cm_when_next_tier_s(cert, &w, now_s));
-    if (m->provisional) {
+    if (m->provisional || m->look) {
         int64_t again_s = now_s + PROVISIONAL_S + spread_ms(m) / 1000;
 
         at = at <= now_s || at > again_s ? again_s : at;

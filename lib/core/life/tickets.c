@@ -7,7 +7,8 @@
  * a client that comes back to another node need not begin anew.
  *
  * Handshakes take a reference to a set of keys and never wait for storage. A task of the clockwork
- * reads storage now and then, and at the moments at which another key's time comes; whoever finds
+ * reads storage now and then, when it tells of a change, and at the moments at which another key's
+ * time comes; whoever finds
  * that a successor is missing makes one, under a lock that nobody waits for. While storage is away
  * a process goes on with what it has: at first that is a key of its own. */
 
@@ -21,7 +22,9 @@ struct cm_tickets {
     struct cm_task task;
     struct cm_run run;
     pthread_mutex_t lock;      /* a leaf */
-    struct cm_ticket_set *set; /* guarded by it */
+    struct cm_ticket_set *set; /* guarded by it, as are ... */
+    bool busy;                 /* a look is under way, or waits for a worker */
+    bool changed;              /* storage has told of a change since it began */
     _Atomic bool begun;
     bool shared;
     int64_t interval_s;
@@ -179,7 +182,7 @@ static void adopt(struct cm_tickets *t, const struct cm_ticket_record *r)
         t->known = *r;
 }
 
-static cm_status put(struct cm_lease *lease, const struct cm_op *op,
+static cm_status put(struct cm_config *cfg, struct cm_lease *lease, const struct cm_op *op,
                      const struct cm_ticket_record *r, struct cm_err *why)
 {
     CM_AUTO_BUF struct cm_buf text = CM_BUF_SECRET(CM_TICKET_RECORD_MAX);
@@ -187,7 +190,12 @@ static cm_status put(struct cm_lease *lease, const struct cm_op *op,
 
     cm_status rc = cm_ticket_format(r, &text, why);
     item.value = cm_buf_span(&text);
-    return rc == CM_OK ? cm_lease_commit(lease, op, &item, 1, why) : rc;
+    if (rc != CM_OK)
+        return rc;
+    cm_peers_writing(cfg, item.key);
+    rc = cm_lease_commit(lease, op, &item, 1, why);
+    cm_peers_written(cfg, item.key);
+    return rc;
 }
 
 static void tell_of_new(const struct cm_config *cfg, enum stored is, bool future)
@@ -216,7 +224,7 @@ static cm_status renew_locked(struct cm_tickets *t, const struct cm_op *op, stru
     if (rc == CM_OK)
         rc = plan(t, is, &r, &fresh, &is_new, why);
     if (rc == CM_OK && is_new)
-        rc = put(lease, op, &fresh, why);
+        rc = put(t->task.cfg, lease, op, &fresh, why);
     if (rc == CM_OK) {
         if (is_new)
             tell_of_new(t->task.cfg, is, t->future_since_ns != 0);
@@ -325,12 +333,31 @@ static void run(struct cm_run *self)
     const struct cm_op op = cm_op_within(&whole, WORK_NS);
     struct cm_err why = CM_ERR_INIT;
 
+    cm_mutex_lock(&t->lock);
+    t->changed = false;
+    cm_mutex_unlock(&t->lock);
     cm_status rc = look(t, &op, &why);
     int64_t now_s = cm_env_wall_s(cfg->env);
     set_make(t, now_s);
     tell_of_failure(t, rc, &why);
-    again_at(t, next_s(t, now_s, rc));
+    int64_t at_s = next_s(t, now_s, rc);
+    cm_mutex_lock(&t->lock);
+    t->busy = false;
+    if (t->changed && rc == CM_OK)
+        at_s = now_s;
+    /* Under the lock: whoever finds it idle moves it from there. */
+    again_at(t, at_s);
+    cm_mutex_unlock(&t->lock);
     cm_maint_leave(cm_cache_maint(cfg->cache));
+}
+
+static bool is_first(struct cm_tickets *t)
+{
+    cm_mutex_lock(&t->lock);
+    bool first = !t->busy;
+    t->busy = true;
+    cm_mutex_unlock(&t->lock);
+    return first;
 }
 
 static void fire(struct cm_task *task)
@@ -338,12 +365,30 @@ static void fire(struct cm_task *task)
     struct cm_tickets *t = CM_CONTAINER_OF(task, struct cm_tickets, task);
     struct cm_config *cfg = task->cfg;
 
+    if (!is_first(t))
+        return; /* its end says when */
     t->run.run = run;
     cm_maint_enter(cm_cache_maint(cfg->cache), 1);
     if (cm_runq_push(cfg->io, &t->run, NULL) == CM_OK)
         return;
     cm_maint_leave(cm_cache_maint(cfg->cache)); /* the config goes, or no thread is to be had */
+    cm_mutex_lock(&t->lock);
+    t->busy = false;
+    cm_mutex_unlock(&t->lock);
     again_at(t, cm_env_wall_s(cfg->env) + RETRY_S);
+}
+
+void cm_tickets_changed(struct cm_config *cfg)
+{
+    struct cm_tickets *t = cfg->tickets;
+
+    if (!t->shared || !atomic_load_explicit(&t->begun, memory_order_relaxed))
+        return;
+    cm_mutex_lock(&t->lock);
+    t->changed = true;
+    if (!t->busy)
+        again_at(t, cm_env_wall_s(cfg->env));
+    cm_mutex_unlock(&t->lock);
 }
 
 void cm_config_tickets_begin(struct cm_config *cfg)
@@ -354,6 +399,7 @@ void cm_config_tickets_begin(struct cm_config *cfg)
         atomic_exchange(&t->begun, true))
         return;
     again_at(t, cm_env_wall_s(cfg->env));
+    cm_peers_begin(cfg);
 }
 
 cm_status cm_tickets_new(struct cm_config *cfg, bool shared, int64_t interval_s,

@@ -68,3 +68,27 @@ size_t cm_names_failing(struct cm_names *t, struct cm_names_walk *w, struct cm_n
     cm_mutex_unlock(&t->lock);
     return n;
 }
+
+size_t cm_names_next(struct cm_names *t, struct cm_names_place *p, struct cm_managed **ret,
+                     size_t max)
+{
+    size_t n = 0;
+
+    cm_mutex_lock(&t->lock);
+    const uint64_t step = UINT64_MAX / t->n_buckets + 1;
+    while (!p->done && n < max) {
+        struct cm_managed *m = t->buckets[reverse(p->at) & (t->n_buckets - 1)];
+        size_t i = 0;
+
+        for (; m != NULL && n < max; m = m->next, i++)
+            if (i >= p->skip)
+                ret[n++] = m;
+        p->skip = m != NULL ? i : 0;
+        if (m == NULL) {
+            p->at += step;
+            p->done = p->at == 0;
+        }
+    }
+    cm_mutex_unlock(&t->lock);
+    return n;
+}

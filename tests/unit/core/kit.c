@@ -108,7 +108,11 @@ static cm_status st_remove(struct cm_storage *st, const struct cm_op *op, const 
 static cm_status st_stat(struct cm_storage *st, const struct cm_op *op, const char *key,
                          struct cm_key_info *ret, struct cm_err *err)
 {
-    return cm_storage_stat(of(st)->inner, op, key, ret, err);
+    struct kit_storage *s = of(st);
+
+    (void)atomic_fetch_add(&s->stats, 1);
+    cm_status rc = fault(s, &s->fail_stats, key, err);
+    return rc == CM_OK ? cm_storage_stat(s->inner, op, key, ret, err) : rc;
 }
 
 static cm_status st_list(struct cm_storage *st, const struct cm_op *op, const char *prefix,
@@ -164,6 +168,14 @@ static cm_status st_lock_info(struct cm_storage *st, const struct cm_op *op, con
     return cm_storage_lock_info(of(st)->inner, op, name, ret, err);
 }
 
+static void pass_on(void *user, const struct cm_change *change)
+{
+    const struct kit_watch *w = user;
+
+    if (!atomic_load(&w->of->quiet))
+        w->fn(w->user, change);
+}
+
 static cm_status st_watch(struct cm_storage *st, cm_change_fn fn, void *user, struct cm_watch **ret,
                           struct cm_err *err)
 {
@@ -171,10 +183,14 @@ static cm_status st_watch(struct cm_storage *st, cm_change_fn fn, void *user, st
 
     if (!s->has_feed)
         return cm_fail(err, CM_E_UNSUPPORTED, "this one tells nothing");
+    cm_status failed = fault(s, &s->fail_watches, "", err);
+    if (failed != CM_OK)
+        return failed;
     struct kit_watch *w = &s->watches[atomic_fetch_add(&s->n_watches, 1)];
-    w->fn = fn;
+    w->of = s;
     w->user = user;
-    cm_status rc = cm_storage_watch(s->inner, fn, user, &w->inner, err);
+    w->fn = fn;
+    cm_status rc = cm_storage_watch(s->inner, pass_on, w, &w->inner, err);
     *ret = (struct cm_watch *)(void *)w;
     return rc;
 }
@@ -378,6 +394,7 @@ void kit_init(struct kit *k)
     k->opts.storage_object = &k->storage.base;
     k->opts.env = &k->env.base;
     k->opts.log = (struct cm_log){ keep_log, NULL, CM_LOG_DEBUG };
+    k->opts.poll_storage_s = -1;
 }
 
 void kit_start(struct kit *k)

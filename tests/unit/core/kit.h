@@ -32,17 +32,20 @@ void kit_pass(struct kit_env *e, int64_t ns);
 struct kit_storage {
     struct cm_storage base;
     struct cm_storage *inner;
-    _Atomic unsigned loads, stores, commits, locks, lists, removes;
+    _Atomic unsigned loads, stores, commits, locks, lists, removes, stats;
     /* Which op fails, how often (-1: for ever), with what; only keys that contain @fail_key. */
-    _Atomic int fail_loads, fail_commits, fail_locks, fail_stores;
+    _Atomic int fail_loads, fail_commits, fail_locks, fail_stores, fail_stats;
     _Atomic int fail_status;
     const char *fail_key;
-    bool deaf;     /* loads do not look at their operation */
-    bool has_feed; /* set before a config begins to watch */
+    bool deaf;                /* loads do not look at their operation */
+    _Atomic bool quiet;       /* what is stored is not told of */
+    bool has_feed;            /* set before a config begins to watch */
+    _Atomic int fail_watches; /* how often that fails (-1: for ever), with fail_status */
     struct kit_watch {
         cm_change_fn fn;
         void *user;
         struct cm_watch *inner;
+        struct kit_storage *of;
     } watches[8];
     _Atomic unsigned n_watches;
     /* With kit_storage_loads_many(): what was asked for at once, and how often. */
@@ -135,7 +138,7 @@ struct kit {
     struct kit_issuer *issuer;
     struct cm_config_options opts;
 };
-/* Everything but the config, with opts ready to be changed. */
+/* Everything but the config, with opts ready to be changed. It polls nothing unless told to. */
 void kit_init(struct kit *k);
 /* The config with one issuer "ca.test-dir" unless opts has some already. */
 void kit_start(struct kit *k);

@@ -304,33 +304,52 @@ static void store_and_manage(unsigned n)
     settle(k.cfg);
 }
 
-/* All are looked at, but not in one moment, and not again for each time that some were missed. */
+static unsigned stats(void)
+{
+    return atomic_load(&k.storage.stats);
+}
+
+/* All are looked at, but not in one moment, and not again for each time that some were missed. What
+ * has changed is loaded, and nothing else. */
 START_TEST(after_missed_changes_all_are_looked_at_little_by_little)
 {
     begin();
     store_and_manage(NAMES);
-    unsigned before = loads();
-    for (int i = 0; i < 50; i++)
+    for (int round = 0; round < 2; round++) { /* at first nothing is known of what is stored */
+        unsigned before = stats(), loaded = loads(), slices = 0;
+
+        if (round == 1) {
+            atomic_store(&k.storage.quiet, true);
+            kit_store_pair(&k.storage.base, "ca.test-dir", "n7.example", START_S + 60, 90 * DAY_S);
+        }
+        for (int i = 0; i < 50; i++)
+            kit_tell(&k.storage, CM_CHANGE_MISSED, NULL);
+        settle(k.cfg);
+        for (; stats() - before < NAMES && slices < 2 * NAMES; slices++) {
+            unsigned at = stats();
+
+            ck_assert_uint_le(at - before, (slices + 1) * 32);
+            kit_pass(&k.env, 320 * CM_NS_PER_MS);
+            settle(k.cfg);
+            ck_assert_uint_le(stats() - at, 32);
+        }
+        ck_assert_uint_eq(stats() - before, NAMES);
+        ck_assert_uint_ge(slices, NAMES / 32);
+        ck_assert_uint_eq(loads() - loaded, round == 0 ? 2 * NAMES : 2);
+        kit_pass(&k.env, 20 * CM_NS_PER_S);
+        settle(k.cfg);
+        ck_assert_uint_eq(stats() - before, NAMES);
+    }
+    kit_until(since_s(k.cfg, "n7.example") >= START_S);
+    /* Those that come within the ten seconds count once more, together. */
+    unsigned before = stats();
+    for (int i = 0; i < 100; i++) {
         kit_tell(&k.storage, CM_CHANGE_MISSED, NULL);
-    settle(k.cfg);
-    ck_assert_uint_lt(loads() - before, NAMES / 5);
-    kit_pass(&k.env, CM_NS_PER_S);
-    settle(k.cfg);
-    ck_assert_uint_gt(loads() - before, NAMES / 5);
-    ck_assert_uint_lt(loads() - before, NAMES);
-    kit_pass(&k.env, 3 * CM_NS_PER_S);
-    settle(k.cfg);
-    ck_assert_uint_eq(loads() - before, 2 * NAMES);
-    /* Those that came within the ten seconds count once more, together. */
-    kit_tell(&k.storage, CM_CHANGE_MISSED, NULL);
-    settle(k.cfg);
-    ck_assert_uint_eq(loads() - before, 2 * NAMES);
-    kit_pass(&k.env, 20 * CM_NS_PER_S);
-    settle(k.cfg);
-    kit_pass(&k.env, 20 * CM_NS_PER_S);
-    settle(k.cfg);
-    ck_assert_uint_ge(loads() - before, 4 * NAMES);
-    ck_assert_uint_le(loads() - before, 6 * NAMES);
+        kit_pass(&k.env, 320 * CM_NS_PER_MS);
+        settle(k.cfg);
+    }
+    ck_assert_uint_ge(stats() - before, NAMES);
+    ck_assert_uint_le(stats() - before, 5 * NAMES);
     end();
 }
 END_TEST
@@ -459,6 +478,71 @@ START_TEST(storage_without_a_feed_is_fine)
     ck_ok(cm_manage(k.cfg, NULL, example, 1, &err));
     settle(k.cfg);
     ck_assert_uint_eq(kit_logged("no_feed"), 1);
+    ck_assert_uint_eq(kit_logged("feed_down"), 0);
+    ck_assert_int_eq(cm_peers_feed(k.cfg), CM_FEED_NONE);
+    kit_pass(&k.env, DAY_S * CM_NS_PER_S); /* and is not asked again */
+    settle(k.cfg);
+    ck_assert_uint_eq(kit_logged("no_feed"), 1);
+    end();
+}
+END_TEST
+
+/* Tried again, at ever longer intervals; told once; and when it stands, what was missed is found.
+ */
+START_TEST(feed_that_cannot_be_had_is_tried_again)
+{
+    const unsigned tries = 9;
+    int64_t waited_s = 0;
+
+    begin();
+    atomic_store(&k.storage.fail_status, CM_E_LIMIT);
+    atomic_store(&k.storage.fail_watches, (int)tries);
+    ck_assert_int_eq(cm_peers_feed(k.cfg), CM_FEED_UNKNOWN);
+    kit_store_pair(&k.storage.base, "ca.test-dir", "example.com", START_S - DAY_S, 90 * DAY_S);
+    ck_ok(cm_manage(k.cfg, NULL, example, 1, &err));
+    settle(k.cfg);
+    for (unsigned failed = 1; failed < tries; failed++) {
+        int left = atomic_load(&k.storage.fail_watches), passed_s = 0;
+
+        ck_assert_int_eq(left, (int)(tries - failed));
+        ck_assert_int_eq(cm_peers_feed(k.cfg), CM_FEED_NONE);
+        for (; atomic_load(&k.storage.fail_watches) == left && passed_s < 400; passed_s++) {
+            kit_pass(&k.env, CM_NS_PER_S);
+            kit_until(is_still(k.cfg));
+        }
+        ck_assert_int_le(passed_s, (int)(4 << failed));
+        ck_assert_int_le(passed_s, 301);
+        waited_s += passed_s;
+    }
+    ck_assert_int_gt(waited_s, 4 * (1 << (tries - 3)));
+    kit_store_pair(&k.storage.base, "ca.test-dir", "example.com", START_S, 90 * DAY_S);
+    kit_pass(&k.env, 301 * CM_NS_PER_S);
+    kit_until(cm_peers_feed(k.cfg) == CM_FEED_STANDS);
+    kit_until(since_s(k.cfg, "example.com") > START_S - DAY_S / 2);
+    ck_assert_uint_eq(kit_logged("feed_down"), 1);
+    ck_assert_uint_eq(kit_logged("feed_up"), 1);
+    end();
+}
+END_TEST
+
+START_TEST(feed_that_breaks_is_told_of_once)
+{
+    begin();
+    ck_ok(cm_manage(k.cfg, NULL, example, 1, &err));
+    settle(k.cfg);
+    ck_assert_int_eq(cm_peers_feed(k.cfg), CM_FEED_STANDS);
+    for (unsigned i = 1; i <= 3; i++) {
+        kit_tell(&k.storage, CM_CHANGE_LOST, NULL);
+        kit_tell(&k.storage, CM_CHANGE_LOST, NULL);
+        ck_assert_int_eq(cm_peers_feed(k.cfg), CM_FEED_NONE);
+        ck_assert_uint_eq(kit_logged("feed_down"), i);
+        kit_tell(&k.storage, CM_CHANGE_MISSED, NULL);
+        kit_tell(&k.storage, CM_CHANGE_MISSED, NULL);
+        ck_assert_int_eq(cm_peers_feed(k.cfg), CM_FEED_STANDS);
+        ck_assert_uint_eq(kit_logged("feed_up"), i);
+    }
+    cm_cache_stop(cm_config_cache(k.cfg));
+    ck_assert_int_eq(cm_peers_feed(k.cfg), CM_FEED_UNKNOWN);
     end();
 }
 END_TEST
@@ -525,6 +609,8 @@ int main(void)
         pause_that_a_peer_was_told_of_holds_here_at_once,
         nobody_watches_who_looks_after_nothing,
         storage_without_a_feed_is_fine,
+        feed_that_cannot_be_had_is_tried_again,
+        feed_that_breaks_is_told_of_once,
         config_ends_while_things_change,
     };
 
