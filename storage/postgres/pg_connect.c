@@ -155,6 +155,18 @@ static PGconn *begin(const struct pg_storage *s, const struct pg_host *h)
     return PQconnectStartParams(keywords, values, 0);
 }
 
+/* One step. Whoever could write and now waits for an answer has said something, or tried to. */
+static cm_status connect_on(PGconn *conn, PostgresPollingStatusType *io, struct cm_err *err)
+{
+    bool could_write = *io == PGRES_POLLING_WRITING;
+    int64_t given = could_write ? pg_given(PQsocket(conn)) : -1;
+
+    *io = PQconnectPoll(conn);
+    if (given >= 0 && *io == PGRES_POLLING_READING && pg_given(PQsocket(conn)) == given)
+        return cm_fail(err, CM_E_NET, "nothing could be sent");
+    return CM_OK;
+}
+
 static cm_status connect_one(struct pg_storage *s, const struct pg_wait *whole,
                              const struct pg_host *h, PGconn **ret, struct cm_err *err)
 {
@@ -176,7 +188,7 @@ static cm_status connect_one(struct pg_storage *s, const struct pg_wait *whole,
         if (rc == CM_OK)
             rc = pg_check_received(PQsocket(conn), 0, HELLO_MAX, err);
         if (rc == CM_OK)
-            at = PQconnectPoll(conn);
+            rc = connect_on(conn, &at, err);
     }
     if (rc == CM_OK && at == PGRES_POLLING_FAILED)
         rc = not_connected(s, conn, err);

@@ -222,6 +222,7 @@ cm_status pg_conn_ask(PGconn *conn, const struct pg_wait *w, const char *sql,
     uint64_t before = pg_received(PQsocket(conn));
     PGresult *kept = NULL;
     PGresult *res = NULL;
+    int64_t given = pg_given(PQsocket(conn));
     cm_status rc;
     int ok;
 
@@ -236,6 +237,8 @@ cm_status pg_conn_ask(PGconn *conn, const struct pg_wait *w, const char *sql,
         return broken(conn, err);
     *ret_sent = true;
     rc = flush(conn, w, err);
+    if (rc == CM_OK && given >= 0 && pg_given(PQsocket(conn)) == given)
+        rc = cm_fail(err, CM_E_NET, "the connection to PostgreSQL broke: nothing could be sent");
     while (rc == CM_OK) {
         rc = next_result(conn, w, before, &res, err);
         if (rc != CM_OK || res == NULL)

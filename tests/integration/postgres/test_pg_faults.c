@@ -1,11 +1,14 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "pg_kit.h"
 
+#include <errno.h>
 #include <pthread.h>
 #include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/socket.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
 #include <unistd.h>
 
 /* What servers, networks and administrators do. */
@@ -23,6 +26,46 @@ static void teardown(void)
 {
     cm_storage_close(st);
 }
+
+/* ------------------------------------------------------------ sends that fail */
+
+static atomic_int sends_to_fail;
+
+/* In front of the C library's, also for libpq. */
+__attribute__((visibility("default"))) ssize_t send(int fd, const void *data, size_t len, int flags)
+{
+    if (atomic_load(&sends_to_fail) > 0) {
+        atomic_fetch_sub(&sends_to_fail, 1);
+        errno = ECONNRESET;
+        return -1;
+    }
+    return syscall(SYS_sendto, fd, data, len, flags, NULL, 0);
+}
+
+/* The connection stands, and the server has no idea that it was to be asked: libpq says that all
+ * went well and would wait for the answer. */
+START_TEST(a_send_that_fails_does_not_wait_for_an_answer)
+{
+    struct cm_buf got = CM_BUF_INIT(64);
+    struct cm_commit_item item = { .key = "sent/b", .value = cm_span_str("x") };
+
+    must(cm_storage_store(st, NULL, "sent/a", cm_span_str("a"), &err));
+    int64_t began = kit_now_ms();
+    atomic_store(&sends_to_fail, 1);
+    must(cm_storage_load(st, NULL, "sent/a", &got, &err)); /* on another connection */
+    ck_assert_int_eq(atomic_load(&sends_to_fail), 0);
+    ck_assert_int_lt(kit_now_ms() - began, 2000);
+    /* What must not be done twice fails, or is known not to be done. */
+    began = kit_now_ms();
+    atomic_store(&sends_to_fail, 1);
+    cm_status rc = cm_storage_commit(st, NULL, NULL, &item, 1, &err);
+    ck_assert_int_eq(atomic_load(&sends_to_fail), 0);
+    ck_assert_msg(rc == CM_OK || rc == CM_E_NET, "%s: %s", cm_status_name(rc), err.msg);
+    ck_assert_int_lt(kit_now_ms() - began, 2000);
+    must(cm_storage_store(st, NULL, "sent/a", cm_span_str("a"), &err));
+    cm_buf_free(&got);
+}
+END_TEST
 
 /* ------------------------------------------------------------ broken connections */
 
@@ -511,6 +554,7 @@ int main(void)
 
     tcase_add_checked_fixture(c, kit_setup, NULL);
     tcase_add_checked_fixture(c, setup, teardown);
+    tcase_add_test(c, a_send_that_fails_does_not_wait_for_an_answer);
     tcase_add_test(c, connections_that_are_ended_by_the_server_are_replaced);
     tcase_add_test(c, a_server_that_is_down_is_told_soon_and_used_again_when_it_is_back);
     tcase_add_test(c, a_server_that_says_nothing_costs_no_more_than_the_deadline);
