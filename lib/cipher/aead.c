@@ -35,7 +35,7 @@ cm_status cm_seal(struct cm_span key, const uint8_t nonce[CM_SEAL_NONCE_LEN], st
         rc = begin(key, &h, err);
     if (rc != CM_OK)
         return rc;
-    /* an empty value may have no address, which GnuTLS does not like */
+    /* an empty value may have no address; GnuTLS is always given one */
     int grc = gnutls_aead_cipher_encrypt(h, nonce, CM_SEAL_NONCE_LEN, aad.data, aad.len,
                                          CM_SEAL_TAG_LEN, plain.len > 0 ? plain.data : nonce,
                                          plain.len, out->data + out->len, &len);
