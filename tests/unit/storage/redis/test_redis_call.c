@@ -159,7 +159,7 @@ END_TEST
 
 /* ---- a process that was stopped */
 
-static atomic_uint replies;
+static atomic_uint replied;
 static atomic_bool is_stopping;
 static _Atomic int64_t slept_ns;
 
@@ -168,7 +168,7 @@ static void serve_late(struct fake_conn *c)
     while (fake_next_call(c)) {
         (void)usleep(20000);
         fake_say(c, "+PONG\r\n");
-        atomic_fetch_add(&replies, 1);
+        atomic_fetch_add(&replied, 1);
     }
 }
 
@@ -176,9 +176,9 @@ static void serve_late(struct fake_conn *c)
 static int64_t stopped_mono(const struct cm_env *env)
 {
     (void)env;
-    for (int i = 0; i < 50 && atomic_load(&is_stopping) && atomic_load(&replies) < 2; i++)
+    for (int i = 0; i < 50 && atomic_load(&is_stopping) && atomic_load(&replied) < 2; i++)
         (void)usleep(2000);
-    if (atomic_load(&is_stopping) && atomic_load(&replies) >= 2)
+    if (atomic_load(&is_stopping) && atomic_load(&replied) >= 2)
         atomic_store(&slept_ns, 3600 * CM_NS_PER_S);
     return cm_env_system()->mono_ns(cm_env_system()) + atomic_load(&slept_ns);
 }

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-#include "../../base/run.h"
+#include "run.h"
 #include "fake_redis.h"
 
 #include <stdatomic.h>
