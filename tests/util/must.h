@@ -2,8 +2,8 @@
 #ifndef CM_TESTS_UTIL_MUST_H
 #define CM_TESTS_UTIL_MUST_H
 
-/* For calls that give back a cm_status and tell why in "err", which the file has. Include after check,
- * or what stands for it. */
+/* For calls that give back a cm_status and tell why in "err", which the file has. Include after
+ * check, or what stands for it. */
 
 #define must(call)                                                                                 \
     do {                                                                                           \
