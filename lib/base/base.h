@@ -87,8 +87,8 @@ uint64_t cm_random_below(const struct cm_env *env, uint64_t n);
 /* ---- files ---- */
 /* A regular file of at most what @out may hold, appended; @out keeps what came before a failure. */
 CM_MUST_CHECK cm_status cm_read_file(const char *path, struct cm_buf *out, struct cm_err *err);
-/* The same of a file that nobody but its owner may change, and besides the owner its group may read;
- * else CM_E_PERM. */
+/* The same of a file that nobody but its owner may change, and besides the owner its group may
+ * read; else CM_E_PERM. */
 CM_MUST_CHECK cm_status cm_read_private_file(const char *path, struct cm_buf *out,
                                              struct cm_err *err);
 
@@ -125,7 +125,8 @@ const char *cm_escape(const char *s, size_t len, char *out, size_t out_size);
 
 /* ---- hex digits, of either case ---- */
 int cm_hex_digit(char c); /* -1: it is none */
-/* @n bytes from the 2 * @n characters at @s; false: not all are hex digits, and @out is half done. */
+/* @n bytes from the 2 * @n characters at @s; false: not all are hex digits, and @out is half done.
+ */
 bool cm_hex_decode(const char *s, size_t n, uint8_t *out);
 
 /* ---- the order of storage keys: by bytes per directory, '/' before all else, so that what is

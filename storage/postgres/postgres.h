@@ -80,7 +80,8 @@ struct pg_storage;
  * CM_E_PERM, CM_E_INVAL, CM_E_TIMEOUT, CM_E_CANCELED. */
 CM_MUST_CHECK cm_status pg_connect(struct pg_storage *s, const struct pg_wait *w, PGconn **ret,
                                    struct cm_err *err);
-/* How many bytes the kernel has been given to send on this socket; -1: it does not tell (not TCP). */
+/* How many bytes the kernel has been given to send on this socket; -1: it does not tell (not TCP).
+ */
 int64_t pg_given(int fd);
 /* The next connection begins with another host: this one does not take writes. */
 void pg_connect_elsewhere(struct pg_storage *s);

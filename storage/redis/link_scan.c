@@ -10,8 +10,9 @@
 #define COUNT    "500"
 #define TRIES    5
 #define PAUSE_NS CM_NS_PER_S
-#define STEPS    10000000u /* pages of one server: no cursor runs longer, unless it runs in circles \
-                            */
+#define STEPS                                                                                      \
+    10000000u /* pages of one server: no cursor runs longer, unless it runs in circles             \
+               */
 
 struct scan {
     struct redis_link *l;

@@ -54,7 +54,7 @@ enum cm_change_kind {
     CM_CHANGE_UNLOCKED,  /* the lock called key was given back, or its holder died; of a peer's lock
                             key may be Safe(name), where the storage knows no more */
     CM_CHANGE_MISSED,    /* some changes may not have been told: anything may be new; key is NULL */
-    CM_CHANGE_LOST       /* nothing is told until CM_CHANGE_MISSED is, if it can be known; key is NULL */
+    CM_CHANGE_LOST /* nothing is told until CM_CHANGE_MISSED is, if it can be known; key is NULL */
 };
 
 /** What a storage tells of itself. A hint: it may come late, twice, or not at all. */
@@ -184,9 +184,9 @@ struct cm_storage_ops {
                            size_t n, cm_load_fn each, void *user, struct cm_err *err);
     /** Optional: tell @fn of changes, by whichever node they are made, from now until unwatch. Does
      *  not wait for a connection: a feed that cannot be had yet, or breaks, is tried again in the
-     *  background, and CM_CHANGE_MISSED follows once it stands (again); CM_CHANGE_LOST, once or more
-     *  often, may come before. A handle's own changes may be told, too. CM_E_UNSUPPORTED: never by
-     *  this handle; after another error it is worth another try. NULL: users poll. */
+     *  background, and CM_CHANGE_MISSED follows once it stands (again); CM_CHANGE_LOST, once or
+     * more often, may come before. A handle's own changes may be told, too. CM_E_UNSUPPORTED: never
+     * by this handle; after another error it is worth another try. NULL: users poll. */
     cm_status (*watch)(struct cm_storage *st, cm_change_fn fn, void *user, struct cm_watch **ret,
                        struct cm_err *err);
     /** With watch. When this returns, @fn is not running and never will again. Never called from
