@@ -13,7 +13,7 @@ check "certificates" cm obtain o1.test o2.test
 cp "$PEBBLE_ROOT" "$work/root.1.pem"
 for how in stop STOP; do
     if [ $how = stop ]; then "$lab" stop "$LAB_DIR" pebble; else "$lab" signal "$LAB_DIR" pebble STOP; fi
-    start_node 0 --no-ocsp o1.test o2.test
+    start_node 0 --no-ocsp --no-ari o1.test o2.test
     check "no CA at the start ($how): the server is ready" wait_for 10 node_is_ready 0
     check "no CA at the start ($how): served" wait_for 10 shows none wire_staple o2.test 0
     start_load 3 o1.test o2.test

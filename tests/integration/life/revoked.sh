@@ -9,7 +9,7 @@ lab_up lab LAB_OCSP=1 LAB_NONCEREJECT=0 LAB_VALIDITY=86400
 ocsp_ctl 'validity=20'
 names=(v1.test v2.test other.test)
 check "certificates" cm obtain "${names[@]}"
-for i in 0 1 2 3; do start_node $i "${names[@]}"; done
+for i in 0 1 2 3; do start_node $i --no-ari "${names[@]}"; done
 for i in 0 1 2 3; do
     check "node $i staples" wait_for 30 shows good wire_staple v1.test $i
     check "node $i staples the other" wait_for 30 shows good wire_staple v2.test $i
@@ -69,7 +69,7 @@ before=$(orders)
 check "revoked while nobody serves it" cm revoke other.test --yes --keep --reason keyCompromise
 old=$(stored other.test key)
 cp "$old" "$work/other.old.key"
-start_node 0 --reuse-key "${names[@]}"
+start_node 0 --no-ari --reuse-key "${names[@]}"
 another_key() {
     ! cmp -s "$(stored other.test key)" "$work/other.old.key"
 }
