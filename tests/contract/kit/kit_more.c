@@ -48,6 +48,8 @@ static void stays_small(long before_kib)
 {
     long more_kib = peak_kib() - before_kib;
 
+    if (getenv("CM_SHOW") != NULL)
+        (void)fprintf(stderr, "# the lists took %ld KiB\n", more_kib);
     if (!CONTRACT_SANITIZED && kit_nature->shared)
         ck_assert_msg(more_kib <= LIST_KIB_MAX, "the list took %ld KiB", more_kib);
 }

@@ -54,6 +54,13 @@ START_TEST(a_lock_that_a_failover_forgot_is_lost)
     must_fail(cm_storage_refresh(st, &op, &lost, &err), CM_E_LOCK_LOST);
     must(cm_storage_try_lock(st, &op, "lost", TTL, &next, NULL, &err));
     ck_assert(next.fence > lost.fence);
+    item.value = cm_span_str("the next one's");
+    must(cm_storage_commit(st, &op, &next, &item, 1, &err));
+    item.value = cm_span_str("late");
+    must_fail(cm_storage_commit(st, &op, &lost, &item, 1, &err), CM_E_LOCK_LOST);
+    must_fail(cm_storage_unlock(st, &op, &lost, &err), CM_E_LOCK_LOST);
+    ck_assert_str_eq(get("k"), "the next one's");
+    must(cm_storage_refresh(st, &op, &next, &err));
     must(cm_storage_commit(st, &op, &kept, &item, 1, &err));
     ck_assert_str_eq(get("k"), "late");
     must(cm_storage_unlock(st, &op, &kept, &err));
