@@ -286,19 +286,18 @@ static cm_status check_left_over(struct check *k, struct cm_err *err)
 
 /* ----------------------------------------------------------------------- all */
 
+/* The storage itself first: what it puts right can be listed then. */
 static cm_status check_all(struct check *k, struct cm_err *err)
 {
-    cm_status rc = cm_storage_list(k->st, k->op, "", true, check_value, k, err);
+    cm_status rc;
 
-    k->kind = "damaged";
+    k->kind = "storage";
+    rc = cm_storage_check(k->st, k->op, k->c->o.repair, tell_backend, k, err);
+    if (rc == CM_OK || rc == CM_E_UNSUPPORTED)
+        rc = cm_storage_list(k->st, k->op, "", true, check_value, k, err);
     if (rc == CM_OK)
         rc = cm_storage_certs(k->cfg, k->op, check_cert, k, err);
-    if (rc == CM_OK)
-        rc = check_left_over(k, err);
-    k->kind = "storage";
-    if (rc == CM_OK)
-        rc = cm_storage_check(k->st, k->op, k->c->o.repair, tell_backend, k, err);
-    return rc == CM_E_UNSUPPORTED ? CM_OK : rc;
+    return rc == CM_OK ? check_left_over(k, err) : rc;
 }
 
 static void open_json(struct check *k)

@@ -114,13 +114,16 @@ static cm_status settle_one(struct survey *s, const struct rds_drift *d, struct 
     return CM_OK;
 }
 
-/* What a peer was just at is right by now. */
+/* What a peer was just at is right by now. What is missing comes first: a directory that seems to be
+ * empty may just have lost its index. */
 static cm_status settle(struct survey *s, struct cm_err *err)
 {
     cm_status rc = s->n_drifts > 0 ? cm_op_wait(s->op, PAUSE_NS, err) : CM_OK;
 
-    for (size_t i = 0; i < s->n_drifts && rc == CM_OK; i++)
-        rc = settle_one(s, &s->drifts[i], err);
+    for (int stale = 0; stale < 2; stale++)
+        for (size_t i = 0; i < s->n_drifts && rc == CM_OK; i++)
+            if (s->drifts[i].stale == (stale == 1))
+                rc = settle_one(s, &s->drifts[i], err);
     drifts_clear(s);
     return rc;
 }
@@ -263,7 +266,7 @@ static cm_status look(struct survey *s, const char *name, struct facts *ret, str
     return rc;
 }
 
-static cm_status check_form(struct survey *s, const char *name, struct cm_err *err)
+static cm_status check_form(struct survey *s, const char *name, bool *ret_good, struct cm_err *err)
 {
     CM_AUTO_BUF struct cm_buf value = CM_BUF_SECRET(CM_STORAGE_VALUE_MAX);
     struct cm_err why = CM_ERR_INIT;
@@ -282,9 +285,10 @@ static cm_status check_form(struct survey *s, const char *name, struct cm_err *e
                               (struct cm_span){ (const uint8_t *)r->str, r->len }, &value, &why);
         if (rc == CM_E_NOMEM && err != NULL)
             *err = why;
-        else if (rc == CM_E_PERM)
+        *ret_good = rc == CM_OK || rc == CM_E_PERM;
+        if (rc == CM_E_PERM)
             tell(s, name, false, "%s: name the right encryption_key_file", why.msg);
-        else if (rc != CM_OK)
+        else if (rc != CM_OK && rc != CM_E_NOMEM)
             tell(s, name, false,
                  "%s: whoever loads it fails; bring it back from a copy, or remove it", why.msg);
     }
@@ -318,21 +322,22 @@ static cm_status check_value(struct survey *s, const char *name, const struct fa
                              struct cm_err *err)
 {
     struct cm_err why = CM_ERR_INIT;
+    bool good = false;
     cm_status rc;
 
     if (cm_storage_key_check(key_of(s, name), false, &why) != CM_OK) {
         tell(s, name, false, "%s, so nobody can load it: RENAME or DEL it", why.msg);
         return CM_OK;
     }
-    rc = check_entered(s, name, false, err);
-    if (rc == CM_OK)
-        rc = check_ttl(s, name, f, err);
-    if (rc == CM_OK && f->bytes > (long long)RDS_STORED_MAX)
+    if (f->bytes > (long long)RDS_STORED_MAX) {
         tell(s, name, false, "it has %lld bytes in Redis, more than a value can have: DEL it",
              f->bytes);
-    else if (rc == CM_OK)
-        rc = check_form(s, name, err);
-    return rc;
+        return CM_OK;
+    }
+    rc = check_form(s, name, &good, err);
+    if (rc == CM_OK && good) /* others' matters are not entered */
+        rc = check_entered(s, name, false, err);
+    return rc == CM_OK && good ? check_ttl(s, name, f, err) : rc;
 }
 
 /* What ends by itself, if somebody has not taken that off it, or brought it back without. */
@@ -406,7 +411,7 @@ static cm_status check_page(void *user, const redisReply *names, struct cm_err *
             tell(s, "", false, "a name in Redis is too long or has a NUL in it: %s; DEL it",
                  cm_escape(n->str, n->len, shown, sizeof shown));
     }
-    return rc == CM_OK ? settle(s, err) : rc;
+    return rc;
 }
 
 /* ---------------------------------------------------------------------- all */
@@ -436,7 +441,7 @@ static cm_status check_top(struct survey *s, const char *prefix, struct cm_err *
         at[len] = '\0';
         rc = check_entered(s, at, true, err);
     }
-    return rc == CM_OK ? settle(s, err) : rc;
+    return rc;
 }
 
 cm_status rds_check(struct cm_storage *st, const struct cm_op *op, bool repair, cm_check_fn each,
@@ -458,6 +463,8 @@ cm_status rds_check(struct cm_storage *st, const struct cm_op *op, bool repair, 
         rc = check_top(s, prefix, err);
     if (rc == CM_OK)
         rc = redis_scan(rs->link, op, cm_buf_str(&glob), check_page, s, err);
+    if (rc == CM_OK)
+        rc = settle(s, err);
     if (s->drifts != NULL)
         drifts_clear(s);
     free(s->drifts);
