@@ -140,6 +140,20 @@ START_TEST(test_ask)
 }
 END_TEST
 
+/* A slot on its way, the keys of a script on both sides: until the deadline, not until some number
+ * of redirections. */
+START_TEST(test_ask_and_try_again)
+{
+    cluster_up("-ASK 16287 127.0.0.1:%u\r\n", "-TRYAGAIN half of it\r\n");
+    ck_assert_int_eq(get(3500), CM_E_TIMEOUT);
+    ck_assert_msg(strstr(err.msg, "TRYAGAIN") != NULL, "%s", err.msg);
+    ck_assert_uint_ge(atomic_load(&b.asking), 6);
+    b.answer = "+B\r\n";
+    ck_assert_int_eq(get(5000), CM_OK);
+    cluster_down();
+}
+END_TEST
+
 START_TEST(test_moved_in_circles)
 {
     cluster_up("-MOVED 16287 127.0.0.1:%u\r\n", "-MOVED 16287 127.0.0.1:%u\r\n");
@@ -330,6 +344,7 @@ int main(void)
         test_moved,
         test_moved_to_the_same_host,
         test_ask,
+        test_ask_and_try_again,
         test_moved_in_circles,
         test_moved_nowhere,
         test_bad_slots,
