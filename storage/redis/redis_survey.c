@@ -114,8 +114,8 @@ static cm_status settle_one(struct survey *s, const struct rds_drift *d, struct 
     return CM_OK;
 }
 
-/* What a peer was just at is right by now. What is missing comes first: a directory that seems to be
- * empty may just have lost its index. */
+/* What a peer was just at is right by now. What is missing comes first: a directory that seems to
+ * be empty may just have lost its index. */
 static cm_status settle(struct survey *s, struct cm_err *err)
 {
     cm_status rc = s->n_drifts > 0 ? cm_op_wait(s->op, PAUSE_NS, err) : CM_OK;

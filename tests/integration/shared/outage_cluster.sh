@@ -37,7 +37,7 @@ while [ $n -lt 20 ] && kill -0 "$moving" 2>/dev/null; do
     asked_for=$((asked_for + 1)) n=$((n + 1))
 done
 wait "$moving"
-is "slots move: they have" "$? $(cluster node0 cluster nodes | grep myself | grep -c '0-5460')" "0 0"
+is "slots move: they have" "$? $(cluster node0 cluster nodes | grep myself | grep -c ' 0-5460')" "0 0"
 recovers "slots have moved" o1.test
 
 "$lab" signal "$work/cluster" node1 KILL
