@@ -261,6 +261,8 @@ static cm_status join_maintenance(struct cm_config *cfg, const struct cm_config_
         rc = cm_maint_attach(mt, cfg, err);
     if (rc == CM_OK)
         rc = cm_rounds_new(cfg, o->poll_storage_s, &cfg->rounds, err);
+    if (rc == CM_OK)
+        rc = cm_crl_news_new(cfg, &cfg->crl_news, err);
     if (rc == CM_OK && cfg->clean_storage)
         rc = cm_cleaner_new(cfg, &cfg->cleaner, err);
     if (rc == CM_OK && o->snapshot != NULL && o->snapshot[0] != '\0')
@@ -334,6 +336,7 @@ void cm_config_free(struct cm_config *cfg)
     cm_cleaner_free(cfg->cleaner);
     cm_peers_free(cfg->peers);
     cm_rounds_free(cfg->rounds);
+    cm_crl_news_free(cfg->crl_news);
     cm_snapshot_free(cfg->snapshot);
     cm_tickets_free(cfg->tickets);
     cm_announce_free(cfg->announce);

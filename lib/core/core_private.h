@@ -482,6 +482,7 @@ struct cm_config {
     struct cm_cleaner *cleaner;
     struct cm_peers *peers;
     struct cm_rounds *rounds;
+    struct cm_crl_news *crl_news;
     struct cm_snapshot *snapshot; /* NULL: none wanted */
     struct cm_tickets *tickets;
     struct cm_announce *announce; /* NULL: it does not */

@@ -189,6 +189,11 @@ CM_MUST_CHECK cm_status cm_crl_tend(struct cm_config *cfg, const struct cm_op *o
                                     int64_t *ret_again_s, struct cm_revocation *ret_revoked,
                                     struct cm_err *err);
 
+/* What the fleet knows of @cert by a list in storage, whoever watches that: no network, nothing is
+ * written. *@ret is left alone while nothing is known. */
+void cm_crl_known(struct cm_config *cfg, const struct cm_op *op, const struct cm_cert *cert,
+                  struct cm_revocation *ret);
+
 /* ------------------------------------------- revoked.c, revoked_set.c, quarantine.c */
 
 #define CM_REASON_KEY_COMPROMISE 1

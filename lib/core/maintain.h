@@ -116,6 +116,17 @@ void cm_rounds_begin(struct cm_config *cfg);
 void cm_rounds_hurry(struct cm_config *cfg);
 void cm_rounds_free(struct cm_rounds *r); /* as the cleaner; NULL ok */
 
+/* -------------------------------------------------------------- crl_news.c */
+
+/* Revocation lists that others have fetched. */
+struct cm_crl_news;
+CM_MUST_CHECK cm_status cm_crl_news_new(struct cm_config *cfg, struct cm_crl_news **ret,
+                                        struct cm_err *err);
+/* Something has changed at @path below certmesh/crl/, or nobody knows what. Any thread. */
+void cm_crl_news_told(struct cm_config *cfg, const char *path);
+void cm_crl_news_missed(struct cm_config *cfg);
+void cm_crl_news_free(struct cm_crl_news *c); /* as the cleaner; NULL ok */
+
 /* --------------------------------------------------------------- cleaner.c */
 
 struct cm_cleaner;

@@ -168,7 +168,8 @@ CM_MUST_CHECK cm_status cm_managed_serve(struct cm_managed *m, struct cm_cert *c
 enum cm_news {
     CM_NEWS_CERT = 1,   /* there may be another certificate */
     CM_NEWS_STAPLE = 2, /* or staple */
-    CM_NEWS_RETRY = 4   /* an attempt failed elsewhere, or that was forgotten */
+    CM_NEWS_RETRY = 4,  /* an attempt failed elsewhere, or that was forgotten */
+    CM_NEWS_CRL = 8     /* a list that has come says that it is revoked */
 };
 /* Mark the name that has the directory @dir, if there is one, and have it looked at soon. Only
  * marks and wakes: any thread. */

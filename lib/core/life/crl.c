@@ -18,123 +18,10 @@
 #define STORAGE_AGAIN_S  60 /* what was not in storage, is looked for there again */
 #define PEER_AGAIN_S     5  /* somebody else is at it */
 
-/* Which list a certificate is in, and as what. */
-struct watch {
-    uint8_t id[CM_CRL_ID_LEN];
-    char id_text[CM_CRL_ID_TEXT];
-    char url[CM_CRL_URL_BUF];
-    struct cm_span issuer_der;
-    uint8_t serial[24];
-    size_t serial_len;
-};
-
-/* One that was verified. */
-struct found {
-    struct cm_crl_set *set;
-    int64_t this_s;
-    int64_t next_s;
-    int64_t fetched_s;
-};
-
-struct list {
-    struct list *next;
-    uint8_t id[CM_CRL_ID_LEN];
-    bool busy; /* somebody is at it: it stays */
-    unsigned failures;
-    int64_t used_s;
-    int64_t refresh_s; /* when a newer one is wanted */
-    int64_t retry_s;   /* the CA is not asked before */
-    int64_t storage_s; /* nor storage */
-    struct found got;  /* set NULL = nothing */
-    struct cm_err last;
-};
-
-/* Guards all of it; nothing is taken or called while it is held. What a busy list has got is
- * changed by whom it is busy for alone, who may therefore read it without the lock. */
-static pthread_mutex_t table_lock = PTHREAD_MUTEX_INITIALIZER;
-static struct list *table;
-static size_t table_lists;
-static size_t table_bytes;
-
-/* -------------------------------------------------------------- the table */
-
-static void drop_set_locked(struct list *l)
-{
-    if (l->got.set == NULL)
-        return;
-    table_bytes -= cm_crl_set_bytes(l->got.set);
-    cm_crl_set_free(l->got.set);
-    l->got.set = NULL;
-    l->refresh_s = 0;
-    l->storage_s = 0;
-}
-
-/* The one that has not been asked for longest, among those that hold something. */
-static struct list **oldest_locked(const struct list *but, bool with_set)
-{
-    struct list **best = NULL;
-
-    for (struct list **at = &table; *at != NULL; at = &(*at)->next) {
-        if (*at == but || (*at)->busy || (with_set && (*at)->got.set == NULL))
-            continue;
-        if (best == NULL || (*at)->used_s < (*best)->used_s)
-            best = at;
-    }
-    return best;
-}
-
-static void remove_locked(struct list **at)
-{
-    struct list *l = *at;
-
-    drop_set_locked(l);
-    *at = l->next;
-    table_lists--;
-    free(l);
-}
-
-/* NULL when there is no memory, or no place. */
-static struct list *list_of_locked(const uint8_t id[CM_CRL_ID_LEN])
-{
-    struct list *l;
-
-    for (l = table; l != NULL; l = l->next)
-        if (memcmp(l->id, id, CM_CRL_ID_LEN) == 0)
-            return l;
-    if (table_lists >= CM_CRL_TABLE_LISTS) {
-        struct list **at = oldest_locked(NULL, false);
-
-        if (at == NULL)
-            return NULL;
-        remove_locked(at);
-    }
-    l = cm_calloc(1, sizeof *l);
-    if (l == NULL)
-        return NULL;
-    memcpy(l->id, id, CM_CRL_ID_LEN);
-    l->next = table;
-    table = l;
-    table_lists++;
-    return l;
-}
-
-/* Make room by forgetting what others have: it is loaded again when it is asked for. */
-static bool make_room_locked(const struct list *l, size_t bytes)
-{
-    while (table_bytes + bytes > CM_CRL_TABLE_BYTES) {
-        struct list **at = oldest_locked(l, true);
-
-        if (at == NULL)
-            return false;
-        drop_set_locked(*at);
-    }
-    return true;
-}
-
 /* When to look for a newer one: half of what remains after it came. Not half of its life: a CA that
  * renews late would be asked over and over. Each node has its own moment, so that one of them is
  * first and the others find what it fetched. */
-static int64_t refresh_at(const struct cm_env *env, const struct found *f)
+static int64_t refresh_at(const struct cm_env *env, const struct cm_crl_found *f)
 {
     int64_t wait_s = (f->next_s - f->fetched_s) / 2;
 
@@ -145,49 +32,25 @@ static int64_t refresh_at(const struct cm_env *env, const struct found *f)
 }
 
 /* @f->set is the table's from now on, or freed. */
-static cm_status adopt(struct cm_config *cfg, struct list *l, struct found *f, struct cm_err *err)
+static cm_status adopt(struct cm_config *cfg, struct cm_crl_list *l, struct cm_crl_found *f,
+                       struct cm_err *err)
 {
     int64_t at = refresh_at(cfg->env, f);
     bool fits;
 
-    cm_mutex_lock(&table_lock);
-    drop_set_locked(l);
-    fits = make_room_locked(l, cm_crl_set_bytes(f->set));
+    cm_mutex_lock(&cm_crl_table_lock);
+    cm_crl_drop_set_locked(l);
+    fits = cm_crl_make_room_locked(l, cm_crl_set_bytes(f->set));
     if (fits) {
-        l->got = *f;
+        cm_crl_put_set_locked(l, f);
         l->refresh_s = at;
-        table_bytes += cm_crl_set_bytes(f->set);
     }
-    cm_mutex_unlock(&table_lock);
+    cm_mutex_unlock(&cm_crl_table_lock);
     if (fits)
         return CM_OK;
     cm_crl_set_free(f->set);
     return cm_fail(err, CM_E_LIMIT, "revocation list: more than %u bytes for all lists together",
                    CM_CRL_TABLE_BYTES);
-}
-
-size_t cm_crl_table_lists(void)
-{
-    cm_mutex_lock(&table_lock);
-    size_t n = table_lists;
-    cm_mutex_unlock(&table_lock);
-    return n;
-}
-
-size_t cm_crl_table_bytes(void)
-{
-    cm_mutex_lock(&table_lock);
-    size_t n = table_bytes;
-    cm_mutex_unlock(&table_lock);
-    return n;
-}
-
-void cm_crl_table_clear(void)
-{
-    cm_mutex_lock(&table_lock);
-    while (table != NULL)
-        remove_locked(&table);
-    cm_mutex_unlock(&table_lock);
 }
 
 /* ---------------------------------------------------- storage and the CA */
@@ -196,14 +59,14 @@ void cm_crl_table_clear(void)
 struct work {
     struct cm_config *cfg;
     const struct cm_op *op;
-    const struct watch *w;
-    struct list *l;
+    const struct cm_crl_watch *w;
+    struct cm_crl_list *l;
     struct cm_lease *lease; /* NULL: storage cannot be shared now */
     int64_t known_s;        /* issue of the newest list that is known */
 };
 
 static cm_status verify(const struct work *k, struct cm_span der, int64_t fetched_s,
-                        struct found *ret, struct cm_err *err)
+                        struct cm_crl_found *ret, struct cm_err *err)
 {
     struct cm_crl crl;
 
@@ -224,20 +87,21 @@ static cm_status verify(const struct work *k, struct cm_span der, int64_t fetche
     return rc;
 }
 
-/* A peer's, if it is fresher than ours. What cannot be used counts as absent. */
-static void look_into_storage(struct work *k)
+/* A peer's, if it is fresher than ours: CM_OK also if it is not. What cannot be used counts as
+ * absent, but to whom the reason matters. */
+static cm_status look_into_storage(struct work *k)
 {
     CM_AUTO_BUF struct cm_buf der = CM_BUF_INIT(CM_CRL_MAX + CM_STORAGE_VALUE_MAX);
     int64_t now = cm_env_wall_s(k->cfg->env);
     struct cm_err why = CM_ERR_INIT;
-    struct found f = { NULL, 0, 0, 0 };
+    struct cm_crl_found f = { NULL, 0, 0, 0 };
     int64_t fetched_s = 0;
 
     cm_status rc = cm_crl_store_load(k->cfg, k->op, k->w->id_text, &der, &fetched_s, &why);
     if (rc == CM_OK && fetched_s > now) /* its clock was wrong: when it came is not known */
         fetched_s = now - CM_CRL_REFRESH_MIN_S;
     if (rc == CM_OK && k->l->got.set != NULL && fetched_s <= k->l->got.fetched_s)
-        return;
+        return CM_OK;
     if (rc == CM_OK)
         rc = verify(k, cm_buf_span(&der), fetched_s, &f, &why);
     if (rc == CM_OK)
@@ -247,6 +111,7 @@ static void look_into_storage(struct work *k)
     else if (rc != CM_E_NOTFOUND)
         cm_logf(&k->cfg->log, CM_LOG_INFO, "crl_stored_unusable", NULL, 0,
                 "the stored revocation list of '%s' is not used: %s", k->w->url, why.msg);
+    return rc;
 }
 
 static cm_status fetch(const struct work *k, struct cm_buf *body, struct cm_err *err)
@@ -281,7 +146,7 @@ static cm_status ask_ca(struct work *k, struct cm_err *err)
 {
     CM_AUTO_BUF struct cm_buf body = CM_BUF_INIT(CM_CRL_MAX);
     CM_AUTO_BUF struct cm_buf room = CM_BUF_INIT(CM_CRL_MAX);
-    struct found f = { NULL, 0, 0, 0 };
+    struct cm_crl_found f = { NULL, 0, 0, 0 };
     struct cm_span der;
 
     cm_status rc = fetch(k, &body, err);
@@ -303,7 +168,7 @@ static cm_status ask_ca(struct work *k, struct cm_err *err)
 static void note_failure(const struct work *k, const struct cm_err *why)
 {
     const struct cm_env *env = k->cfg->env;
-    struct list *l = k->l;
+    struct cm_crl_list *l = k->l;
     int64_t wait_s = FAIL_FIRST_S;
 
     if (cm_op_check(k->op, NULL) != CM_OK)
@@ -313,17 +178,17 @@ static void note_failure(const struct work *k, const struct cm_err *why)
     if (wait_s > FAIL_MAX_S)
         wait_s = FAIL_MAX_S;
     wait_s -= (int64_t)cm_random_below(env, (uint64_t)wait_s / 10 + 1);
-    cm_mutex_lock(&table_lock);
+    cm_mutex_lock(&cm_crl_table_lock);
     l->failures++;
     l->retry_s = cm_env_wall_s(env) + wait_s;
     l->last = *why;
-    cm_mutex_unlock(&table_lock);
+    cm_mutex_unlock(&cm_crl_table_lock);
     cm_count(k->cfg, CM_COUNT_CRL_FAILED);
     cm_logf(&k->cfg->log, CM_LOG_WARN, "crl_failed", NULL, 0,
             "%s; the certificates are served on, next try in %lld s", why->msg, (long long)wait_s);
 }
 
-static bool is_fresh(const struct list *l, int64_t now_s)
+static bool is_fresh(const struct cm_crl_list *l, int64_t now_s)
 {
     return l->got.set != NULL && now_s < l->refresh_s && now_s < l->got.next_s;
 }
@@ -332,10 +197,10 @@ static void ask_later(const struct work *k)
 {
     int64_t wait_s = PEER_AGAIN_S + (int64_t)cm_random_below(k->cfg->env, PEER_AGAIN_S);
 
-    cm_mutex_lock(&table_lock);
+    cm_mutex_lock(&cm_crl_table_lock);
     k->l->retry_s = cm_env_wall_s(k->cfg->env) + wait_s;
     k->l->storage_s = k->l->retry_s;
-    cm_mutex_unlock(&table_lock);
+    cm_mutex_unlock(&cm_crl_table_lock);
 }
 
 /* One of the fleet asks the CA. Storage that fails is no reason not to: then each asks for itself,
@@ -360,7 +225,7 @@ static void fetch_for_all(struct work *k)
     if (rc == CM_OK) {
         op.cancel = cm_lease_cancel(k->lease);
         k->op = &op;
-        look_into_storage(k); /* a peer may just have been there */
+        (void)look_into_storage(k); /* a peer may just have been there */
     }
     rc = is_fresh(k->l, cm_env_wall_s(k->cfg->env)) ? CM_OK : ask_ca(k, &why);
     k->op = outer;
@@ -370,9 +235,9 @@ static void fetch_for_all(struct work *k)
         note_failure(k, &why);
         return;
     }
-    cm_mutex_lock(&table_lock);
+    cm_mutex_lock(&cm_crl_table_lock);
     k->l->failures = 0;
-    cm_mutex_unlock(&table_lock);
+    cm_mutex_unlock(&cm_crl_table_lock);
 }
 
 /* ------------------------------------------------------------------ tending */
@@ -388,20 +253,24 @@ static bool has_responder(const struct cm_config *cfg, const char *url)
     return url[0] != '\0';
 }
 
-/* CM_E_NOTFOUND if there is nothing to watch. */
-static cm_status watch_of(const struct cm_config *cfg, const struct cm_cert *cert,
-                          struct watch *ret, struct cm_err *err)
+static bool is_watched(const struct cm_config *cfg, const struct cm_leaf *leaf)
+{
+    return !cfg->disable_crl && cfg->fetcher != NULL && !has_responder(cfg, leaf->ocsp_url);
+}
+
+/* CM_E_NOTFOUND if there is no list, or it is not watched here although it has to be @watched. */
+static cm_status watch_of(const struct cm_config *cfg, const struct cm_cert *cert, bool watched,
+                          struct cm_crl_watch *ret, struct cm_err *err)
 {
     struct cm_leaf *leaf = NULL;
     bool wanted;
 
-    if (cfg->disable_crl || cfg->fetcher == NULL || cm_cert_chain_len(cert) < 2 ||
-        !cm_crl_url(cm_cert_der(cert, 0), ret->url))
+    if (cm_cert_chain_len(cert) < 2 || !cm_crl_url(cm_cert_der(cert, 0), ret->url))
         return CM_E_NOTFOUND;
     cm_status rc = cm_leaf_parse(cm_cert_der(cert, 0), &leaf, err);
     if (rc != CM_OK)
         return rc;
-    wanted = !has_responder(cfg, leaf->ocsp_url);
+    wanted = !watched || is_watched(cfg, leaf);
     memcpy(ret->serial, leaf->serial, leaf->serial_len);
     ret->serial_len = leaf->serial_len;
     cm_leaf_free(leaf);
@@ -416,16 +285,16 @@ static cm_status watch_of(const struct cm_config *cfg, const struct cm_cert *cer
 
 /* One that has expired says nothing any more. True if that is found now. Whoever is at work on it
  * reads it without the lock. */
-static bool expire_locked(struct list *l, int64_t now_s)
+static bool expire_locked(struct cm_crl_list *l, int64_t now_s)
 {
     if (l->busy || l->got.set == NULL || now_s < l->got.next_s)
         return false;
-    drop_set_locked(l);
+    cm_crl_drop_set_locked(l);
     return true;
 }
 
 /* What there is to be done on @l, in our name if anything. */
-static bool claim_locked(struct list *l, int64_t now_s, bool may_fetch, bool *ret_fetch)
+static bool claim_locked(struct cm_crl_list *l, int64_t now_s, bool may_fetch, bool *ret_fetch)
 {
     bool load = now_s >= l->storage_s;
 
@@ -438,8 +307,8 @@ static bool claim_locked(struct list *l, int64_t now_s, bool may_fetch, bool *re
     return true;
 }
 
-static void work_on(struct cm_config *cfg, const struct cm_op *op, const struct watch *w,
-                    struct list *l, bool may_fetch)
+static void work_on(struct cm_config *cfg, const struct cm_op *op, const struct cm_crl_watch *w,
+                    struct cm_crl_list *l, bool may_fetch)
 {
     struct cm_op own = op != NULL ? *op : (struct cm_op){ NULL, 0, NULL };
     struct work k = { .cfg = cfg, .op = &own, .w = w, .l = l, .known_s = l->got.this_s };
@@ -447,12 +316,12 @@ static void work_on(struct cm_config *cfg, const struct cm_op *op, const struct 
     if (own.env == NULL)
         own.env = cfg->env;
     own = cm_op_within(&own, WORK_LIMIT_NS);
-    look_into_storage(&k);
+    (void)look_into_storage(&k);
     if (may_fetch && !is_fresh(l, cm_env_wall_s(cfg->env)))
         fetch_for_all(&k);
 }
 
-static int64_t again_locked(const struct list *l, int64_t now_s, bool may_fetch)
+static int64_t again_locked(const struct cm_crl_list *l, int64_t now_s, bool may_fetch)
 {
     if (is_fresh(l, now_s))
         return l->refresh_s;
@@ -463,8 +332,8 @@ static int64_t again_locked(const struct list *l, int64_t now_s, bool may_fetch)
     return may_fetch ? now_s + FAIL_FIRST_S : now_s;
 }
 
-static cm_status answer_locked(const struct list *l, const struct watch *w, int64_t now_s,
-                               struct cm_revocation *ret, struct cm_err *err)
+static cm_status answer_locked(const struct cm_crl_list *l, const struct cm_crl_watch *w,
+                               int64_t now_s, struct cm_revocation *ret, struct cm_err *err)
 {
     struct cm_revocation r = { .source = "crl" };
     bool known = l->got.set != NULL && now_s < l->got.next_s;
@@ -482,41 +351,92 @@ static cm_status answer_locked(const struct list *l, const struct watch *w, int6
     return CM_OK;
 }
 
-cm_status cm_crl_tend(struct cm_config *cfg, const struct cm_op *op, const struct cm_cert *cert,
-                      bool may_fetch, int64_t *ret_again_s, struct cm_revocation *ret_revoked,
-                      struct cm_err *err)
+/* What is known of @w, after a look where that is due. */
+static cm_status consult(struct cm_config *cfg, const struct cm_op *op,
+                         const struct cm_crl_watch *w, bool may_fetch, int64_t *ret_again_s,
+                         struct cm_revocation *ret_revoked, struct cm_err *err)
 {
     int64_t now = cm_env_wall_s(cfg->env);
     bool expired = false;
     bool fetch_too = false;
-    struct watch w;
+    cm_status rc;
 
-    cm_status rc = watch_of(cfg, cert, &w, err);
-    *ret_again_s = rc == CM_OK || rc == CM_E_NOMEM ? now + FAIL_FIRST_S : INT64_MAX;
-    if (rc != CM_OK)
-        return rc == CM_E_NOTFOUND ? CM_OK : rc;
-    cm_mutex_lock(&table_lock);
-    struct list *l = list_of_locked(w.id);
+    cm_mutex_lock(&cm_crl_table_lock);
+    struct cm_crl_list *l = cm_crl_list_of_locked(w);
     if (l == NULL) {
-        cm_mutex_unlock(&table_lock);
+        cm_mutex_unlock(&cm_crl_table_lock);
         return cm_fail_nomem(err);
     }
     l->used_s = now;
     expired = expire_locked(l, now);
     if (claim_locked(l, now, may_fetch, &fetch_too)) {
-        cm_mutex_unlock(&table_lock);
-        work_on(cfg, op, &w, l, fetch_too);
+        cm_mutex_unlock(&cm_crl_table_lock);
+        work_on(cfg, op, w, l, fetch_too);
         now = cm_env_wall_s(cfg->env);
-        cm_mutex_lock(&table_lock);
+        cm_mutex_lock(&cm_crl_table_lock);
         l->busy = false;
     }
-    rc = answer_locked(l, &w, now, ret_revoked, err);
+    rc = answer_locked(l, w, now, ret_revoked, err);
     *ret_again_s = again_locked(l, now, may_fetch);
-    cm_mutex_unlock(&table_lock);
+    cm_mutex_unlock(&cm_crl_table_lock);
     if (expired)
         cm_logf(&cfg->log, CM_LOG_WARN, "crl_expired", NULL, 0,
                 "the revocation list of '%s' has expired and no newer one came: until one does, "
                 "nothing is known of revocations",
-                w.url);
+                w->url);
+    return rc;
+}
+
+cm_status cm_crl_tend(struct cm_config *cfg, const struct cm_op *op, const struct cm_cert *cert,
+                      bool may_fetch, int64_t *ret_again_s, struct cm_revocation *ret_revoked,
+                      struct cm_err *err)
+{
+    struct cm_crl_watch w;
+
+    cm_status rc = watch_of(cfg, cert, true, &w, err);
+    *ret_again_s =
+        rc == CM_OK || rc == CM_E_NOMEM ? cm_env_wall_s(cfg->env) + FAIL_FIRST_S : INT64_MAX;
+    if (rc != CM_OK)
+        return rc == CM_E_NOTFOUND ? CM_OK : rc;
+    return consult(cfg, op, &w, may_fetch, ret_again_s, ret_revoked, err);
+}
+
+void cm_crl_known(struct cm_config *cfg, const struct cm_op *op, const struct cm_cert *cert,
+                  struct cm_revocation *ret)
+{
+    int64_t again_s;
+    struct cm_crl_watch w;
+
+    if (watch_of(cfg, cert, false, &w, NULL) == CM_OK)
+        (void)!consult(cfg, op, &w, false, &again_s, ret, NULL);
+}
+
+/* ------------------------------------------------------------- of all lists */
+
+cm_status cm_crl_reload(struct cm_config *cfg, const struct cm_op *op,
+                        const uint8_t id[CM_CRL_ID_LEN])
+{
+    struct cm_crl_watch w = { .serial_len = 0 };
+    struct work k = { .cfg = cfg, .op = op, .w = &w };
+
+    cm_mutex_lock(&cm_crl_table_lock);
+    struct cm_crl_list *l = cm_crl_find_locked(id);
+    cm_status rc = l == NULL ? CM_E_NOTFOUND : l->busy ? CM_E_BUSY : CM_OK;
+    if (rc != CM_OK) {
+        cm_mutex_unlock(&cm_crl_table_lock);
+        return rc;
+    }
+    l->busy = true;
+    k.l = l;
+    k.known_s = l->got.this_s;
+    cm_mutex_unlock(&cm_crl_table_lock);
+    memcpy(w.id, id, sizeof w.id);
+    cm_crl_id_text(id, w.id_text);
+    (void)snprintf(w.url, sizeof w.url, "%s", l->url);
+    w.issuer_der = cm_buf_span(&l->issuer_der);
+    rc = look_into_storage(&k);
+    cm_mutex_lock(&cm_crl_table_lock);
+    l->busy = false;
+    cm_mutex_unlock(&cm_crl_table_lock);
     return rc;
 }

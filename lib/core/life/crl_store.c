@@ -182,5 +182,10 @@ cm_status cm_crl_store_save(struct cm_config *cfg, const struct cm_op *op, struc
             items[i].value =
                 (struct cm_span){ der.data + from, i + 1 < n ? CM_CRL_PIECE : der.len - from };
     }
-    return rc == CM_OK ? cm_lease_commit(lease, op, items, there > n ? there : n, err) : rc;
+    if (rc != CM_OK)
+        return rc;
+    cm_peers_writing(cfg, paths[0]);
+    rc = cm_lease_commit(lease, op, items, there > n ? there : n, err);
+    cm_peers_written(cfg, paths[0]);
+    return rc;
 }

@@ -25,8 +25,9 @@ struct cm_facts {
     struct cm_ari ari;
     bool has_staple;
     struct cm_ocsp_peek staple;
-    bool revoked; /* the response says so, or this process has found it out */
-    bool failed;  /* since cert was issued */
+    struct cm_revocation crl; /* what the fleet's list says */
+    bool revoked;             /* the response or that says so, or this process has found it out */
+    bool failed;              /* since cert was issued */
     struct cm_retry retry;
     bool has_ca;
     char ca_key[256]; /* which CA the next order goes to, as far as can be told */

@@ -223,6 +223,9 @@ cm_status cm_facts_cert(const struct cm_facts_view *v, struct cm_facts *f, struc
     if (f->leaf->ocsp_url[0] != '\0')
         look_for_staple(v, f);
     f->revoked = (f->has_staple && f->staple.revoked) || cm_revoked_is(v->cfg, f->cert, NULL);
+    if (!f->revoked)
+        cm_crl_known(v->cfg, v->op, f->cert, &f->crl);
+    f->revoked = f->revoked || f->crl.revoked;
     return cm_op_check(v->op, err);
 }
 

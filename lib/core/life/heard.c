@@ -40,7 +40,7 @@ static struct cm_managed *find_dir_locked(struct cm_names *t, const char *dir)
 
 void cm_managed_news_locked(struct cm_managed *m, uint8_t news)
 {
-    bool served_only = (news & ~(CM_NEWS_STAPLE | CM_NEWS_RETRY)) == 0;
+    bool served_only = (news & ~(CM_NEWS_STAPLE | CM_NEWS_RETRY | CM_NEWS_CRL)) == 0;
 
     if (served_only && !m->served && !m->busy)
         return;

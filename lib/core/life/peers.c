@@ -26,6 +26,7 @@
 #define CERT_DIR  "certificates/"
 #define OCSP_DIR  "ocsp/"
 #define GATES_DIR "certmesh/gates"
+#define CRL_DIR   "certmesh/crl/"
 #define TOKEN_DIR "/challenge_tokens/"
 
 struct own {
@@ -203,6 +204,9 @@ static void value_changed(struct cm_peers *p, const char *key)
     } else if (strcmp(key, CM_TICKETS_KEY) == 0) {
         if (!is_own(p, key))
             cm_tickets_changed(p->cfg);
+    } else if (starts_with(key, CRL_DIR)) {
+        if (!is_own(p, key))
+            cm_crl_news_told(p->cfg, key + strlen(CRL_DIR));
     } else if (strcmp(key, "certificates") == 0) {
         cm_peers_missed(p);
     }
@@ -234,6 +238,7 @@ static void look_at_all(struct cm_task *t)
     cm_mutex_unlock(&p->lock);
     cm_rounds_hurry(p->cfg);
     cm_tickets_changed(p->cfg);
+    cm_crl_news_missed(p->cfg);
 }
 
 /* Once when nothing is told any more, and once when it is again. */

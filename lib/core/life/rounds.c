@@ -242,6 +242,8 @@ static void run(struct cm_run *self)
         ms = SLICE * MS_PER_NAME;
     else
         ms = r->interval_ms > 0 ? pause_ms(r->interval_ms, cfg) : INT64_MAX;
+    if (over && !r->fast)
+        cm_crl_news_missed(cfg);
     r->fast = r->fast && !over;
     cm_mutex_lock(&r->lock);
     r->busy = false;

@@ -250,6 +250,8 @@ void cm_tend_stage(struct cm_managed *m, const struct cm_subject *s, const struc
         reload(m, s, op, &cert);
     if ((news & CM_NEWS_RETRY) != 0)
         reread_failures(m, s, op);
+    if ((news & CM_NEWS_CRL) != 0 && life->crl_s != INT64_MAX)
+        life->crl_s = now_s;
     if ((news & CM_NEWS_STAPLE) != 0)
         cm_staple_news(cfg, op, cert, &life->staple_s, &life->revoked);
     if (life->ari_s <= now_s &&

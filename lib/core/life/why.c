@@ -89,6 +89,8 @@ static void tell_revoked(const struct tale *t)
 {
     if (t->f->has_staple && t->f->staple.revoked)
         say(t, "The OCSP response in storage says that it is REVOKED.");
+    else if (t->f->crl.revoked)
+        say(t, "The CA's list in storage says that it is REVOKED.");
     else if (t->f->revoked)
         say(t, "This process has found out that it is REVOKED.");
 }
