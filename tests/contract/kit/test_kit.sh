@@ -53,6 +53,18 @@ check "and among threads and processes otherwise" \
 found() { # FAULT URL TEST: only this test, and it fails
     fails "found: $1" 1 "^not ok .*$3" "$kit" --quick --only "$3" --plugin "$wrong:open_$1" "$2"
 }
+# A history meets a fault by chance, and on a busy machine it is a short one: it has several tries.
+found_by_chance() { # FAULT URL TEST
+    local try out
+    for try in 1 2 3 4 5 6 7 8; do
+        out=$("$kit" --quick --only "$3" --plugin "$wrong:open_$1" "$2.$try")
+        if grep -q "^not ok .*$3" <<<"$out"; then
+            tap_result 0 "found: $1, by a history"
+            return
+        fi
+    done
+    tap_result 1 "found: $1, by a history" "$out"
+}
 found torn_store memory:x readers_see_whole_values
 found vague_load memory:x load_of_absent_key_is_notfound
 found greedy_remove memory:x but_not_the_neighbours
@@ -60,10 +72,10 @@ found short_list memory:x very_many_keys_are_complete
 found unlock_by_name memory:x its_old_holder_harms_nobody
 found same_fence memory:x fences_grow
 found own_clock "file:$work/clock" wall_clocks_that_disagree
-found own_clock "file:$work/clock2" histories_of_hosts_whose_clocks
+found_by_chance own_clock "file:$work/clock2" histories_of_hosts_whose_clocks
 found unfenced_commit memory:x commit_needs_the_lock
 found single_commit memory:x commit_that_cannot_do_one_thing_does_nothing
-found unfenced_commit "file:$work/unfenced" histories_of_processes
-found single_commit "file:$work/single" histories_of_processes
+found_by_chance unfenced_commit "file:$work/unfenced" histories_of_processes
+found_by_chance single_commit "file:$work/single" histories_of_processes
 
 tap_done
