@@ -171,7 +171,7 @@ static cm_status broken(PGconn *conn, struct cm_err *err)
                    pg_said(PQerrorMessage(conn), shown, sizeof shown));
 }
 
-static cm_status flush(PGconn *conn, const struct pg_wait *w, struct cm_err *err)
+static cm_status flush(PGconn *conn, const struct pg_wait *w, uint64_t before, struct cm_err *err)
 {
     int left = PQflush(conn);
 
@@ -179,6 +179,8 @@ static cm_status flush(PGconn *conn, const struct pg_wait *w, struct cm_err *err
         /* Who does not read what comes meanwhile may wait for a server that waits for him. */
         cm_status rc = pg_wait_fd(w, PQsocket(conn), POLLIN | POLLOUT, err);
 
+        if (rc == CM_OK)
+            rc = pg_check_received(PQsocket(conn), before, PG_ANSWER_MAX, err);
         if (rc != CM_OK)
             return rc;
         if (PQconsumeInput(conn) != 1)
@@ -236,7 +238,7 @@ cm_status pg_conn_ask(PGconn *conn, const struct pg_wait *w, const char *sql,
     if (ok != 1)
         return broken(conn, err);
     *ret_sent = true;
-    rc = flush(conn, w, err);
+    rc = flush(conn, w, before, err);
     if (rc == CM_OK && given >= 0 && pg_given(PQsocket(conn)) == given)
         rc = cm_fail(err, CM_E_NET, "the connection to PostgreSQL broke: nothing could be sent");
     while (rc == CM_OK) {

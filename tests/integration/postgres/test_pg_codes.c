@@ -306,6 +306,23 @@ START_TEST(an_answer_without_end_is_cut_off)
     ck_assert_msg(strstr(err.msg, "does not end") != NULL, "%s", err.msg);
     (void)getrusage(RUSAGE_SELF, &u);
     ck_assert_int_lt(u.ru_maxrss - before_kib, 512 * 1024);
+    /* The same to one who is still writing, and is not listened to. */
+    uint8_t *big = calloc(1, CM_STORAGE_VALUE_MAX);
+    struct cm_commit_item items[16];
+    char keys[16][8];
+    ck_assert_ptr_nonnull(big);
+    for (int i = 0; i < 16; i++) {
+        (void)snprintf(keys[i], sizeof keys[i], "b/%d", i);
+        items[i] =
+            (struct cm_commit_item){ .key = keys[i], .value = { big, CM_STORAGE_VALUE_MAX } };
+    }
+    kit_proxy("pass");
+    kit_expect(far, "k", "x");
+    kit_proxy("flood");
+    must_fail(cm_storage_commit(far, NULL, NULL, items, 16, &err), CM_E_LIMIT);
+    ck_assert_uint_eq(kit_proxy_fired(), 1);
+    kit_expect(st, "b/0", NULL);
+    free(big);
     kit_proxy("pass");
     kit_expect(far, "k", "x");
     cm_buf_free(&got);
