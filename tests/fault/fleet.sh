@@ -96,6 +96,9 @@ takeovers() { # COUNT: the slowest and the quickest
 
 # ---- histories, with and without a server that is killed and comes back
 
+# What is waited for most is the lease of a dead one; in the full size it is a shorter one.
+ttl_ms=$(sample 100 300)
+
 # history_run LABEL SECONDS OPS [restarts]
 history_run() {
     local label=$1 limit=$2 ops=$3 restarts=${4:-} log runner rc count=0
@@ -103,7 +106,8 @@ history_run() {
     mkdir "$log"
     fresh_storage
     seed=${SEED:-$(od -An -N4 -tu4 /dev/urandom | tr -d ' ')}
-    "$FAULT_TOOLS/history" run "$storage" "$log" "$seed" "$ops" 8 300 "$limit" >"$work/ran" 2>&1 &
+    "$FAULT_TOOLS/history" run "$storage" "$log" "$seed" "$ops" 8 "$ttl_ms" "$limit" \
+        >"$work/ran" 2>&1 &
     runner=$!
     if [ -n "$restarts" ]; then
         # The last seconds are for the end: it wants every lock once more.

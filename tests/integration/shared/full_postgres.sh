@@ -31,7 +31,7 @@ is "the tables lie on the small disk" \
 # ---- the tables
 
 refusals=0 steps=0 extra=0 n=0
-for ((k = 0; k < $(size 24 4); k++)); do
+for ((k = 0; k < $(size 10 4); k++)); do
     fill_disk $((k * 4096))
     # There is room in the pages that are there, for some names more or less.
     for ((i = 0; i < 40; i++)); do
