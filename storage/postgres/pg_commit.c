@@ -54,8 +54,7 @@ static const char do_sql[] =
     "del AS ("
     " DELETE FROM @d d USING item i, go WHERE i.gone AND d.key = i.want RETURNING d.key) "
     "SELECT (SELECT count(*) FROM held), (SELECT count(*) FROM go),"
-    " (SELECT want FROM bad LIMIT 1), (SELECT key FROM bad LIMIT 1),"
-    " (SELECT count(@n'v ' || c.key)) FROM (SELECT key FROM put UNION ALL SELECT key FROM del) c)";
+    " (SELECT want FROM bad LIMIT 1), (SELECT key FROM bad LIMIT 1)";
 
 /* ---------------------------------------------------------------- statement */
 
@@ -171,6 +170,16 @@ static cm_status commit_once(struct pg_storage *s, const struct cm_op *op,
     return rc;
 }
 
+static void tell(struct pg_storage *s, const struct cm_op *op, const struct cm_commit_item *items,
+                 size_t n)
+{
+    const char *keys[CM_COMMIT_MAX];
+
+    for (size_t i = 0; i < n; i++)
+        keys[i] = items[i].key;
+    pg_tell(s, op, "v", keys, n);
+}
+
 cm_status pg_commit(struct cm_storage *st, const struct cm_op *op, const struct cm_grant *grant,
                     const struct cm_commit_item *items, size_t n, struct cm_err *err)
 {
@@ -180,6 +189,8 @@ cm_status pg_commit(struct cm_storage *st, const struct cm_op *op, const struct 
 
     for (int i = 0; i < LOOKS && rc == CM_OK && outcome != DONE; i++)
         rc = commit_once(pg_of(st), op, grant, items, n, &unknown, &outcome, err);
+    if (rc == CM_OK && outcome == DONE)
+        tell(pg_of(st), op, items, n);
     if (rc != CM_OK || outcome == DONE)
         return rc;
     /* "Lost" would mean that nothing was changed. */

@@ -154,7 +154,7 @@ static const char unlock_sql[] =
     "WITH peer AS ("
     " DELETE FROM @l l USING @o m WHERE " IS_OURS " AND $4::bigint = 0 RETURNING l.key) "
     "UPDATE @o m SET token = '', expires = clock_timestamp() FROM peer"
-    " WHERE m.key = peer.key AND m.token = $2::text RETURNING (@n'u ' || m.key))::text";
+    " WHERE m.key = peer.key AND m.token = $2::text RETURNING 1";
 
 /* After a lost answer: was it we who gave it back? */
 static const char given_back_sql[] =
@@ -165,6 +165,7 @@ cm_status pg_unlock(struct cm_storage *st, const struct cm_op *op, struct cm_gra
                     struct cm_err *err)
 {
     struct pg_storage *s = pg_of(st);
+    const char *name = grant->name;
     bool row;
     bool unknown;
     bool ignored;
@@ -176,6 +177,7 @@ cm_status pg_unlock(struct cm_storage *st, const struct cm_op *op, struct cm_gra
         return rc;
     if (!row)
         return pg_lost(grant, err);
+    pg_tell(s, op, "u", &name, 1);
     if (cm_random_below(s->env, FORGET_ONE_IN) == 0)
         forget_old(s, op);
     return CM_OK;

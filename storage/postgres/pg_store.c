@@ -74,7 +74,7 @@ static const char store_sql[] =
     " SELECT $1::text, $2::bytea, clock_timestamp() WHERE NOT EXISTS (SELECT FROM bad)"
     " ON CONFLICT (key) DO UPDATE SET value = excluded.value, modified = excluded.modified"
     " RETURNING key) "
-    "SELECT (SELECT key FROM bad LIMIT 1), (SELECT count(@n'v ' || key)) FROM put)";
+    "SELECT (SELECT key FROM bad LIMIT 1)";
 
 static cm_status is_there(struct pg_storage *s, const struct cm_op *op, const char *key,
                           struct cm_span value, bool *ret, struct cm_err *err)
@@ -119,12 +119,14 @@ cm_status pg_store(struct cm_storage *st, const struct cm_op *op, const char *ke
     for (int i = 0; i < 2 && rc == CM_E_NET && unknown && !done; i++) {
         cm_status seen = is_there(s, op, key, value, &done, err);
 
-        if (seen != CM_OK || done)
+        if (seen != CM_OK)
             return seen;
-        rc = pg_ask(s, op, &q, &res, &unknown, err);
+        rc = done ? CM_OK : pg_ask(s, op, &q, &res, &unknown, err);
     }
-    if (rc == CM_OK && !PQgetisnull(res, 0, 0))
+    if (rc == CM_OK && !done && !PQgetisnull(res, 0, 0))
         rc = pg_in_the_way(key, pg_bytes(res, 0, 0), err);
+    if (rc == CM_OK)
+        pg_tell(s, op, "v", &key, 1);
     return rc;
 }
 
@@ -160,7 +162,7 @@ cm_status pg_load(struct cm_storage *st, const struct cm_op *op, const char *key
 static const char remove_sql[] =
     "WITH gone AS ("
     " DELETE FROM @d WHERE key = $1::text OR (@t >= $2::text AND @t < $3::text) RETURNING key) "
-    "SELECT (@n'v ' || $1::text))::text FROM gone LIMIT 1";
+    "SELECT 1 FROM gone LIMIT 1";
 
 cm_status pg_remove(struct cm_storage *st, const struct cm_op *op, const char *key,
                     struct cm_err *err)
@@ -169,12 +171,17 @@ cm_status pg_remove(struct cm_storage *st, const struct cm_op *op, const char *k
     struct pg_question q = { "remove", key, remove_sql, &args, true };
     PG_AUTO_RESULT PGresult *res = NULL;
     struct pg_range below;
+    bool unknown = false;
+    cm_status rc;
 
     pg_range_below(key, &below);
     (void)pg_arg_text(&args, key);
     (void)pg_arg_text(&args, below.from);
     (void)pg_arg_text(&args, below.to);
-    return pg_ask(pg_of(st), op, &q, &res, NULL, err);
+    rc = pg_ask(pg_of(st), op, &q, &res, &unknown, err);
+    if (rc == CM_OK && (PQntuples(res) > 0 || unknown))
+        pg_tell(pg_of(st), op, "v", &key, 1);
+    return rc;
 }
 
 /* -------------------------------------------------------------------- stat */

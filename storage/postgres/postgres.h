@@ -163,6 +163,11 @@ struct cm_span pg_bytes(const PGresult *res, int row, int column);
 CM_MUST_CHECK cm_status pg_array(const char *const *texts, size_t n, struct cm_buf *out,
                                  struct cm_err *err);
 
+/* Tell who watches of what has been done: @kind "v" of values, "u" of a lock; @n up to
+ * CM_COMMIT_MAX. That it cannot be told is no failure of what was done. */
+void pg_tell(struct pg_storage *s, const struct cm_op *op, const char *kind,
+             const char *const *names, size_t n);
+
 /* ------------------------------------------------------------------ schema */
 
 /* Make what is missing. @missing is what the server said is not there. */
