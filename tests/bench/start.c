@@ -19,7 +19,7 @@
  *                    spread. Prints seconds for these, and how many there were
  *   start URL N US   cm_manage_async() of all names, then a handshake with one of them drawn at
  *                    random, then until all are served. Prints seconds, milliseconds until that
- *                    handshake was done, resident bytes, calls to storage
+ *                    handshake was done, resident bytes, calls to storage, seconds of CPU
  *
  * "memory:..." is filled first by whoever uses it. */
 
@@ -280,6 +280,7 @@ static void start(struct far *f, size_t n)
     bench_ok(gnutls_global_init() < 0 ? CM_E_TLS : CM_OK, &err, "GnuTLS");
     size_t before = bench_resident();
     size_t calls = atomic_load(&f->calls);
+    uint64_t cpu = bench_cpu_ns();
     uint64_t began = bench_mono_ns();
     bench_ok(cm_config_new(&o, &cfg, &err), &err, "config");
     bench_ok(cm_manage_async(cfg, list, n, &err), &err, "manage");
@@ -290,6 +291,7 @@ static void start(struct far *f, size_t n)
     bench_ok(cm_manage(cfg, NULL, list, n, &err), &err, "manage");
     double s = (double)(bench_mono_ns() - began) / 1e9;
     calls = atomic_load(&f->calls) - calls;
+    cpu = bench_cpu_ns() - cpu;
     size_t resident = bench_resident() - before;
     bench_check(cm_cache_count(cm_config_cache(cfg)) == n, "%zu of %zu certificates were loaded",
                 cm_cache_count(cm_config_cache(cfg)), n);
@@ -297,7 +299,7 @@ static void start(struct far *f, size_t n)
         ask(cfg, list[i]);
     bench_check(cm_storage_stat(f->inner, NULL, "certmesh/ca", &info, NULL) == CM_E_NOTFOUND,
                 "certificates were issued instead of loaded");
-    printf("%.4f %.1f %zu %zu\n", s, first_ms, resident, calls);
+    printf("%.4f %.1f %zu %zu %.4f\n", s, first_ms, resident, calls, (double)cpu / 1e9);
     cm_config_free(cfg);
     free(list);
     free(names);
