@@ -221,7 +221,8 @@ void cm_revoked_note_order(struct cm_config *cfg, const struct cm_subject *s);
  * under <N>.key.compromised. The new one is in the cache when this returns, even if it could not be
  * stored, and @cert is not; when nothing came of it, @cert is not served any more, and it is for
  * the caller to try again when the time has come: any job that finds it in storage replaces it.
- * Only CM_E_AGAIN and CM_E_CANCELED leave everything as it was. The event "cert_ocsp_revoked" is
+ * Only CM_E_AGAIN, which is also what a limit of the CA for all its orders comes to, and
+ * CM_E_CANCELED leave everything as it was. The event "cert_ocsp_revoked" is
  * told the first time.
  */
 CM_MUST_CHECK cm_status cm_revoked_run(struct cm_job *job, struct cm_cert *cert,
@@ -230,6 +231,10 @@ CM_MUST_CHECK cm_status cm_revoked_run(struct cm_job *job, struct cm_cert *cert,
  */
 void cm_revoked_stop(struct cm_config *cfg, const struct cm_subject *s, struct cm_cert *cert,
                      const struct cm_revocation *rv, const struct cm_err *why);
+/* Its place in the line before the CA, as cm_pump_add() has it: before all that is only due; when a
+ * CA revokes all that it has issued, those whose key others know first, then by their ends. */
+int64_t cm_revoked_urgency_s(const struct cm_revocation *rv, const struct cm_cert *cert,
+                             int64_t now_s);
 
 /* What to commit together with the successor of @old, whose key others know: its key moves out of
  * the way. Under the lease of @s. Free q->pem. */

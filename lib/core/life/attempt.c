@@ -192,6 +192,13 @@ static bool is_to_be_replaced(const struct cm_managed *m, const struct cm_cert *
            m->life->revoked.revoked && m->life->leaf == cm_managed_leaf(cert);
 }
 
+/* By a peer, and its successor is served already. */
+static bool was_replaced(const struct cm_managed *m, const struct cm_cert *cert)
+{
+    return m->stage == CM_STAGE_REPLACE && cert != NULL && !is_to_be_replaced(m, cert) &&
+           !cm_revoked_is(m->cfg, cert, NULL);
+}
+
 /* It cannot be had now. What is revoked is not served until then. */
 static void not_allowed(struct cm_managed *m, const struct cm_subject *s, struct cm_cert *before,
                         struct cm_outcome *o)
@@ -246,8 +253,17 @@ void cm_attempt_stage(struct cm_managed *m, const struct cm_subject *s, const st
                           .progress = job_progress,
                           .progress_user = m };
 
+    if (was_replaced(m, before)) {
+        o->served = true;
+        cm_cert_unref(before);
+        return;
+    }
     if (before != NULL) {
-        o->urgency_s = before->not_after_s;
+        int64_t now_s = cm_env_wall_s(m->cfg->env);
+
+        o->urgency_s = is_to_be_replaced(m, before)
+                           ? cm_revoked_urgency_s(&m->life->revoked, before, now_s)
+                           : before->not_after_s;
         o->urgent = cm_when_tier(before, cm_env_wall_s(m->cfg->env)) != 0;
     }
     if (!is_allowed(m, s, op, &retry, &o->err)) {

@@ -5,6 +5,8 @@
  * not be given it either when somebody else has the key: so it is replaced at once, and when that
  * fails it is not served any more. */
 
+#define LINE_MAX_S 1000000000 /* before any date that a certificate may end at */
+
 static const char *reason_text(int reason)
 {
     static const char *const texts[] = {
@@ -58,6 +60,16 @@ void cm_revoked_stop(struct cm_config *cfg, const struct cm_subject *s, struct c
     take_out(cfg, s, cert, why);
 }
 
+int64_t cm_revoked_urgency_s(const struct cm_revocation *rv, const struct cm_cert *cert,
+                             int64_t now_s)
+{
+    int64_t left_s = cert->not_after_s > now_s ? cert->not_after_s - now_s : 0;
+
+    if (rv->reason == CM_REASON_KEY_COMPROMISE)
+        return 0;
+    return 1 + (left_s < LINE_MAX_S ? left_s : LINE_MAX_S);
+}
+
 cm_status cm_revoked_run(struct cm_job *job, struct cm_cert *cert, const struct cm_revocation *rv,
                          struct cm_err *err)
 {
@@ -71,6 +83,10 @@ cm_status cm_revoked_run(struct cm_job *job, struct cm_cert *cert, const struct 
     job->revoked_serial = cm_cert_serial(cert);
     job->revoked_reason = rv->reason;
     cm_status rc = cm_job_run(job, e);
+    /* The CA takes nothing from anybody for a while. Who stands in line behind this one is served
+     * until it does, and so is this one. */
+    if (rc == CM_E_RATELIMITED && e->whole_ca)
+        rc = CM_E_AGAIN;
     if (rc == CM_E_AGAIN || rc == CM_E_CANCELED)
         return rc;
     if (job->cert != NULL) {

@@ -150,7 +150,7 @@ static void decide(struct cm_managed *m, struct cm_cert *cert, bool wants_networ
     bool may_ask = now_s >= life->next_try_s && !stands_in_line(m);
     if (life->revoked.revoked && may_ask) {
         o->next = CM_STAGE_REPLACE;
-        o->urgency_s = 0;
+        o->urgency_s = cm_revoked_urgency_s(&life->revoked, cert, now_s);
         o->go_on = true;
     } else if (wants_network) {
         o->next = CM_STAGE_FETCH;

@@ -90,8 +90,10 @@ struct kit_issuer {
     cm_status fail_status;
     bool fail_whole_ca;
     int64_t fail_retry_after_s;
-    struct cm_issuer_limits limits;          /* before the config takes it in; none while 0 */
-    _Atomic bool hold;                       /* block in issue() until let go or canceled */
+    struct cm_issuer_limits limits; /* before the config takes it in; none while 0 */
+    _Atomic bool hold;              /* block in issue() until let go or canceled */
+    /* Before anything else of it; what it answers, unless CM_OK, is the CA's answer. */
+    cm_status (*on_asked)(struct kit_issuer *is, struct cm_err *err);
     void (*on_issue)(struct kit_issuer *is); /* between checkpoint and issuance */
     void *user;
     const char *issuer_data;

@@ -162,6 +162,9 @@ static cm_status do_issue(struct kit_issuer *is, const struct cm_op *op,
 
     note(is, req);
     (void)atomic_fetch_add(&is->asked, 1);
+    rc = is->on_asked != NULL ? is->on_asked(is, err) : CM_OK;
+    if (rc != CM_OK)
+        return rc;
     if (is->already_replaced && req->replaces != NULL) {
         if (is->on_replaced != NULL)
             is->on_replaced(is);
