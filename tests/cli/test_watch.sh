@@ -132,6 +132,26 @@ is "cert_failed" "$(lines '(events["cert_failed"]["fields"]["status"], events["c
 fails "--log-format xml" 2 'text and json' cm list --log-format xml
 check "--log-format text" cm list --internal --log-format text
 
+# ---- what others store without a word, as CertMagic does
+cp -a "$work/store" "$work/elsewhere"
+start 'site.test:.* is up' --poll-storage 10s site.test
+check "renewed elsewhere" cm renew --internal --storage "file:$work/elsewhere" --force --quiet site.test
+run show --internal --storage "file:$work/elsewhere" site.test --json
+want=$(json 'd["certificates"][0]["serial"]')
+for file in key crt json; do
+    file=certificates/certmesh-local/site.test/site.test.$file
+    cat "$work/elsewhere/$file" >"$work/store/$file"
+done
+is_shown() {
+    openssl s_client -connect "127.0.0.1:$tls" -servername site.test </dev/null 2>/dev/null |
+        openssl x509 -noout -serial | grep -qi "=$want\$"
+}
+await is_shown || await is_shown
+tap_result $? "it is served although nobody told of it" "$want; $(cat "$work/serve.err")"
+finish
+fails "--poll-storage 5s" 2 'poll_storage_s|--poll-storage' cm serve --internal --poll-storage 5s \
+    --no-http --tls-port "$tls" localhost
+
 # ---- certificates from files
 make_pair() { # FILE NAME SERIAL
     openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -days 3 -set_serial "$3" \

@@ -21,7 +21,7 @@
 struct cm_tickets {
     struct cm_task task;
     struct cm_run run;
-    pthread_mutex_t lock;      /* a leaf */
+    pthread_mutex_t lock;      /* a leaf but for the clockwork's */
     struct cm_ticket_set *set; /* guarded by it, as are ... */
     bool busy;                 /* a look is under way, or waits for a worker */
     bool changed;              /* storage has told of a change since it began */

@@ -2,6 +2,7 @@
 #include "kit.h"
 
 #include "life/tickets.h"
+#include "maintain.h"
 
 /* The keys of session tickets where the storage tells of changes. */
 
@@ -152,6 +153,7 @@ START_TEST(news_and_looks_do_not_meet_badly)
     for (size_t i = 0; i < 2; i++) {
         n[i] = node_new(true);
         cm_config_tickets_begin(n[i].cfg);
+        kit_until(cm_peers_feed(n[i].cfg) == CM_FEED_STANDS);
     }
     for (int i = 0; i < 20000; i++) {
         kit_tell(&k.storage, CM_CHANGE_VALUE, CM_TICKETS_KEY);
