@@ -44,6 +44,8 @@ recovers "slots have moved" o1.test
 recovers "the master is dead" o2.test
 "$lab" start "$work/cluster" node1
 "$lab" await "$work/cluster" node1
+in_step() { cluster node1 cluster info | grep -q cluster_state:ok && cluster node1 info replication | grep -q link_status:up; }
+check "it is back: as a replica" wait_for 30 in_step
 recovers "it is back" o3.test
 check "what is stored is whole" "$CERTMESH" storage check "$url"
 end_outages cluster "$before"
