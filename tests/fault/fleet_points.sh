@@ -234,12 +234,6 @@ fleet_points() { # KIND
     workers=$(sample 4 2)
     fleet_server "$1"
     : >"$work/harmed"
-    # libpq keeps quiet about a failed send until it reads, and nobody answers: ten seconds each. Not
-    # so where the connection is gone, as it is with net.
-    if [ "$mode" != full ] && [ "$1" = postgres ]; then
-        errors=${errors/sendto:ECONNRESET/}
-        net_errors=${net_errors/,ENOBUFS/}
-    fi
     sweep kill obtain "$(sample 2000 50)"
     sweep kill renew "$(sample 2000 60)"
     sweep fail obtain "$(sample 2000 15)"

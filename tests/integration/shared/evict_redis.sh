@@ -79,6 +79,12 @@ done
 [ $lost -ge $((rounds * 3)) ] && [ $renewed -ge $((rounds / 3)) ]
 tap_result $? "keys were lost, and certificates among them" "$lost keys, $renewed orders"
 echo "# $rounds rounds: $lost keys were thrown away, $renewed certificates obtained anew"
+# What was thrown away of the index is put back, and lists show all of it again. Of what nodes have stored
+# a moment ago it does not judge yet, and says so by its exit code.
+"$CERTMESH" storage check --repair --storage "$place_url" >"$work/said" 2>&1
+[ $? -le 1 ] && grep -q ' findings, ' "$work/said"
+tap_result $? "some thrown away: the index is looked at" "$(cat "$work/said")"
+check "some thrown away: and lists are whole" store_tool pairs "$PEBBLE_ROOT" "${names[@]}"
 asked_for=$(orders) # each loss may cost an order
 recovers "some thrown away" o2.test
 end_outages eviction 0
