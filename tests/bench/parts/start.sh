@@ -12,7 +12,7 @@
 aims_s=([1000]=0.1 [10000]=0.5 [100000]=5)
 aims_mb=([100000]=150)
 aim_first_ms=200
-rounds=$(pick 1 3 5)
+rounds=$(pick 1 3 3)
 sizes=$(pick 50 '1000 10000' '1000 10000 100000')
 most_one_by_one=$(pick 50 2000 10000)
 start=$BENCH_TOOLS/bench-start

@@ -16,7 +16,7 @@
 . "$(dirname "$0")/../common.sh"
 . "$here/servers.sh"
 
-ms=$(pick 10 500 2000)
+ms=$(pick 10 300 2000)
 ops=(lock store load commit many)
 value=$(printf '%*s' 1500 '' | tr ' ' k)
 part_key=${value:0:240} part_json=${value:0:120}
