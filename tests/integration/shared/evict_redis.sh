@@ -84,7 +84,8 @@ echo "# $rounds rounds: $lost keys were thrown away, $renewed certificates obtai
 "$CERTMESH" storage check --repair --storage "$place_url" >"$work/said" 2>&1
 [ $? -le 1 ] && grep -q ' findings, ' "$work/said"
 tap_result $? "some thrown away: the index is looked at" "$(cat "$work/said")"
-check "some thrown away: and lists are whole" store_tool pairs "$PEBBLE_ROOT" "${names[@]}"
+is "some thrown away: and lists show every certificate" \
+    "$(store_tool list | grep -cE "^certificates/$issuer/(o[123]\.test)/\1\.(crt|key)$")" 6
 asked_for=$(orders) # each loss may cost an order
 recovers "some thrown away" o2.test
 end_outages eviction 0
