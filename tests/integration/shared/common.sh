@@ -30,12 +30,18 @@ fleet_up() {
     [ $rc = 0 ] || { echo "Bail out! $what does not start: $(tail -n 3 "$work/$what"/*log)"; exit 1; }
 }
 
+# The servers of a lab, as "PROGRAM FOLDER", that this script has started besides.
+server_labs=()
 fleet_clean_up() {
-    local p
+    local p l
     # A node that is stopped takes no other signal.
     for p in "${pids[@]}"; do kill -s CONT "$p" 2>/dev/null; kill "$p" 2>/dev/null; done
     for p in "${pids[@]}"; do wait "$p" 2>/dev/null; done
     pids=()
+    for l in "${server_labs[@]}"; do
+        # Before its folder goes, in which it says what there is to end.
+        [ ! -d "${l#* }" ] || "${l%% *}" down "${l#* }" >/dev/null 2>&1
+    done
     backend_down
     clean_up
 }

@@ -43,6 +43,7 @@ one_server() {
 several_servers() {
     local vars lab_kind=$2
     lab_tool=$here/tests/util/$1 lab_dir=$work/$2
+    server_labs+=("$lab_tool $lab_dir")
     vars=$(env LAB_OWNER=$$ "$lab_tool" up "$lab_dir" "$lab_kind") ||
         { echo "Bail out! the servers ($lab_kind) do not start"; exit 1; }
     before=$(orders) asked_for=0

@@ -7,6 +7,7 @@ set -- redis
 . "$(dirname "$0")/outage.sh"
 
 lab=$here/tests/util/redis-lab
+server_labs+=("$lab $work/cluster")
 vars=$(env LAB_OWNER=$$ LAB_AOF=everysec "$lab" up "$work/cluster" cluster_tls)
 rc=$?
 if [ $rc = 77 ]; then
@@ -49,5 +50,4 @@ check "it is back: as a replica" wait_for 30 in_step
 recovers "it is back" o3.test
 check "what is stored is whole" "$CERTMESH" storage check "$url"
 end_outages cluster "$before"
-"$lab" down "$work/cluster"
 tap_done
