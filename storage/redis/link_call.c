@@ -6,7 +6,7 @@
 /* One call: commands to a server, replies back; and what to do when this server is not the one, or
  * not now. */
 
-#define PATIENCE_NS   (30 * CM_NS_PER_S) /* of a call that has no deadline */
+#define PATIENCE_NS   (30 * CM_NS_PER_S) /* with servers that are not ready, at most */
 #define PAUSE_MIN_NS  (40 * CM_NS_PER_MS)
 #define PAUSE_MAX_NS  CM_NS_PER_S
 #define RESENDS_MAX   2u
@@ -319,12 +319,10 @@ cm_status redis_call_whence(struct redis_link *l, const struct cm_op *op, const 
                             bool again, const struct redis_command *commands, size_t n,
                             redisReply **replies, struct redis_whence *whence, struct cm_err *err)
 {
-    struct call c = { .l = l, .op = op, .route = route, .again = again, .n = n };
-    struct cm_op bounded = cm_op_within(op, PATIENCE_NS);
+    const struct cm_op bounded = cm_op_within(op, PATIENCE_NS);
+    struct call c = { .l = l, .op = &bounded, .route = route, .again = again, .n = n };
     cm_status rc = redis_check_owner(l, err);
 
-    if (op == NULL || op->deadline_ns == 0)
-        c.op = &bounded;
     if (rc == CM_OK)
         rc = cm_op_check(c.op, err);
     if (rc != CM_OK)
