@@ -47,6 +47,15 @@ recovers "the master is dead" o2.test
 "$lab" await "$work/cluster" node1
 in_step() { cluster node1 cluster info | grep -q cluster_state:ok && cluster node1 info replication | grep -q link_status:up; }
 check "it is back: as a replica" wait_for 30 in_step
+views() { # what each of them takes the cluster for
+    local n
+    for n in 0 1 2 3 4 5; do
+        cluster node$n cluster info | grep -E 'state|slots_' | tr -d '\r' | paste -sd ' '
+        cluster node$n cluster nodes
+    done
+}
+wait_for 10 store_tool list
+tap_result $? "it is back: for all of them" "$(views)"
 recovers "it is back" o3.test
 check "what is stored is whole" "$CERTMESH" storage check "$url"
 end_outages cluster "$before"
