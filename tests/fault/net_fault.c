@@ -143,7 +143,9 @@ SHOWN int socket(int domain, int type, int protocol)
     return (int)syscall(SYS_socket, domain, type, protocol);
 }
 
-SHOWN int connect(int fd, const struct sockaddr *to, socklen_t len)
+/* By another name in here, as glibc declares its own with a union in place of the pointer. */
+SHOWN int fault_connect(int fd, const struct sockaddr *to, socklen_t len) __asm__("connect");
+int fault_connect(int fd, const struct sockaddr *to, socklen_t len)
 {
     if (is_internet(fd) && strikes(CONNECT)) {
         /* Interrupted, it goes on by itself. */
