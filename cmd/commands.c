@@ -85,7 +85,7 @@ const struct cli_command cli_commands[] = {
       "copy                 from one storage into another (--from, --to); once more to\n"
       "                     go on where it ended\n"
       "migrate              the same again and again until both are equal\n"
-      "check [URL]          look for what is damaged, incomplete or left over (--repair)\n"
+      "check [URL]          find what is damaged, half there or left over (--repair)\n"
       "reseal               store all values of a sealed storage under its first key",
       "  certmesh storage ls -r certificates\n"
       "  certmesh storage export backup.tar\n"

@@ -97,7 +97,8 @@ const struct cli_option cli_options[] = {
 
     /* where certificates are kept and who issues them */
     { "storage", 0, STORING, CLI_KIND_TEXT, AT(storage), "URL",
-      "file:DIR or memory:; default: $CERTMESH_STORAGE, else the place CertMagic "
+      "file:DIR, redis://..., postgres://... or others, see certmesh(1); default: "
+      "$CERTMESH_STORAGE, else the place CertMagic "
       "uses: $XDG_DATA_HOME/certmagic or ~/.local/share/certmagic" },
     { "root", 0, STORING, CLI_KIND_TEXT, AT(root), "DIR", "the same as --storage file:DIR" },
     { "ca", 0, ACME | READING, CLI_KIND_CA, AT(ca), "CA",
