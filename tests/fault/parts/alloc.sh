@@ -17,8 +17,8 @@ allocators() { # FILE...: objects that call the allocator of the C library thems
 }
 
 mapfile -t rooms < <(find "$build/lib" "$build/storage" "$build/issuers" -name 'libcm_*.a')
-[ ${#rooms[@]} = 8 ]
-report $? "alloc: ${#rooms[@]} rooms, not 8: ${rooms[*]}"
+[ ${#rooms[@]} = 9 ]
+report $? "alloc: ${#rooms[@]} rooms, not 9: ${rooms[*]}"
 [ "$(allocators "${rooms[@]}")" = alloc.c.o ]
 report $? "alloc: beside lib/base/alloc.c there allocate: $(allocators "${rooms[@]}" | xargs)"
 [ "$(allocators "$FAULT_TOOLS"/alloc.p/*.o)" = alloc.c.o ] # it has a malloc() of its own
