@@ -185,8 +185,8 @@ struct cm_storage_ops {
     /** Optional: tell @fn of changes, by whichever node they are made, from now until unwatch. Does
      *  not wait for a connection: a feed that cannot be had yet, or breaks, is tried again in the
      *  background, and CM_CHANGE_MISSED follows once it stands (again); CM_CHANGE_LOST, once or
-     * more often, may come before. A handle's own changes may be told, too. CM_E_UNSUPPORTED: never
-     * by this handle; after another error it is worth another try. NULL: users poll. */
+     *  more often, may come before. A handle's own changes may be told, too. CM_E_UNSUPPORTED:
+     *  never by this handle; after another error it is worth another try. NULL: users poll. */
     cm_status (*watch)(struct cm_storage *st, cm_change_fn fn, void *user, struct cm_watch **ret,
                        struct cm_err *err);
     /** With watch. When this returns, @fn is not running and never will again. Never called from

@@ -365,6 +365,47 @@ START_TEST(test_waited_in_vain)
 }
 END_TEST
 
+/* A clock that pauses move on, so that they cost no time. */
+static _Atomic int64_t paused_ns;
+
+static int64_t pausing_mono(const struct cm_env *env)
+{
+    (void)env;
+    return cm_env_system()->mono_ns(cm_env_system()) + atomic_load(&paused_ns);
+}
+
+static cm_status pausing_wait(const struct cm_env *env, struct cm_cancel *cancel, int64_t ns)
+{
+    (void)env;
+    (void)cancel;
+    atomic_fetch_add(&paused_ns, ns);
+    return CM_OK;
+}
+
+/* Who has an hour for all of his calls does not spend it on the first. */
+START_TEST(test_patience_has_an_end)
+{
+    static const char *const replies[] = { "-CLUSTERDOWN The cluster is down\r\n", NULL };
+    struct script s = { replies, 0 };
+    struct cm_env env = *cm_env_system();
+    struct cm_op base = { &env, 0, NULL };
+    const char *words[] = { "PING" };
+    struct redis_command cmd = { 1, words, NULL };
+    redisReply *reply = NULL;
+    struct cm_op op;
+
+    env.mono_ns = pausing_mono;
+    env.wait = pausing_wait;
+    up(serve_script, &s);
+    op = cm_op_within(&base, 3600 * CM_NS_PER_S);
+    ck_assert_int_eq(redis_call(k.l, &op, NULL, false, &cmd, 1, &reply, &err), CM_E_TIMEOUT);
+    ck_assert_ptr_nonnull(strstr(err.msg, "CLUSTERDOWN"));
+    ck_assert_int_ge(atomic_load(&paused_ns), 20 * CM_NS_PER_S);
+    ck_assert_int_le(atomic_load(&paused_ns), 31 * CM_NS_PER_S);
+    down();
+}
+END_TEST
+
 START_TEST(test_errors_that_are_replies)
 {
     static const char *const replies[] = { "-NOPERM this user has no permissions\r\n",
@@ -596,6 +637,7 @@ int main(void)
         test_connection_is_kept,
         test_waited_out,
         test_waited_in_vain,
+        test_patience_has_an_end,
         test_errors_that_are_replies,
         test_noauth_and_cluster,
         test_login,
