@@ -20,15 +20,27 @@ CALLS = ("pwrite64,fsync,sendto,recvfrom,sendmsg,recvmsg,renameat,renameat2,link
 PATIENCE_S = 20
 
 
+def process_of(thread):
+    """A thread's process. A signal for a thread's own number reaches the process as well, but only
+    as long as the thread lives: with the thread gone nobody would ever be told to go on."""
+    try:
+        with open(f"/proc/{thread}/status", encoding="ascii", errors="replace") as f:
+            return next(int(line.split()[1]) for line in f if line.startswith("Tgid:"))
+    except (OSError, StopIteration):
+        return None
+
+
 def look(log):
-    """The process (its first thread made the first call; strace has other children, with which it
-    tries out what the kernel can do), and whether it was stopped."""
+    """The process (strace has other children, with which it tries out what the kernel can do), and
+    whether it was stopped."""
     try:
         with open(log, encoding="utf-8", errors="replace") as f:
-            text = f.read()
+            lines = [line for line in f if line.endswith("\n")]
     except OSError:
         return None, False
-    return int(text.split()[0]) if text else None, "--- stopped by SIGSTOP ---" in text
+    stopped = [line for line in lines if "--- stopped by SIGSTOP ---" in line]
+    known = (stopped or lines)[:1]
+    return process_of(int(known[0].split()[0])) if known else None, bool(stopped)
 
 
 def send(pid, number):
@@ -53,8 +65,9 @@ def main():
     pid, sent, give_up = None, None, time.monotonic() + PATIENCE_S
     while strace.poll() is None:
         if sent is None:
-            pid, stopped = look(log)
-        if sent is None and stopped:
+            seen, stopped = look(log)
+            pid = seen or pid
+        if sent is None and stopped and pid:
             sent = time.monotonic()
             give_up = sent + PATIENCE_S
             for number in numbers:
