@@ -27,12 +27,14 @@ static void admin(const char *how)
     PQfinish(conn);
 }
 
+static unsigned place; /* of this test: they may share a process */
+
 static void setup(void)
 {
     const char *server = getenv("CONTRACT_PG_URL");
 
     ck_assert_msg(server != NULL && getenv("PG_URL") != NULL, "start it by run-postgres");
-    (void)snprintf(schema, sizeof schema, "contract_%ld", (long)getpid());
+    (void)snprintf(schema, sizeof schema, "contract_%ld_%u", (long)getpid(), ++place);
     (void)snprintf(url, sizeof url, "%s%cschema=%s", server,
                    strchr(server, '?') != NULL ? '&' : '?', schema);
 }

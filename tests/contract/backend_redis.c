@@ -17,11 +17,14 @@ static int begin(void)
     return redis_kit_up(CONTRACT_REDIS);
 }
 
+static unsigned place; /* of this test: they may share a process */
+
 static void setup(void)
 {
     char parameters[64];
 
-    (void)snprintf(parameters, sizeof parameters, "prefix=" CONTRACT_PREFIX "/%ld", (long)getpid());
+    (void)snprintf(parameters, sizeof parameters, "prefix=" CONTRACT_PREFIX "/%ld-%u",
+                   (long)getpid(), ++place);
     redis_kit_url(CONTRACT_URL, parameters, url, sizeof url);
 }
 
