@@ -5,8 +5,6 @@
 
 #define TAGS_BYTES_MAX 4096u
 
-static pthread_mutex_t serving_lock = PTHREAD_MUTEX_INITIALIZER;
-
 /* ---- making one ---- */
 
 static size_t texts_len(const char *const *texts, size_t n)
@@ -122,37 +120,12 @@ cm_status cm_cert_from_pem(struct cm_span chain_pem, struct cm_span key_pem, con
 
 void cm_cert_destroy(struct cm_cert *c)
 {
-    void *serving = atomic_load(&c->serving);
-
-    if (serving != NULL && c->serving_destroy != NULL)
-        c->serving_destroy(serving);
+    cm_cert_detach_all(c);
     cm_wipe(key_bytes(c), c->key_len);
     cm_uplink_put(c->uplink);
     cm_stapling_free(atomic_load(&c->stapling));
     free(atomic_load(&c->tallies));
     free(c);
-}
-
-/* ---- the objects to serve it with ---- */
-
-void *cm_cert_serving_get(const struct cm_cert *c)
-{
-    return atomic_load_explicit(&c->serving, memory_order_acquire);
-}
-
-void *cm_cert_serving_set(struct cm_cert *c, void *serving, void (*destroy)(void *serving))
-{
-    void *kept;
-
-    cm_mutex_lock(&serving_lock);
-    kept = atomic_load(&c->serving);
-    if (kept == NULL) {
-        c->serving_destroy = destroy;
-        atomic_store_explicit(&c->serving, serving, memory_order_release);
-        kept = serving;
-    }
-    cm_mutex_unlock(&serving_lock);
-    return kept;
 }
 
 /* ---- what it says ---- */

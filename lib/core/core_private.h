@@ -15,7 +15,7 @@
  *   6. run queue     runq.c     jobs not yet taken by a worker
  *   7. cache writer  cache.c    the list of certificates, capacity
  *   8. index stripes index.c    all of them, in ascending order, to write; one's own to read
- *   9. leaves        uplink.c, cert.c (serving slot), board.c, probe.c,
+ *   9. leaves        uplink.c, adapter.c (what is attached), board.c, probe.c,
  *                    life/staple_slot.c, life/responders.c, life/ring.c, life/cagate.c,
  *                    life/peers.c, life/tickets.c, snapshot.c: nothing is taken while one of
  *                    these is held
@@ -81,8 +81,7 @@ struct cm_cert {
     _Atomic int32_t refs; /* and those of the tallies (refs.c) */
     uint32_t slot;        /* in the list of its cache; guarded by the cache's writer lock */
     _Atomic(struct cm_tally *) tallies;
-    _Atomic(void *) serving;
-    void (*serving_destroy)(void *serving);
+    _Atomic(struct cm_attachment *) attached; /* adapter.c */
     struct cm_uplink *uplink;
     int64_t not_before_s;
     int64_t not_after_s;
@@ -117,6 +116,8 @@ CM_MUST_CHECK cm_status cm_cert_new(const struct cm_cert_parts *parts, struct cm
 CM_MUST_CHECK cm_status cm_cert_from_pem(struct cm_span chain_pem, struct cm_span key_pem,
                                          const char *issuer_key, const char *const *tags,
                                          unsigned flags, struct cm_cert **ret, struct cm_err *err);
+/* End of @c. */
+void cm_cert_detach_all(struct cm_cert *c);
 /* Does one of its SANs cover the normalized @name? */
 bool cm_cert_covers(const struct cm_cert *c, const char *name);
 bool cm_cert_covers_all(const struct cm_cert *c, const char *const *names, size_t n);

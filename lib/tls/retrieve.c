@@ -9,17 +9,18 @@
  * then. Nothing is made per handshake. */
 
 struct serving {
+    struct cm_attachment base;
     gnutls_privkey_t key;
     size_t n;
     gnutls_pcert_st pcert[];
 };
 
-static void serving_destroy(void *p)
-{
-    struct serving *sv = p;
+static const char owner[] = "GnuTLS"; /* its address */
 
-    if (sv == NULL)
-        return;
+static void serving_destroy(struct cm_attachment *base)
+{
+    struct serving *sv = CM_CONTAINER_OF(base, struct serving, base);
+
     for (size_t i = 0; i < sv->n; i++)
         gnutls_pcert_deinit(&sv->pcert[i]);
     if (sv->key != NULL)
@@ -36,6 +37,7 @@ static cm_status serving_make(const struct cm_cert *cert, struct serving **ret, 
 
     if (sv == NULL)
         return cm_fail_nomem(err);
+    sv->base = (struct cm_attachment){ .owner = owner, .destroy = serving_destroy };
     for (size_t i = 0; i < n && rc == CM_OK; i++) {
         struct cm_span der = cm_cert_der(cert, i);
         /* GnuTLS takes a pointer to non-const and only reads. */
@@ -53,7 +55,7 @@ static cm_status serving_make(const struct cm_cert *cert, struct serving **ret, 
         rc = cm_key_to_gnutls(key, &sv->key, err);
     cm_key_unref(key);
     if (rc != CM_OK) {
-        serving_destroy(sv);
+        serving_destroy(&sv->base);
         return rc;
     }
     *ret = sv;
@@ -62,17 +64,17 @@ static cm_status serving_make(const struct cm_cert *cert, struct serving **ret, 
 
 static struct serving *serving_of(struct cm_cert *cert)
 {
-    struct serving *kept = cm_cert_serving_get(cert);
+    struct cm_attachment *kept = cm_cert_attached(cert, owner);
     struct serving *made = NULL;
 
-    if (kept != NULL)
-        return kept;
-    if (serving_make(cert, &made, NULL) != CM_OK)
-        return NULL;
-    kept = cm_cert_serving_set(cert, made, serving_destroy);
-    if (kept != made)
-        serving_destroy(made);
-    return kept;
+    if (kept == NULL) {
+        if (serving_make(cert, &made, NULL) != CM_OK)
+            return NULL;
+        kept = cm_cert_attach(cert, &made->base);
+        if (kept != &made->base)
+            serving_destroy(&made->base);
+    }
+    return CM_CONTAINER_OF(kept, struct serving, base);
 }
 
 /* The staple as it is now, once per session: the callback may come again, and what it handed out

@@ -81,26 +81,36 @@ END_TEST
 
 static unsigned destroyed;
 
-static void destroy(void *serving)
+struct form {
+    struct cm_attachment base;
+    unsigned weight;
+};
+
+static void destroy(struct cm_attachment *a)
 {
-    destroyed += *(unsigned *)serving;
+    destroyed += CM_CONTAINER_OF(a, struct form, base)->weight;
 }
 
-START_TEST(first_serving_form_is_kept)
+START_TEST(first_serving_form_of_each_owner_is_kept)
 {
     struct cm_cert *c = make(CM_PK_P256, NULL);
-    unsigned one = 1;
-    unsigned ten = 10;
+    static const char mine, other;
+    struct form one = { { &mine, destroy, NULL }, 1 };
+    struct form ten = { { &mine, destroy, NULL }, 10 };
+    struct form hundred = { { &other, destroy, NULL }, 100 };
 
-    ck_assert_ptr_null(cm_cert_serving_get(c));
-    ck_assert_ptr_eq(cm_cert_serving_set(c, &one, destroy), &one);
-    ck_assert_ptr_eq(cm_cert_serving_set(c, &ten, destroy), &one);
-    ck_assert_ptr_eq(cm_cert_serving_get(c), &one);
+    ck_assert_ptr_null(cm_cert_attached(c, &mine));
+    ck_assert_ptr_eq(cm_cert_attach(c, &one.base), &one.base);
+    ck_assert_ptr_eq(cm_cert_attach(c, &ten.base), &one.base);
+    ck_assert_ptr_null(cm_cert_attached(c, &other));
+    ck_assert_ptr_eq(cm_cert_attach(c, &hundred.base), &hundred.base);
+    ck_assert_ptr_eq(cm_cert_attached(c, &mine), &one.base);
+    ck_assert_ptr_eq(cm_cert_attached(c, &other), &hundred.base);
     ck_assert_ptr_eq(cm_cert_ref(c), c);
     cm_cert_unref(c);
     ck_assert_uint_eq(destroyed, 0);
     cm_cert_unref(c);
-    ck_assert_uint_eq(destroyed, 1);
+    ck_assert_uint_eq(destroyed, 101);
 }
 END_TEST
 
@@ -178,7 +188,7 @@ int main(void)
 {
     const TTest *const tests[] = {
         certificate_says_what_is_in_it, chain_above_the_leaf_is_shared,
-        key_of_another_is_refused,      first_serving_form_is_kept,
+        key_of_another_is_refused,      first_serving_form_of_each_owner_is_kept,
         validity_includes_both_ends,    idle_certificate_is_small,
         key_types_have_names,           no_allocation_failure_leaks_or_crashes,
     };

@@ -10,9 +10,9 @@
 static struct cm_err err;
 static _Atomic unsigned destroyed;
 
-static void count_destroyed(void *serving)
+static void count_destroyed(struct cm_attachment *a)
 {
-    (void)serving;
+    (void)a;
     (void)atomic_fetch_add(&destroyed, 1);
 }
 
@@ -20,9 +20,10 @@ static void count_destroyed(void *serving)
 static struct cm_cert *counted(const char *name, int64_t not_before_s)
 {
     struct cm_cert *c = kit_hollow(&name, 1, not_before_s, CM_CERT_MANAGED);
-    static char serving;
+    static const char owner;
+    static struct cm_attachment form = { &owner, count_destroyed, NULL };
 
-    ck_assert_ptr_eq(cm_cert_serving_set(c, &serving, count_destroyed), &serving);
+    ck_assert_ptr_eq(cm_cert_attach(c, &form), &form);
     return c;
 }
 

@@ -565,6 +565,39 @@ START_TEST(no_key_is_ever_logged)
 }
 END_TEST
 
+/* What is derived for another TLS library: the same on all nodes, for one purpose, and nothing of
+ * what GnuTLS has. */
+START_TEST(adapters_share_keys_of_their_own)
+{
+    struct node n[2];
+    uint8_t a[CM_TICKET_KEYS][CM_TICKET_KEY_LEN], b[CM_TICKET_KEYS][CM_TICKET_KEY_LEN];
+    size_t na = 0, nb = 0;
+    char long_text[257];
+
+    kit_init(&k);
+    for (size_t i = 0; i < 2; i++) {
+        n[i] = node_new(false);
+        begin(&n[i]);
+    }
+    live(n, 2, HOUR_S, 60);
+    ck_ok(cm_config_ticket_keys(n[0].cfg, "one", a, &na, &err));
+    ck_ok(cm_config_ticket_keys(n[1].cfg, "one", b, &nb, &err));
+    ck_assert_uint_ge(na, 1);
+    ck_assert_mem_eq(a[0], b[0], sizeof a[0]);
+    ck_ok(cm_config_ticket_keys(n[1].cfg, "two", b, &nb, &err));
+    ck_assert_mem_ne(a[0], b[0], sizeof a[0]);
+    struct key key;
+    memcpy(key.bytes, a[0], sizeof key.bytes);
+    ck_assert(!reads(&n[0], &key));
+    memset(long_text, 'x', sizeof long_text - 1);
+    long_text[sizeof long_text - 1] = '\0';
+    ck_assert_int_eq(cm_config_ticket_keys(n[0].cfg, long_text, a, &na, &err), CM_E_INVAL);
+    node_free(&n[0]);
+    node_free(&n[1]);
+    kit_storage_free(&k.storage);
+}
+END_TEST
+
 int main(void)
 {
     const TTest *const tests[] = {
@@ -582,6 +615,7 @@ int main(void)
         who_does_not_share_touches_no_storage,
         intervals_out_of_range_are_refused,
         no_key_is_ever_logged,
+        adapters_share_keys_of_their_own,
     };
 
     return kit_run("tickets", tests, CM_ARRAY_LEN(tests));

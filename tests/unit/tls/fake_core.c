@@ -13,8 +13,7 @@ struct cm_cert {
     size_t n;
     struct cm_key *key;
     bool challenge;
-    _Atomic(void *) serving;
-    void (*serving_destroy)(void *serving);
+    struct cm_attachment *_Atomic attached;
     struct cm_staple *_Atomic staple;
 };
 
@@ -51,13 +50,14 @@ struct cm_cert *cm_cert_ref(struct cm_cert *c)
 
 void cm_cert_unref(struct cm_cert *c)
 {
-    void *serving;
+    struct cm_attachment *a, *next;
 
     if (c == NULL || atomic_fetch_sub(&c->refs, 1) != 1)
         return;
-    serving = atomic_load(&c->serving);
-    if (serving != NULL)
-        c->serving_destroy(serving);
+    for (a = atomic_load(&c->attached); a != NULL; a = next) {
+        next = a->next;
+        a->destroy(a);
+    }
     cm_staple_unref(atomic_load(&c->staple));
     cm_key_unref(c->key);
     cm_buf_free(&c->bytes[0]);
@@ -93,17 +93,32 @@ bool cm_cert_is_challenge(const struct cm_cert *c)
     return c->challenge;
 }
 
-void *cm_cert_serving_get(const struct cm_cert *c)
+struct cm_attachment *cm_cert_attached(const struct cm_cert *c, const void *owner)
 {
-    return atomic_load(&c->serving);
+    struct cm_attachment *a = atomic_load(&c->attached);
+
+    while (a != NULL && a->owner != owner)
+        a = a->next;
+    return a;
 }
 
-void *cm_cert_serving_set(struct cm_cert *c, void *serving, void (*destroy)(void *serving))
+struct cm_attachment *cm_cert_attach(struct cm_cert *c, struct cm_attachment *a)
 {
-    void *expected = NULL;
+    struct cm_attachment *head = atomic_load(&c->attached);
 
-    c->serving_destroy = destroy;
-    return atomic_compare_exchange_strong(&c->serving, &expected, serving) ? serving : expected;
+    do {
+        struct cm_attachment *kept = cm_cert_attached(c, a->owner);
+
+        if (kept != NULL)
+            return kept;
+        a->next = head;
+    } while (!atomic_compare_exchange_strong(&c->attached, &head, a));
+    return a;
+}
+
+cm_status cm_cert_key_der(const struct cm_cert *c, struct cm_buf *ret, struct cm_err *err)
+{
+    return cm_key_to_der(c->key, ret, err);
 }
 
 /* -------------------------------------------------------------------- staples */
@@ -297,6 +312,17 @@ void cm_ticket_set_unref(struct cm_ticket_set *s)
     if (derived != NULL)
         derived->destroy(derived);
     free(s);
+}
+
+cm_status cm_config_ticket_keys(struct cm_config *cfg, const char *purpose,
+                                uint8_t ret[CM_TICKET_KEYS][CM_TICKET_KEY_LEN], size_t *ret_n,
+                                struct cm_err *err)
+{
+    (void)purpose;
+    (void)err;
+    memcpy(ret, cfg->tickets->key, sizeof cfg->tickets->key);
+    *ret_n = cfg->tickets->n;
+    return CM_OK;
 }
 
 void cm_config_tickets_begin(struct cm_config *cfg)
