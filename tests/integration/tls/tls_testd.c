@@ -4,10 +4,11 @@
  * (openssl, gnutls-cli, curl). Says on stdout how each handshake ended.
  *
  *   tls_testd DOOR ROOT.pem NAME...      DOOR: gate | hook | gate-nonblock
- *   NAME: name[=keytype][@delay_ms] | +name (challenge) | !name=status/alert | "=keytype" (no SNI)
+ *   NAME: see testd_names.h
  * Prints "port N" once it listens; ends with its stdin. */
 
 #include "fake_core.h"
+#include "testd_names.h"
 
 #include <errno.h>
 #include <poll.h>
@@ -18,45 +19,6 @@
 
 static struct cm_config *cfg;
 static enum { DOOR_GATE, DOOR_HOOK, DOOR_GATE_NONBLOCK } door;
-static char *texts[64];
-static size_t n_texts;
-
-static char *own(char *s)
-{
-    texts[n_texts++] = s;
-    return s;
-}
-
-static void add_name(const char *spec)
-{
-    const char *eq = strchr(spec, '=');
-    const char *at = strchr(spec, '@');
-    const char *end = eq != NULL ? eq : at != NULL ? at : spec + strlen(spec);
-    enum cm_pk type = CM_PK_P256;
-    struct fake_name *e;
-
-    if (spec[0] == '+') {
-        (void)fake_add_challenge(cfg, own(cm_strdup(spec + 1)));
-        return;
-    }
-    if (spec[0] == '!') {
-        const char *slash = strchr(spec, '/');
-
-        (void)fake_add_refusal(cfg, own(cm_strndup(spec + 1, (size_t)(end - spec - 1))),
-                               (cm_status)strtol(eq + 1, NULL, 10),
-                               (int)strtol(slash + 1, NULL, 10));
-        return;
-    }
-    if (eq != NULL) {
-        char *t = own(cm_strndup(eq + 1, at != NULL ? (size_t)(at - eq - 1) : strlen(eq + 1)));
-
-        if (cm_pk_parse(t, &type, NULL) != CM_OK)
-            abort();
-    }
-    e = fake_add(cfg, own(cm_strndup(spec, (size_t)(end - spec))), type);
-    if (at != NULL)
-        e->delay_ms = (int)strtol(at + 1, NULL, 10);
-}
 
 static atomic_uint connections; /* whose thread has not ended */
 
@@ -163,7 +125,7 @@ int main(int argc, char **argv)
     cfg = fake_config();
     fake_write_root(cfg, argv[2]);
     for (int i = 3; i < argc; i++)
-        add_name(argv[i]);
+        testd_add_name(cfg, argv[i]);
     if (cm_tls_sockets_open("127.0.0.1", 0, &sockets, &err) != CM_OK) {
         (void)fprintf(stderr, "%s\n", err.msg);
         return 1;
@@ -185,7 +147,6 @@ int main(int argc, char **argv)
     cm_tls_sockets_close(&sockets);
     fake_config_drop(cfg);
     (void)printf("certs alive %u\n", fake_certs_alive());
-    for (size_t i = 0; i < n_texts; i++)
-        free(texts[i]);
+    testd_names_free();
     return 0;
 }
