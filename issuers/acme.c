@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "issuers.h"
 
+#include "dns01.h"
+
 #include <stdio.h>
 #include <string.h>
 
@@ -31,10 +33,10 @@ static cm_status acme_precheck(struct cm_issuer *is, const char *const *names, s
     for (size_t i = 0; i < n; i++) {
         cm_status rc;
 
-        if (cm_name_is_wildcard(names[i]))
+        if (cm_name_is_wildcard(names[i]) && (self(is)->challenges & CM_CHALLENGE_DNS01) == 0)
             rc = cm_fail(err, CM_E_POLICY,
-                         "%s: a wildcard needs a DNS challenge, which this version does not have; "
-                         "name the hosts one by one",
+                         "%s: a wildcard needs a DNS challenge, so a DNS provider that puts its "
+                         "answer up; or name the hosts one by one",
                          names[i]);
         else
             rc = acme_ca_precheck(self(is)->directory_url, names[i], err);
@@ -66,6 +68,8 @@ static cm_status attach(struct acme_issuer *ai, const struct cm_issuer_host *hos
     cm_status rc = cm_acme_new(&co, &ai->client, err);
     if (rc == CM_OK)
         rc = cm_solver_shared_new(&ai->host, also, &ai->solver, err);
+    if (rc == CM_OK && ai->dns_solver != NULL)
+        cm_solver_dns01_attach(ai->dns_solver, &ai->host);
     return rc;
 }
 
@@ -134,6 +138,8 @@ static void acme_destroy(struct cm_issuer *is)
         acme_destroy(&ai->test->base);
     if (ai->solver != NULL)
         cm_solver_destroy(ai->solver);
+    if (ai->dns_solver != NULL)
+        cm_solver_destroy(ai->dns_solver);
     cm_acme_free(ai->client);
     acme_identity_unref(ai->identity);
     cm_buf_free(&ai->eab_key);
@@ -267,11 +273,29 @@ static cm_status take_names(struct acme_issuer *ai, struct cm_err *err)
     return ai->key == NULL || ai->prefix == NULL ? cm_fail_nomem(err) : CM_OK;
 }
 
+/* With a DNS provider, dns-01 alone unless it is said otherwise; but addresses have no dns-01. */
+static cm_status take_challenges(struct acme_issuer *ai, const struct cm_acme_options *o,
+                                 struct cm_err *err)
+{
+    const unsigned open_port = CM_CHALLENGE_HTTP01 | CM_CHALLENGE_TLSALPN01;
+    const unsigned all = open_port | CM_CHALLENGE_DNS01;
+
+    if ((o->challenges & ~all) != 0)
+        return cm_fail(err, CM_E_INVAL, "unknown challenge bits 0x%x", o->challenges & ~all);
+    if ((o->challenges & CM_CHALLENGE_DNS01) != 0 && o->dns == NULL)
+        return cm_fail(err, CM_E_INVAL, "dns-01 needs a DNS provider");
+    ai->challenges = o->challenges;
+    if (o->challenges == 0)
+        ai->challenges = o->dns == NULL ? open_port : CM_CHALLENGE_DNS01;
+    if (o->challenges == 0)
+        ai->challenges_ip = open_port;
+    return o->dns == NULL ? CM_OK : cm_solver_dns01_new(o->dns, &ai->dns_solver, err);
+}
+
 static cm_status take_options(struct acme_issuer *ai, const struct cm_acme_options *o,
                               struct cm_err *err)
 {
     const char *url = o->directory_url == NULL ? CM_CA_LETSENCRYPT : o->directory_url;
-    const unsigned all = CM_CHALLENGE_HTTP01 | CM_CHALLENGE_TLSALPN01;
 
     cm_status rc = check_url(o, url, err);
     if (rc == CM_OK)
@@ -290,13 +314,12 @@ static cm_status take_options(struct acme_issuer *ai, const struct cm_acme_optio
         rc = copy(&ai->profile, o->profile, err);
     if (rc == CM_OK)
         rc = copy(&ai->preferred_chain, o->preferred_chain, err);
+    if (rc == CM_OK)
+        rc = take_challenges(ai, o, err);
     if (rc != CM_OK)
         return rc;
-    if ((o->challenges & ~all) != 0)
-        return cm_fail(err, CM_E_INVAL, "unknown challenge bits 0x%x", o->challenges & ~all);
     if (o->obtain_timeout_s < 0 || o->obtain_timeout_s > 86400)
         return cm_fail(err, CM_E_INVAL, "obtain_timeout_s must be between 0 and 86400");
-    ai->challenges = o->challenges == 0 ? all : o->challenges;
     ai->obtain_timeout_ns = (o->obtain_timeout_s == 0 ? 300 : o->obtain_timeout_s) * CM_NS_PER_S;
     ai->agreed = o->agreed;
     ai->allow_plain_http = o->allow_plain_http;

@@ -281,6 +281,23 @@ static bool try_other_type(cm_status rc, const struct cm_err *err)
     return false;
 }
 
+/* The challenge types that have a turn: not those that no name of the order can use. */
+static unsigned types_for(const struct run *r)
+{
+    const struct acme_issuer *ai = r->ai;
+    size_t wildcards = 0, addresses = 0;
+
+    for (size_t i = 0; i < r->req->n_names; i++) {
+        wildcards += cm_name_is_wildcard(r->req->names[i]);
+        addresses += cm_name_is_ip(r->req->names[i]);
+    }
+    if (wildcards == r->req->n_names)
+        return CM_CHALLENGE_DNS01;
+    if (addresses == r->req->n_names)
+        return (ai->challenges | ai->challenges_ip) & ~(unsigned)CM_CHALLENGE_DNS01;
+    return ai->challenges;
+}
+
 /* An order that is ready or further: the resumed one, or new ones until a challenge type works. */
 static cm_status ready_order(struct run *r, const struct cm_op *op, struct cm_err *err)
 {
@@ -289,7 +306,7 @@ static cm_status ready_order(struct run *r, const struct cm_op *op, struct cm_er
     cm_status first_rc = CM_OK;
 
     for (unsigned t = 0; rc == CM_OK && t < ACME_CHALLENGE_TYPES; t++) {
-        if ((r->ai->challenges & (1u << t)) == 0)
+        if ((types_for(r) & (1u << t)) == 0)
             continue;
         if (!r->have_order && first_rc != CM_OK)
             progress(r, CM_PHASE_ORDERING); /* the first time core has said so */

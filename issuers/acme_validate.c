@@ -7,17 +7,24 @@
 /* From a pending order to a ready one.
  *
  * Few requests: each authorization is fetched once (its challenge carries the token), each
- * challenge accepted once, and then only the order is polled, whatever the number of names. */
+ * challenge accepted once, and then only the order is polled, whatever the number of names. All
+ * answers are put up before the first is waited for: what takes long (DNS) takes that once. */
 
 static const char *const type_names[ACME_CHALLENGE_TYPES] = {
     [ACME_HTTP01] = "http-01",
     [ACME_TLSALPN01] = "tls-alpn-01",
+    [ACME_DNS01] = "dns-01",
 };
 
 #define SETTLE_RESERVE_NS (2 * CM_NS_PER_S) /* of the clean-up's time, kept for deactivating */
 
 struct presented {
+    struct cm_solver *solver;
     void *state;
+    const char *type;
+    char *url;
+    char *ident;
+    size_t authz;
 };
 
 struct round {
@@ -26,6 +33,7 @@ struct round {
     const struct cm_issue_request *req;
     struct presented done[CM_ACME_IDENTS_MAX];
     size_t n_done;
+    enum acme_challenge_type type;
     bool accepted[CM_ACME_IDENTS_MAX]; /* by authorization: the CA was told to look */
 };
 
@@ -51,9 +59,36 @@ static void list_offered(const struct cm_acme_authz *z, char *out, size_t size)
     }
 }
 
-static cm_status answer(struct round *r, const struct cm_op *op, const struct cm_acme_authz *z,
-                        const char *type, struct cm_err *err)
+static struct cm_solver *solver_for(const struct acme_issuer *ai, enum acme_challenge_type type)
 {
+    return type == ACME_DNS01 ? ai->dns_solver : ai->solver;
+}
+
+static bool is_able(const struct acme_issuer *ai, enum acme_challenge_type type,
+                    const struct cm_acme_authz *z)
+{
+    struct cm_solver *sv = solver_for(ai, type);
+
+    return sv != NULL &&
+           cm_solver_can(sv, type_names[type], z->is_ip ? CM_IDENT_IP : CM_IDENT_DNS, z->wildcard);
+}
+
+/* The type whose turn it is, or where that cannot do it (a wildcard, an address) another one. */
+static enum acme_challenge_type type_for(const struct round *r, const struct cm_acme_authz *z)
+{
+    unsigned enabled = r->ai->challenges | (z->is_ip ? r->ai->challenges_ip : 0);
+
+    for (unsigned t = 0; !is_able(r->ai, r->type, z) && t < ACME_CHALLENGE_TYPES; t++)
+        if ((enabled & (1u << t)) != 0 && is_able(r->ai, (enum acme_challenge_type)t, z))
+            return (enum acme_challenge_type)t;
+    return r->type;
+}
+
+static cm_status present(struct round *r, const struct cm_op *op, const struct cm_acme_authz *z,
+                         size_t i, struct cm_err *err)
+{
+    const enum acme_challenge_type kind = type_for(r, z);
+    const char *type = type_names[kind];
     const struct cm_acme_challenge *ch = find_challenge(z, type);
     if (ch == NULL) {
         char offered[200];
@@ -61,7 +96,7 @@ static cm_status answer(struct round *r, const struct cm_op *op, const struct cm
         return cm_fail(err, CM_E_NOTFOUND, "%s: the CA offers no %s challenge (it offers: %s)",
                        z->ident, type, offered);
     }
-    if (!cm_solver_can(r->ai->solver, type, z->is_ip ? CM_IDENT_IP : CM_IDENT_DNS, z->wildcard))
+    if (!is_able(r->ai, kind, z))
         return cm_fail(err, CM_E_UNSUPPORTED, "%s: this solver cannot answer %s%s", z->ident, type,
                        z->wildcard ? " for a wildcard" : "");
     CM_AUTO_BUF struct cm_buf ka = CM_BUF_INIT(512);
@@ -78,15 +113,41 @@ static cm_status answer(struct round *r, const struct cm_op *op, const struct cm
         .ident = z->ident,
         .prefix = r->ai->prefix,
     };
-    void *state = NULL;
-    rc = cm_solver_present(r->ai->solver, op, &pub, &state, err);
-    if (rc != CM_OK)
-        return cm_wrap(err, rc, "%s: present %s", z->ident, type);
-    r->done[r->n_done++].state = state;
-    rc = cm_solver_wait(r->ai->solver, op, state, err);
-    if (rc == CM_OK)
-        rc = cm_acme_challenge_accept(r->ai->client, op, r->who, ch->url, err);
-    return rc == CM_OK ? rc : cm_wrap(err, rc, "%s: %s", z->ident, type);
+    struct presented p = { .solver = solver_for(r->ai, kind),
+                           .type = type,
+                           .url = cm_strdup(ch->url),
+                           .ident = cm_strdup(z->ident),
+                           .authz = i };
+    if (p.url == NULL || p.ident == NULL)
+        rc = cm_fail_nomem(err);
+    else
+        rc = cm_solver_present(p.solver, op, &pub, &p.state, err);
+    if (rc == CM_OK) {
+        r->done[r->n_done++] = p;
+        return rc;
+    }
+    free(p.url);
+    free(p.ident);
+    return cm_wrap(err, rc, "%s: present %s", z->ident, type);
+}
+
+/* The answers are up: when they can be seen, the CA may look. */
+static cm_status tell(struct round *r, const struct cm_op *op, struct cm_err *err)
+{
+    for (size_t i = 0; i < r->n_done; i++) {
+        const struct presented *p = &r->done[i];
+        cm_status rc = cm_solver_wait(p->solver, op, p->state, err);
+        if (rc != CM_OK)
+            return cm_wrap(err, rc, "%s: %s", p->ident, p->type);
+    }
+    for (size_t i = 0; i < r->n_done; i++) {
+        const struct presented *p = &r->done[i];
+        cm_status rc = cm_acme_challenge_accept(r->ai->client, op, r->who, p->url, err);
+        if (rc != CM_OK)
+            return cm_wrap(err, rc, "%s: %s", p->ident, p->type);
+        r->accepted[p->authz] = true;
+    }
+    return CM_OK;
 }
 
 /* Is the authorization for a name of the order, or for a domain that one is in? A CA may ask for
@@ -108,7 +169,7 @@ static bool is_asked_for(const struct round *r, const struct cm_acme_authz *z)
 }
 
 static cm_status open_authz(struct round *r, const struct cm_op *op, const char *url, size_t i,
-                            const char *type, struct cm_err *err)
+                            struct cm_err *err)
 {
     struct cm_acme_authz z = { 0 };
     cm_status rc = cm_acme_authz_get(r->ai->client, op, r->who, url, &z, err);
@@ -126,8 +187,7 @@ static cm_status open_authz(struct round *r, const struct cm_op *op, const char 
         break;
     case CM_ACME_PENDING:
     case CM_ACME_PROCESSING:
-        rc = answer(r, op, &z, type, err);
-        r->accepted[i] = rc == CM_OK;
+        rc = present(r, op, &z, i, err);
         break;
     case CM_ACME_UNKNOWN:
     case CM_ACME_READY:
@@ -146,8 +206,12 @@ static cm_status open_authz(struct round *r, const struct cm_op *op, const char 
 static void take_back(struct round *r, const struct cm_op *op)
 {
     const struct cm_op cleanup = issuer_cleanup_op(op);
-    while (r->n_done > 0)
-        cm_solver_cleanup(r->ai->solver, &cleanup, r->done[--r->n_done].state);
+    while (r->n_done > 0) {
+        struct presented *p = &r->done[--r->n_done];
+        cm_solver_cleanup(p->solver, &cleanup, p->state);
+        free(p->url);
+        free(p->ident);
+    }
 }
 
 static void take_reason(const struct cm_acme_authz *z, struct cm_err *err)
@@ -235,10 +299,13 @@ cm_status acme_validate(struct acme_issuer *ai, const struct cm_op *op,
     r->ai = ai;
     r->who = who;
     r->req = req;
+    r->type = type;
 
     cm_status rc = CM_OK;
     for (size_t i = 0; rc == CM_OK && i < o->n_authz && i < CM_ACME_IDENTS_MAX; i++)
-        rc = open_authz(r, op, o->authz[i], i, type_names[type], err);
+        rc = open_authz(r, op, o->authz[i], i, err);
+    if (rc == CM_OK)
+        rc = tell(r, op, err);
     if (rc == CM_OK)
         rc = cm_acme_order_wait(ai->client, op, who, o, true, err);
     /* One name failed the order, but the CA may still be asking for others: an answer taken back

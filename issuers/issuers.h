@@ -95,6 +95,7 @@ struct acme_issuer {
     char *preferred_chain;
     char *listen_host;
     unsigned challenges;
+    unsigned challenges_ip; /* for addresses, in addition */
     bool agreed;
     bool allow_plain_http;
     bool disable_ari;
@@ -102,6 +103,7 @@ struct acme_issuer {
     struct cm_issuer_limits limits;
     struct cm_acme *client;
     struct cm_solver *solver;
+    struct cm_solver *dns_solver; /* NULL = no DNS challenges */
     struct acme_issuer *test; /* the CA where orders are tried first after a failure; NULL = none */
     atomic_int clock_told;    /* what was logged of the clock, see acme_clock.c */
 
@@ -187,11 +189,17 @@ cm_status acme_issue(struct cm_issuer *is, const struct cm_op *op,
 /* ---- acme_validate.c ---- */
 
 /* Bring a pending order for @req's names to ready: present an answer for each open authorization
- * with challenge @type (0 http-01, 1 tls-alpn-01), tell the CA, wait for the order, clean up. On
+ * with challenge @type, or for one that this cannot do with another that is enabled, tell the CA,
+ * wait for the order, clean up. On
  * failure the authorizations that are still open are deactivated and the reason found.
  * CM_E_ACME for an authorization of a name that is not asked for, CM_E_NOTFOUND when the CA offers
  * no challenge of @type, CM_E_UNSUPPORTED when the solver cannot answer it. */
-enum acme_challenge_type { ACME_HTTP01 = 0, ACME_TLSALPN01 = 1, ACME_CHALLENGE_TYPES = 2 };
+enum acme_challenge_type {
+    ACME_HTTP01 = 0,
+    ACME_TLSALPN01 = 1,
+    ACME_DNS01 = 2,
+    ACME_CHALLENGE_TYPES = 3
+};
 CM_MUST_CHECK cm_status acme_validate(struct acme_issuer *ai, const struct cm_op *op,
                                       const struct cm_acme_signer *who,
                                       const struct cm_issue_request *req, struct cm_acme_order *o,

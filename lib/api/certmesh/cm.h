@@ -12,6 +12,7 @@
  * nothing process-wide: no signals, no umask, no locale, no atexit. */
 
 #include <certmesh/cm_adapter.h>
+#include <certmesh/cm_dns.h>
 #include <certmesh/cm_life.h>
 #include <certmesh/cm_spi.h>
 
@@ -48,7 +49,11 @@ CM_API CM_MUST_CHECK cm_status cm_key_type_parse(const char *name, enum cm_key_t
 #define CM_CA_LETSENCRYPT         "https://acme-v02.api.letsencrypt.org/directory"
 #define CM_CA_LETSENCRYPT_STAGING "https://acme-staging-v02.api.letsencrypt.org/directory"
 
-enum cm_challenge_bits { CM_CHALLENGE_HTTP01 = 1, CM_CHALLENGE_TLSALPN01 = 2 };
+enum cm_challenge_bits {
+    CM_CHALLENGE_HTTP01 = 1,
+    CM_CHALLENGE_TLSALPN01 = 2,
+    CM_CHALLENGE_DNS01 = 4
+};
 
 /** The ACME CA that a config orders from. All strings are copied. */
 struct cm_acme_options {
@@ -72,7 +77,8 @@ struct cm_acme_options {
                                           is known to allow (docs/renewal.md) */
     int64_t rate_window_ms;            /* -1 = no limit of our own */
     bool disable_ari;                  /* do not ask for renewal information */
-    void *reserved[5];
+    const struct cm_dns_options *dns;  /* NULL = no DNS challenges, so no wildcards */
+    void *reserved[4];
 };
 
 struct cm_config;

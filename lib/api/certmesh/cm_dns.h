@@ -38,9 +38,9 @@ struct cm_dns_provider_ops {
     /**
      * Put @rec up beside whatever else is at its name: other values stay (a name and its wildcard
      * have one each, at the same time). Idempotent: a record that is there is CM_OK. May be slow,
-     * within @op. After an error the record may or may not be there; remove is called all the same.
-     * Errors: CM_E_NET, CM_E_TIMEOUT, CM_E_PERM (not allowed by whoever keeps the zone),
-     * CM_E_NOTFOUND (no such zone there), CM_E_POLICY, ...
+     * within @op. Errors: CM_E_PERM (not allowed by whoever keeps the zone), CM_E_NOTFOUND (no such
+     * zone there): nothing was put up. After others, as CM_E_NET and CM_E_TIMEOUT, the record may
+     * or may not be there, and remove is called.
      */
     cm_status (*append)(struct cm_dns_provider *p, const struct cm_op *op,
                         const struct cm_dns_record *rec, struct cm_err *err);

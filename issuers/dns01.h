@@ -1,0 +1,17 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#ifndef CM_ISSUERS_DNS01_H
+#define CM_ISSUERS_DNS01_H
+
+/* The solver for dns-01. Made with the issuer, so that what is wrong with its options is said then;
+ * attached before its first challenge. */
+
+#include <certmesh/cm_dns.h>
+
+#include "base.h"
+
+CM_MUST_CHECK cm_status cm_solver_dns01_new(const struct cm_dns_options *opts,
+                                            struct cm_solver **ret, struct cm_err *err);
+/* @host must outlive the solver. */
+void cm_solver_dns01_attach(struct cm_solver *sv, const struct cm_issuer_host *host);
+
+#endif
