@@ -70,6 +70,11 @@ struct cli_opts {
     const char *email;
     bool agree;
     unsigned challenges;
+    const char *dns; /* provider */
+    struct cli_list dns_resolvers;
+    int64_t dns_timeout_s;
+    bool no_dns_check;
+    uint16_t dns_server_port;
     enum cm_key_type key_type;
     uint16_t http_port;
     uint16_t tls_port;

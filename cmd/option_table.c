@@ -130,7 +130,20 @@ const struct cli_option cli_options[] = {
 
     /* how to get them */
     { "challenge", 0, ISSUING, CLI_KIND_CHALLENGE, AT(challenges), "TYPE",
-      "http-01 or tls-alpn-01; may be given several times; default: both" },
+      "http-01, tls-alpn-01 or dns-01; may be given several times; default: the first two; with "
+      "--dns: dns-01, and those for addresses" },
+    { "dns", 0, ISSUING, CLI_KIND_TEXT, AT(dns), "PROVIDER",
+      "who puts up the records for dns-01, so that wildcards can be had: "
+      "rfc2136://SERVER/?key-file=FILE, see certmesh(1); or $CERTMESH_DNS" },
+    { "dns-resolver", 0, ISSUING, CLI_KIND_LIST, AT(dns_resolvers), "ADDR[:PORT]",
+      "recursive DNS server to look names up with; may be given several times; default: those of "
+      "/etc/resolv.conf" },
+    { "dns-timeout", 0, ISSUING, CLI_KIND_SECONDS, AT(dns_timeout_s), "SECONDS",
+      "for a record to show on all servers of its zone; default: 120" },
+    { "no-dns-check", 0, ISSUING, CLI_KIND_FLAG, AT(no_dns_check), NULL,
+      "do not wait until a record shows: the CA may be asked too early" },
+    { "dns-server-port", 0, ISSUING, CLI_KIND_PORT, AT(dns_server_port), "PORT",
+      "where the servers of zones answer; default: 53; others are for labs" },
     { "key-type", 0, ISSUING, CLI_KIND_KEY_TYPE, AT(key_type), "TYPE",
       "p256 (default), p384, rsa2048, rsa3072, rsa4096 or ed25519" },
     { "profile", 0, ISSUING, CLI_KIND_TEXT, AT(profile), "NAME",

@@ -101,7 +101,7 @@ static int bad_option(const struct cli *c, const char *arg)
 
 static int set_challenge(struct cli *c, unsigned *bits, const char *value)
 {
-    static const char *const words[] = { "http-01", "tls-alpn-01", NULL };
+    static const char *const words[] = { "http-01", "tls-alpn-01", "dns-01", NULL };
 
     while (*value != '\0') {
         size_t len = strcspn(value, ",");
@@ -112,16 +112,14 @@ static int set_challenge(struct cli *c, unsigned *bits, const char *value)
             *bits |= CM_CHALLENGE_HTTP01;
         } else if (strcmp(word, "tls-alpn-01") == 0) {
             *bits |= CM_CHALLENGE_TLSALPN01;
-        } else if (strncmp(word, "dns-", 4) == 0) {
-            return cli_usage(c,
-                             "--challenge %s: DNS challenges are not there yet; there are "
-                             "http-01 and tls-alpn-01",
-                             word);
+        } else if (strcmp(word, "dns-01") == 0) {
+            *bits |= CM_CHALLENGE_DNS01;
         } else {
             const char *close = cli_closest(word, words);
 
             return cli_usage(c, "--challenge '%s' is not known; %s%s%s", word,
-                             close != NULL ? "did you mean " : "there are http-01 and tls-alpn-01",
+                             close != NULL ? "did you mean "
+                                           : "there are http-01, tls-alpn-01 and dns-01",
                              close != NULL ? close : "", close != NULL ? "?" : "");
         }
         value += len + (value[len] == ',' ? 1u : 0u);
@@ -252,6 +250,7 @@ static int apply_environment(struct cli *c)
         { "CERTMESH_STORAGE", &c->o.storage, c->o.storage != NULL || c->o.root != NULL },
         { "CERTMESH_CA_ROOT", &c->o.ca_root, c->o.ca_root != NULL },
         { "CERTMESH_EMAIL", &c->o.email, c->o.email != NULL },
+        { "CERTMESH_DNS", &c->o.dns, c->o.dns != NULL },
     };
 
     for (size_t i = 0; i < sizeof texts / sizeof texts[0]; i++) {

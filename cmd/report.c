@@ -90,10 +90,15 @@ static void hint_problem(const struct cli *c, const char *object, const struct c
                ends_with(err->problem, ":incorrectResponse") || ends_with(err->problem, ":tls")) {
         if (c->command->bit == CLI_REVOKE || c->command->bit == CLI_ACCOUNT)
             return;
-        cli_complain(
-            "  The CA asked %.200s on port 80 (http-01) or 443 (tls-alpn-01). Check that its\n"
-            "  DNS records lead here, and that a firewall or proxy lets those ports through.",
-            name);
+        if (strstr(err->msg, "dns-01") != NULL)
+            cli_complain(
+                "  The CA looked for a TXT record at _acme-challenge. before the name. Check\n"
+                "  that its servers are those that the CA finds; --dns-timeout waits longer.");
+        else
+            cli_complain(
+                "  The CA asked %.200s on port 80 (http-01) or 443 (tls-alpn-01). Check that its\n"
+                "  DNS records lead here, and that a firewall or proxy lets those ports through.",
+                name);
     } else if (ends_with(err->problem, ":dns")) {
         cli_complain("  The CA could not resolve %.200s. Check its A and AAAA records.", name);
     } else if (ends_with(err->problem, ":caa")) {
@@ -131,7 +136,8 @@ void cli_hint(const struct cli *c, const char *object, const struct cm_err *err)
         cli_complain(
             "  Run as the owner of the storage, or choose another with --storage or --root.");
     if (err->status == CM_E_TIMEOUT)
-        cli_complain("  More time: --timeout SECONDS.");
+        cli_complain(strstr(err->msg, "TXT record") != NULL ? "  More time: --dns-timeout SECONDS."
+                                                            : "  More time: --timeout SECONDS.");
 }
 
 int cli_report(const struct cli *c, const char *object, const struct cm_err *err)

@@ -110,6 +110,20 @@ static char *file_url(const char *dir)
     return url;
 }
 
+/* @dns must stay until the config is made. */
+static void fill_dns(const struct cli *c, struct cm_dns_options *dns, struct cm_acme_options *o)
+{
+    if (c->o.dns == NULL)
+        return;
+    dns->provider = c->o.dns;
+    dns->resolvers = c->o.dns_resolvers.at;
+    dns->n_resolvers = c->o.dns_resolvers.n;
+    dns->timeout_s = c->o.dns_timeout_s;
+    dns->no_check = c->o.no_dns_check;
+    dns->server_port = c->o.dns_server_port;
+    o->dns = dns;
+}
+
 static void fill_acme(const struct cli *c, const struct cm_buf *eab_key, struct cm_acme_options *o)
 {
     o->directory_url = cli_ca_url(c);
@@ -121,7 +135,7 @@ static void fill_acme(const struct cli *c, const struct cm_buf *eab_key, struct 
     o->eab_alg = c->o.eab_alg;
     o->account_key_file = c->o.account_key;
     o->challenges = c->o.challenges;
-    if (c->o.no_http && o->challenges == 0)
+    if (c->o.no_http && o->challenges == 0 && c->o.dns == NULL)
         o->challenges = CM_CHALLENGE_TLSALPN01;
     o->profile = c->o.profile;
     o->preferred_chain = c->o.preferred_chain;
@@ -135,6 +149,7 @@ static void fill_acme(const struct cli *c, const struct cm_buf *eab_key, struct 
 int cli_open(struct cli *c)
 {
     struct cm_config_options o = CM_CONFIG_OPTIONS_INIT;
+    struct cm_dns_options dns = CM_DNS_OPTIONS_INIT;
     struct cli_life life = { .n_issuers = 0 };
     struct cm_buf eab_key = CM_BUF_SECRET(EAB_KEY_MAX);
     struct cm_err err = CM_ERR_INIT;
@@ -149,6 +164,7 @@ int cli_open(struct cli *c)
     if (rc == CM_OK) {
         o.storage = url != NULL ? url : c->o.storage;
         fill_acme(c, &eab_key, &o.acme);
+        fill_dns(c, &dns, &o.acme);
         o.internal = cli_is_internal(c);
         o.key_type = c->o.key_type;
         o.listen_host = c->o.listen;

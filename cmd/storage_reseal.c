@@ -34,7 +34,8 @@ static bool is_same_site(const char *a, const char *b)
 /* What lives a minute is stored anew by whoever it belongs to. */
 static bool is_passing(const char *key)
 {
-    return strstr(key, "/challenge_tokens/") != NULL || strncmp(key, "certmesh/nodes/", 15) == 0;
+    return strstr(key, "/challenge_tokens/") != NULL || strncmp(key, "certmesh/nodes/", 15) == 0 ||
+           strncmp(key, "certmesh/dns/", 13) == 0;
 }
 
 static cm_status lock_site(struct reseal *r, struct cm_lease **ret, struct cm_err *err)

@@ -40,7 +40,7 @@ fails "port with text" 2 'not a port' cm serve --tls-port 80x a.test
 fails "parallel 0" 2 'not a number' cm obtain --parallel 0 a.test
 fails "key type" 2 "p256" cm obtain --key-type p257 a.test
 fails "challenge" 2 'did you mean http-01' cm obtain --challenge http01 a.test
-fails "challenge that is not there yet" 2 'DNS challenges' cm obtain --challenge dns-01 a.test
+fails "dns-01 alone" 2 'dns-01 needs a DNS provider' cm obtain --challenge dns-01 a.test
 fails "reason" 2 'did you mean superseded' cm revoke --reason superseeded a.test
 fails "reason 7 does not exist" 2 'no reason of RFC 5280' cm revoke --reason 7 a.test
 fails "grace" 2 'not a time such as' cm clean --grace 14x
