@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-#include "key.h"
+#include "tsig.h"
 
 #include <stdio.h>
 #include <string.h>
@@ -160,7 +160,8 @@ static bool find_tsig(const struct dns_message *m, struct dns_rr *ret)
     while (dns_next(&w, &rr)) {
         if (found)
             return false; /* it must be the last */
-        if (rr.type == DNS_TSIG && rr.section == DNS_ADDITIONAL && rr.class == DNS_CLASS_ANY) {
+        if (rr.type == DNS_TSIG && rr.section == DNS_ADDITIONAL && rr.class == DNS_CLASS_ANY &&
+            rr.ttl == 0) {
             found = true;
             *ret = rr;
         }

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-#ifndef CM_DNS_KEY_H
-#define CM_DNS_KEY_H
+#ifndef CM_DNS_TSIG_H
+#define CM_DNS_TSIG_H
 
 /* A TSIG key from within: key.c reads it, tsig.c signs with it. */
 
