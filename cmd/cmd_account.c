@@ -6,11 +6,13 @@
 static const struct {
     const char *word;
     enum cm_account_action action;
+    bool rollover; /* instead of @action */
 } actions[] = {
-    { "show", CM_ACCOUNT_SHOW },
-    { "register", CM_ACCOUNT_REGISTER },
-    { "update", CM_ACCOUNT_UPDATE },
-    { "deactivate", CM_ACCOUNT_DEACTIVATE },
+    { "show", CM_ACCOUNT_SHOW, false },
+    { "register", CM_ACCOUNT_REGISTER, false },
+    { "update", CM_ACCOUNT_UPDATE, false },
+    { "rollover", CM_ACCOUNT_SHOW, true },
+    { "deactivate", CM_ACCOUNT_DEACTIVATE, false },
 };
 
 static void print_text(const struct cm_account_info *info)
@@ -51,7 +53,9 @@ int cli_run_account(struct cli *c)
     struct cm_account_info info = { .size = (uint32_t)sizeof info };
     struct cm_err err = CM_ERR_INIT;
     struct cm_op op;
-    const char *words[5] = { NULL };
+    const struct cm_rollover_options ro = { .size = (uint32_t)sizeof ro,
+                                            .key_type = c->o.key_type };
+    const char *words[sizeof actions / sizeof actions[0] + 1] = { NULL };
     size_t at = 0;
     int code = CLI_OK;
 
@@ -63,7 +67,8 @@ int cli_run_account(struct cli *c)
         if (words[at] == NULL) {
             const char *close = cli_closest(c->names[0], words);
 
-            return cli_usage(c, "'%.80s' is not show, register, update or deactivate%s%s%s",
+            return cli_usage(c,
+                             "'%.80s' is not show, register, update, rollover or deactivate%s%s%s",
                              c->names[0], close != NULL ? "; did you mean " : "",
                              close != NULL ? close : "", close != NULL ? "?" : "");
         }
@@ -81,7 +86,9 @@ int cli_run_account(struct cli *c)
     if (code != CLI_OK)
         return code;
     op = cli_op(c, 60);
-    if (cm_account(c->cfg, &op, actions[at].action, &info, &err) != CM_OK)
+    cm_status rc = actions[at].rollover ? cm_account_rollover(c->cfg, &op, &ro, &info, &err)
+                                        : cm_account(c->cfg, &op, actions[at].action, &info, &err);
+    if (rc != CM_OK)
         return cli_report(c, actions[at].word, &err);
     if (c->o.json)
         print_json(&info);

@@ -90,11 +90,12 @@ const struct cli_command cli_commands[] = {
       "  certmesh storage ls -r certificates\n"
       "  certmesh storage export backup.tar\n"
       "  certmesh storage copy --from file:/var/lib/certmesh --to file:/mnt/new" },
-    { "account", CLI_ACCOUNT, cli_run_account, 0, 1, "[show|register|update|deactivate]",
+    { "account", CLI_ACCOUNT, cli_run_account, 0, 1, "[show|register|update|rollover|deactivate]",
       "the ACME account",
       "show        what storage and the CA know; registers nothing (default)\n"
       "register    make sure there is an account\n"
       "update      set its contact to --email\n"
+      "rollover    give it another key; what an interrupted one has left is finished\n"
       "deactivate  give it up, for good",
       "  certmesh account\n"
       "  certmesh account register --agree --email ops@example.com\n"

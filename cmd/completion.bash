@@ -42,7 +42,7 @@ _certmesh() {
             set -- "$(certmesh help "$command" 2>/dev/null |
                 sed -n 's/^  [ -].  *\(--[a-z-]*\).*/\1/p; s/^  -. \(--[a-z-]*\).*/\1/p' | xargs)"
         elif [ "$command" = account ]; then
-            set -- 'show register update deactivate'
+            set -- 'show register update rollover deactivate'
         elif [ "$command" = storage ] && [ "$before" = storage ]; then
             set -- 'ls stat get put rm export import copy migrate check'
         elif [ "$command" = storage ]; then

@@ -134,6 +134,8 @@ static void fill_acme(const struct cli *c, const struct cm_buf *eab_key, struct 
     o->eab_mac_key = eab_key->len > 0 ? cm_buf_str(eab_key) : NULL;
     o->eab_alg = c->o.eab_alg;
     o->account_key_file = c->o.account_key;
+    if (c->command->bit == CLI_ACCOUNT)
+        o->account_key_type = c->o.key_type;
     o->challenges = c->o.challenges;
     if (c->o.no_http && o->challenges == 0 && c->o.dns == NULL)
         o->challenges = CM_CHALLENGE_TLSALPN01;

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "issuers.h"
 
+#include <certmesh/cm_account.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -80,6 +81,28 @@ static cm_status act(struct acme_issuer *ai, const struct cm_op *op, enum cm_acc
     return rc;
 }
 
+/* Once more with what storage has, when the CA refuses a key that a peer has changed since. */
+static cm_status act_twice(struct acme_issuer *ai, const struct cm_op *op,
+                           enum cm_account_action what, struct acme_identity **id,
+                           const struct acme_account_paths *old, struct cm_acme_account *acc,
+                           struct cm_err *err)
+{
+    struct acme_identity *newer = NULL;
+    struct cm_err why = CM_ERR_INIT;
+
+    cm_status rc = act(ai, op, what, *id, old, acc, &why);
+    if (acme_account_is_doubted(rc, &why) &&
+        acme_identity_newer(ai, op, *id, &newer, NULL) == CM_OK) {
+        acme_identity_unref(*id);
+        *id = newer;
+        cm_acme_account_free(acc);
+        rc = act(ai, op, what, *id, old, acc, &why);
+    }
+    if (rc != CM_OK && err != NULL)
+        *err = why;
+    return rc;
+}
+
 /* cfg's e-mail names the account it uses. To give an account another address it cannot be found by
  * that: then the newest one of the CA is meant. */
 cm_status cm_account(struct cm_config *cfg, const struct cm_op *op, enum cm_account_action what,
@@ -101,10 +124,39 @@ cm_status cm_account(struct cm_config *cfg, const struct cm_op *op, enum cm_acco
     if (moved)
         rc = acme_identity_newest(ai, &within, &old, &id, err);
     if (rc == CM_OK)
-        rc = act(ai, &within, what, id, moved ? &old : NULL, &acc, err);
+        rc = act_twice(ai, &within, what, &id, moved ? &old : NULL, &acc, err);
     if (rc == CM_OK)
         rc = fill(ai, id, &acc, ret, err);
     cm_acme_account_free(&acc);
+    acme_identity_unref(id);
+    return rc;
+}
+
+cm_status cm_account_rollover(struct cm_config *cfg, const struct cm_op *op,
+                              const struct cm_rollover_options *opts, struct cm_account_info *ret,
+                              struct cm_err *err)
+{
+    struct acme_identity *id = NULL;
+    enum cm_key_type type = opts == NULL ? CM_KEY_DEFAULT : opts->key_type;
+
+    if (cfg == NULL || (unsigned)type >= CM_KEY_RSA8192)
+        return cm_fail(err, CM_E_INVAL, "cm_account_rollover: no config or not a key type to make");
+    struct acme_issuer *ai = acme_of(cfg);
+    if (ai == NULL)
+        return cm_fail(err, CM_E_UNSUPPORTED, "this config has no ACME CA, so there is no account");
+    struct cm_op within = cm_op_within(op, ai->obtain_timeout_ns);
+    cm_status rc = acme_rollover(ai, &within,
+                                 type == CM_KEY_DEFAULT ? CM_PK_P256 : (enum cm_pk)type, &id, err);
+    if (rc != CM_OK)
+        return rc;
+    /* The change is made; that the CA tells no more of the account now does not undo it. */
+    if (ret != NULL) {
+        const struct cm_acme_signer who = { id->key, id->url };
+        struct cm_acme_account acc = { .status = CM_ACME_VALID };
+        (void)!cm_acme_account_get(ai->client, &within, &who, &acc, NULL);
+        rc = fill(ai, id, &acc, ret, err);
+        cm_acme_account_free(&acc);
+    }
     acme_identity_unref(id);
     return rc;
 }

@@ -120,13 +120,23 @@ static cm_status acme_revoke(struct cm_issuer *is, const struct cm_op *op, struc
 {
     struct acme_issuer *ai = self(is);
     struct acme_identity *id = NULL;
+    struct acme_identity *newer = NULL;
+    struct cm_err why = CM_ERR_INIT;
     struct cm_op within = cm_op_within(op, ai->obtain_timeout_ns);
 
     cm_status rc = acme_identity_get(ai, &within, false, &id, err);
     if (rc != CM_OK)
         return cm_wrap(err, rc, "revoke");
-    const struct cm_acme_signer who = { id->key, id->url };
-    rc = cm_acme_revoke(ai->client, &within, &who, leaf_der, reason, err);
+    struct cm_acme_signer who = { id->key, id->url };
+    rc = cm_acme_revoke(ai->client, &within, &who, leaf_der, reason, &why);
+    if (acme_account_is_doubted(rc, &why) &&
+        acme_identity_newer(ai, &within, id, &newer, NULL) == CM_OK) {
+        who = (struct cm_acme_signer){ newer->key, newer->url };
+        rc = cm_acme_revoke(ai->client, &within, &who, leaf_der, reason, &why);
+    }
+    if (rc != CM_OK && err != NULL)
+        *err = why;
+    acme_identity_unref(newer);
     acme_identity_unref(id);
     return rc;
 }

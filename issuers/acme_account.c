@@ -28,9 +28,8 @@ static struct acme_identity *identity_ref(struct acme_identity *id)
     return id;
 }
 
-/* Takes over nothing: @key is referenced, @acc copied. */
-static cm_status identity_new(struct cm_key *key, const struct cm_acme_account *acc,
-                              struct acme_identity **ret, struct cm_err *err)
+cm_status acme_identity_new(struct cm_key *key, const struct cm_acme_account *acc,
+                            struct acme_identity **ret, struct cm_err *err)
 {
     struct acme_identity *id = cm_calloc(1, sizeof *id);
     if (id == NULL)
@@ -49,8 +48,8 @@ static cm_status identity_new(struct cm_key *key, const struct cm_acme_account *
 
 /* ------------------------------------------------------------------ storage */
 
-static cm_status load_key(struct acme_issuer *ai, const struct cm_op *op, const char *path,
-                          struct cm_key **ret, struct cm_err *err)
+cm_status acme_account_key(struct acme_issuer *ai, const struct cm_op *op, const char *path,
+                           struct cm_key **ret, struct cm_err *err)
 {
     CM_AUTO_BUF struct cm_buf pem = CM_BUF_SECRET(CM_KEY_PEM_MAX);
     cm_status rc = cm_storage_load(ai->host.storage, op, path, &pem, err);
@@ -80,10 +79,9 @@ static cm_status missing(struct acme_issuer *ai, cm_status rc, const char *then,
     return CM_E_NOTFOUND;
 }
 
-/* CM_E_NOTFOUND when there is no usable account: a file missing or damaged, or not registered. */
-static cm_status load_identity(struct acme_issuer *ai, const struct cm_op *op,
-                               const struct acme_account_paths *paths, struct acme_identity **ret,
-                               struct cm_err *err)
+cm_status acme_account_load(struct acme_issuer *ai, const struct cm_op *op,
+                            const struct acme_account_paths *paths, struct acme_identity **ret,
+                            struct cm_err *err)
 {
     CM_AUTO_BUF struct cm_buf json = CM_BUF_INIT(ACCOUNT_JSON_MAX);
     struct cm_acme_account acc = { 0 };
@@ -100,10 +98,10 @@ static cm_status load_identity(struct acme_issuer *ai, const struct cm_op *op,
     if (acc.status != CM_ACME_VALID || acc.url == NULL)
         rc = cm_fail(err, CM_E_NOTFOUND, "account '%s' is not registered", paths->json);
     if (rc == CM_OK)
-        rc = missing(ai, load_key(ai, op, paths->key, &key, err),
+        rc = missing(ai, acme_account_key(ai, op, paths->key, &key, err),
                      "without it the account is lost, a new one is needed", err);
     if (rc == CM_OK)
-        rc = identity_new(key, &acc, ret, err);
+        rc = acme_identity_new(key, &acc, ret, err);
     cm_key_unref(key);
     cm_acme_account_free(&acc);
     return rc;
@@ -148,8 +146,7 @@ static cm_status newest_paths(struct acme_issuer *ai, const struct cm_op *op,
     return rc == CM_OK ? acme_account_paths(ai->prefix, newest.name, paths, err) : rc;
 }
 
-/* Without a configured e-mail the newest account of this CA is used. */
-static cm_status choose_paths(struct acme_issuer *ai, const struct cm_op *op,
+cm_status acme_account_choose(struct acme_issuer *ai, const struct cm_op *op,
                               struct acme_account_paths *paths, struct cm_err *err)
 {
     cm_status rc = CM_E_NOTFOUND;
@@ -162,9 +159,9 @@ static cm_status choose_paths(struct acme_issuer *ai, const struct cm_op *op,
     return rc;
 }
 
-static cm_status write_identity(const struct cm_op *op, const struct acme_account_paths *paths,
-                                struct cm_lease *lease, const struct cm_key *key,
-                                const struct cm_acme_account *acc, struct cm_err *err)
+static cm_status acme_account_write(const struct cm_op *op, const struct acme_account_paths *paths,
+                                    struct cm_lease *lease, const struct cm_key *key,
+                                    const struct cm_acme_account *acc, struct cm_err *err)
 {
     CM_AUTO_BUF struct cm_buf json = CM_BUF_INIT(ACCOUNT_JSON_MAX);
     CM_AUTO_BUF struct cm_buf pem = CM_BUF_SECRET(CM_KEY_PEM_MAX);
@@ -200,7 +197,7 @@ static cm_status registration_key(struct acme_issuer *ai, const struct cm_op *op
 {
     if (ai->account_key_file != NULL)
         return key_from_file(ai, ret, err);
-    cm_status rc = load_key(ai, op, paths->pending, ret, err);
+    cm_status rc = acme_account_key(ai, op, paths->pending, ret, err);
     if (rc == CM_OK || (rc != CM_E_NOTFOUND && !cm_status_is_damage(rc)))
         return rc;
 
@@ -268,21 +265,22 @@ static bool has_ended(struct acme_issuer *ai, const struct cm_op *op,
  * the file can be written anew (RFC 8555 7.3.1). CM_E_NOTFOUND if there is no such key, or the CA
  * does not know it. */
 static cm_status recover_by_key(struct acme_issuer *ai, const struct cm_op *op,
-                                const struct acme_account_paths *paths, struct cm_lease *lease,
-                                struct acme_identity **ret, struct cm_err *err)
+                                const struct acme_account_paths *paths, const char *key_path,
+                                struct cm_lease *lease, struct acme_identity **ret,
+                                struct cm_err *err)
 {
     const struct cm_acme_new_account req = { .only_existing = true };
     struct cm_acme_account acc = { 0 };
     struct cm_key *key = NULL;
 
-    cm_status rc = load_key(ai, op, paths->key, &key, err);
+    cm_status rc = acme_account_key(ai, op, key_path, &key, err);
     if (cm_status_is_damage(rc))
-        return cm_wrap(err, CM_E_NOTFOUND, "account key '%s'", paths->key);
+        return cm_wrap(err, CM_E_NOTFOUND, "account key '%s'", key_path);
     if (rc == CM_OK && has_ended(ai, op, paths)) {
         cm_key_unref(key);
         return cm_fail(err, CM_E_NOTFOUND,
                        "no account at %s: the one whose key is '%s' has been deactivated",
-                       ai->directory_url, paths->key);
+                       ai->directory_url, key_path);
     }
     if (rc != CM_OK)
         return rc;
@@ -291,11 +289,11 @@ static cm_status recover_by_key(struct acme_issuer *ai, const struct cm_op *op,
         rc = cm_fail(err, CM_E_NOTFOUND, "account %s at %s is %s", acc.url, ai->directory_url,
                      cm_acme_status_text(acc.status));
     else if (rc == CM_E_ACME) /* no such account, or one that was closed */
-        rc = cm_wrap(err, CM_E_NOTFOUND, "account of key '%s'", paths->key);
+        rc = cm_wrap(err, CM_E_NOTFOUND, "account of key '%s'", key_path);
     if (rc == CM_OK)
-        rc = write_identity(op, paths, lease, key, &acc, err);
+        rc = acme_account_write(op, paths, lease, key, &acc, err);
     if (rc == CM_OK)
-        rc = identity_new(key, &acc, ret, err);
+        rc = acme_identity_new(key, &acc, ret, err);
     if (rc == CM_OK)
         cm_logf(&ai->host.log, CM_LOG_WARN, "account_recovered", NULL, 0,
                 "account %s found by its key; '%s' is written anew", acc.url, paths->json);
@@ -339,9 +337,9 @@ static cm_status register_account(struct acme_issuer *ai, const struct cm_op *op
         rc = cm_fail(err, CM_E_ACME, "account %s at %s is %s; use another key or e-mail", acc.url,
                      ai->directory_url, cm_acme_status_text(acc.status));
     if (rc == CM_OK)
-        rc = write_identity(op, paths, lease, key, &acc, err);
+        rc = acme_account_write(op, paths, lease, key, &acc, err);
     if (rc == CM_OK)
-        rc = identity_new(key, &acc, ret, err);
+        rc = acme_identity_new(key, &acc, ret, err);
     if (rc == CM_OK) {
         const struct cm_log_field f[] = { { "ca", ai->directory_url }, { "account", acc.url } };
         cm_logf(&ai->host.log, CM_LOG_INFO, created ? "account_created" : "account_found", f,
@@ -366,10 +364,10 @@ static cm_status find_or_register(struct acme_issuer *ai, const struct cm_op *op
     struct acme_account_paths paths;
     struct cm_lease *lease = NULL;
 
-    cm_status rc = choose_paths(ai, op, &paths, err);
+    cm_status rc = acme_account_choose(ai, op, &paths, err);
     if (rc != CM_OK)
         return rc;
-    rc = load_identity(ai, op, &paths, ret, err);
+    rc = acme_account_load(ai, op, &paths, ret, err);
     if (rc != CM_E_NOTFOUND)
         return rc;
     if (!may && !has_key(ai, op, &paths))
@@ -384,9 +382,11 @@ static cm_status find_or_register(struct acme_issuer *ai, const struct cm_op *op
     /* Somebody else may have been quicker. */
     struct cm_op held = *op;
     held.cancel = cm_lease_cancel(lease);
-    rc = load_identity(ai, &held, &paths, ret, err);
+    rc = acme_account_load(ai, &held, &paths, ret, err);
     if (rc == CM_E_NOTFOUND)
-        rc = recover_by_key(ai, &held, &paths, lease, ret, err);
+        rc = recover_by_key(ai, &held, &paths, paths.key, lease, ret, err);
+    if (rc == CM_E_NOTFOUND) /* a change of key that was interrupted */
+        rc = recover_by_key(ai, &held, &paths, paths.rollover, lease, ret, err);
     if (rc == CM_E_NOTFOUND && may)
         rc = register_account(ai, &held, &paths, lease, ret, err);
     cm_lease_release(lease);
@@ -458,7 +458,7 @@ cm_status acme_identity_get(struct acme_issuer *ai, const struct cm_op *op, bool
     return rc;
 }
 
-static void forget_in_memory(struct acme_issuer *ai, const struct acme_identity *id)
+void acme_identity_drop(struct acme_issuer *ai, const struct acme_identity *id)
 {
     cm_mutex_lock(&ai->lock);
     struct acme_identity *old = ai->identity == id ? ai->identity : NULL;
@@ -475,14 +475,14 @@ cm_status acme_identity_forget(struct acme_issuer *ai, const struct cm_op *op,
     struct acme_identity *stored = NULL;
     struct cm_lease *lease = NULL;
 
-    forget_in_memory(ai, stale);
-    cm_status rc = choose_paths(ai, op, &paths, err);
+    acme_identity_drop(ai, stale);
+    cm_status rc = acme_account_choose(ai, op, &paths, err);
     if (rc == CM_OK)
         rc = cm_lease_acquire(ai->host.storage, op, paths.lock, NULL, &lease, err);
     if (rc != CM_OK)
         return rc;
     /* Only if storage still names the account that is gone: a peer may have replaced it. */
-    rc = load_identity(ai, op, &paths, &stored, err);
+    rc = acme_account_load(ai, op, &paths, &stored, err);
     if (rc == CM_OK && strcmp(stored->url, stale->url) == 0) {
         const struct cm_commit_item items[] = { { paths.json, { NULL, 0 }, true },
                                                 { paths.key, { NULL, 0 }, true } };
@@ -498,7 +498,7 @@ cm_status acme_identity_newest(struct acme_issuer *ai, const struct cm_op *op,
                                struct cm_err *err)
 {
     cm_status rc = newest_paths(ai, op, paths, err);
-    return rc == CM_OK ? load_identity(ai, op, paths, ret, err) : rc;
+    return rc == CM_OK ? acme_account_load(ai, op, paths, ret, err) : rc;
 }
 
 static cm_status remove_old(const struct cm_op *op, struct cm_lease *lease,
@@ -517,18 +517,25 @@ cm_status acme_identity_save(struct acme_issuer *ai, const struct cm_op *op,
                              const struct acme_account_paths *old, struct cm_err *err)
 {
     struct acme_account_paths paths;
+    struct acme_identity *stored = NULL;
     struct cm_lease *lease = NULL;
+    const struct cm_key *key = id->key;
 
-    cm_status rc = choose_paths(ai, op, &paths, err);
+    cm_status rc = acme_account_choose(ai, op, &paths, err);
     if (rc == CM_OK)
         rc = cm_lease_acquire(ai->host.storage, op, paths.lock, NULL, &lease, err);
+    /* A peer may have changed the key since: the old one must not come back. */
+    if (rc == CM_OK && acme_account_load(ai, op, &paths, &stored, NULL) == CM_OK &&
+        strcmp(stored->url, id->url) == 0)
+        key = stored->key;
     if (rc == CM_OK)
-        rc = write_identity(op, &paths, lease, id->key, acc, err);
+        rc = acme_account_write(op, &paths, lease, key, acc, err);
     if (rc == CM_OK && old != NULL)
         rc = remove_old(op, lease, old, &paths, err);
+    acme_identity_unref(stored);
     cm_lease_release(lease);
     if (rc == CM_OK && acc->status != CM_ACME_VALID)
-        forget_in_memory(ai, id);
+        acme_identity_drop(ai, id);
     return rc;
 }
 
@@ -545,9 +552,9 @@ cm_status acme_identity_relocate(struct acme_issuer *ai, const struct cm_op *op,
     if (rc == CM_OK)
         rc = acme_identity_save(ai, op, id, &acc, NULL, err);
     if (rc == CM_OK)
-        rc = identity_new(id->key, &acc, ret, err);
+        rc = acme_identity_new(id->key, &acc, ret, err);
     if (rc == CM_OK)
-        forget_in_memory(ai, id);
+        acme_identity_drop(ai, id);
     cm_acme_account_free(&acc);
     return rc;
 }

@@ -20,6 +20,7 @@ struct run {
     struct cm_acme_signer who;
     struct cm_acme_order order;
     bool have_order;
+    char *last_order; /* URL of the one that was placed last; NULL = none by this run */
 };
 
 static void progress(const struct run *r, enum cm_phase phase)
@@ -34,6 +35,20 @@ static void use_identity(struct run *r, struct acme_identity *id)
     r->id = id;
     r->who.key = id->key;
     r->who.kid = id->url;
+}
+
+/* The CA does not like our account. Has a peer given it another key meanwhile, or replaced it? Then
+ * that is used from here on. */
+static bool take_newer_account(struct run *r, const struct cm_op *op, cm_status rc,
+                               const struct cm_err *why)
+{
+    struct acme_identity *newer = NULL;
+
+    if (r->id == NULL || !acme_account_is_doubted(rc, why) ||
+        acme_identity_newer(r->ai, op, r->id, &newer, NULL) != CM_OK)
+        return false;
+    use_identity(r, newer);
+    return true;
 }
 
 static void drop_order(struct run *r)
@@ -130,12 +145,14 @@ static bool is_answer(cm_status rc, const struct cm_err *why)
  * cannot be reached the outcome of the old order is unknown, and that ends the attempt. */
 static cm_status resume_order(struct run *r, const struct cm_op *op, struct cm_err *err)
 {
-    char *url = journalled_order(r);
+    char *url = r->last_order != NULL ? cm_strdup(r->last_order) : journalled_order(r);
     struct cm_err why = CM_ERR_INIT;
     if (url == NULL)
         return CM_OK;
     r->order.url = url;
     cm_status rc = cm_acme_order_get(r->ai->client, op, &r->who, &r->order, &why);
+    if (take_newer_account(r, op, rc, &why))
+        rc = cm_acme_order_get(r->ai->client, op, &r->who, &r->order, &why);
     if (rc == CM_OK && is_open(r->order.status)) {
         r->have_order = true;
         const struct cm_log_field f[] = { { "order", r->order.url } };
@@ -239,6 +256,8 @@ static cm_status place_order(struct run *r, const struct cm_op *op, struct cm_er
     cm_status rc = acme_clock_check(r->ai, op, r->req, &local);
     if (rc == CM_OK)
         rc = ask_for_order(r, op, &local);
+    if (take_newer_account(r, op, rc, &local))
+        rc = ask_for_order(r, op, &local);
     if (account_is_doubtful(rc, &local) && find_account(r, op, &mixed_up))
         rc = ask_for_order(r, op, &local);
     if (mixed_up || account_is_gone(rc, &local)) {
@@ -263,6 +282,8 @@ static cm_status place_order(struct run *r, const struct cm_op *op, struct cm_er
         return cm_wrap(err, rc, "new order");
     }
     r->have_order = true;
+    free(r->last_order);
+    r->last_order = cm_strdup(r->order.url);
     return journal(r, op, err);
 }
 
@@ -438,10 +459,19 @@ static cm_status get_signed(struct run *r, const struct cm_op *op, struct cm_err
     return rc == CM_OK ? finalize(r, op, err) : rc;
 }
 
+static cm_status get_certificate(struct run *r, const struct cm_op *op, struct cm_issued *ret,
+                                 struct cm_err *err)
+{
+    cm_status rc = get_signed(r, op, err);
+
+    return rc == CM_OK ? download(r, op, ret, err) : rc;
+}
+
 static void run_end(struct run *r)
 {
     drop_order(r);
     acme_identity_unref(r->id);
+    free(r->last_order);
 }
 
 /* After a failure: the same order at the test CA, so that whoever has a firewall to mend does not
@@ -481,14 +511,20 @@ cm_status acme_issue(struct cm_issuer *is, const struct cm_op *op,
 {
     struct run r = { .ai = CM_CONTAINER_OF(is, struct acme_issuer, base), .req = req };
     struct cm_op within = cm_op_within(op, r.ai->obtain_timeout_ns);
+    struct cm_err why = CM_ERR_INIT;
     cm_status rc = CM_OK;
 
     if (req->attempt > 0 && r.ai->test != NULL && req->resume.len == 0)
         rc = rehearse(r.ai, &within, req, err);
     if (rc == CM_OK)
-        rc = get_signed(&r, &within, err);
-    if (rc == CM_OK)
-        rc = download(&r, &within, ret, err);
+        rc = get_certificate(&r, &within, ret, &why);
+    if (why.status != CM_OK && take_newer_account(&r, &within, rc, &why)) {
+        /* Its key was changed while the order was under way: the order is still ours. */
+        drop_order(&r);
+        rc = get_certificate(&r, &within, ret, &why);
+    }
+    if (why.status != CM_OK && rc != CM_OK && err != NULL)
+        *err = why;
     run_end(&r);
     return rc;
 }

@@ -73,7 +73,11 @@ cm_status acme_account_paths(const char *prefix, const char *email, struct acme_
                      cm_buf_str(&dir));
     if (n < 0 || (size_t)n >= sizeof ret->pending)
         return cm_fail(err, CM_E_LIMIT, "storage key of account '%s' is too long", addr);
-    const char *const keys[] = { ret->json, ret->key, ret->pending };
+    n = snprintf(ret->rollover, sizeof ret->rollover, "certmesh/%s/%s.rollover", prefix,
+                 cm_buf_str(&dir));
+    if (n < 0 || (size_t)n >= sizeof ret->rollover)
+        return cm_fail(err, CM_E_LIMIT, "storage key of account '%s' is too long", addr);
+    const char *const keys[] = { ret->json, ret->key, ret->pending, ret->rollover };
     for (size_t i = 0; i < CM_ARRAY_LEN(keys); i++) {
         rc = cm_storage_key_check(keys[i], false, err);
         if (rc != CM_OK)

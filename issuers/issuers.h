@@ -121,7 +121,8 @@ extern const struct cm_issuer_ops acme_issuer_ops;
 struct acme_account_paths {
     char json[CM_STORAGE_KEY_MAX + 1];
     char key[CM_STORAGE_KEY_MAX + 1];
-    char pending[CM_STORAGE_KEY_MAX + 1]; /* key of a registration under way, certmesh/ */
+    char pending[CM_STORAGE_KEY_MAX + 1];  /* key of a registration under way, certmesh/ */
+    char rollover[CM_STORAGE_KEY_MAX + 1]; /* the next key, while keys are changed, certmesh/ */
     char lock[CM_LOCK_NAME_MAX + 1];
 };
 
@@ -153,6 +154,39 @@ CM_MUST_CHECK cm_status acme_identity_save(struct acme_issuer *ai, const struct 
                                            const struct cm_acme_account *acc,
                                            const struct acme_account_paths *old,
                                            struct cm_err *err);
+
+/* What is done under the account's lock; for acme_rollover.c. */
+
+/* Without a configured e-mail: of the newest account of this CA. */
+CM_MUST_CHECK cm_status acme_account_choose(struct acme_issuer *ai, const struct cm_op *op,
+                                            struct acme_account_paths *paths, struct cm_err *err);
+/* CM_E_NOTFOUND when there is no usable account: a file missing or damaged, or not registered. */
+CM_MUST_CHECK cm_status acme_account_load(struct acme_issuer *ai, const struct cm_op *op,
+                                          const struct acme_account_paths *paths,
+                                          struct acme_identity **ret, struct cm_err *err);
+CM_MUST_CHECK cm_status acme_account_key(struct acme_issuer *ai, const struct cm_op *op,
+                                         const char *path, struct cm_key **ret, struct cm_err *err);
+/* Takes over nothing: @key is referenced, @acc copied. */
+CM_MUST_CHECK cm_status acme_identity_new(struct cm_key *key, const struct cm_acme_account *acc,
+                                          struct acme_identity **ret, struct cm_err *err);
+/* If it is what this process signs with, no longer. */
+void acme_identity_drop(struct acme_issuer *ai, const struct acme_identity *id);
+
+/* ---- acme_rollover.c ---- */
+
+/* Give the account another key of type @type, or finish the change that was interrupted. *ret is
+ * the account with it. Errors: CM_E_POLICY when the key is configured (account_key_file),
+ * CM_E_NOTFOUND without an account, CM_E_UNSUPPORTED when the CA changes no keys. */
+CM_MUST_CHECK cm_status acme_rollover(struct acme_issuer *ai, const struct cm_op *op,
+                                      enum cm_pk type, struct acme_identity **ret,
+                                      struct cm_err *err);
+/* The CA does not like @stale. Has storage another key for its account, or another account, or was
+ * a change of key interrupted that the CA has heard of? *ret is that, else CM_E_NOTFOUND. */
+CM_MUST_CHECK cm_status acme_identity_newer(struct acme_issuer *ai, const struct cm_op *op,
+                                            const struct acme_identity *stale,
+                                            struct acme_identity **ret, struct cm_err *err);
+/* May an answer of the CA be due to a key that is no longer the account's? */
+bool acme_account_is_doubted(cm_status rc, const struct cm_err *err);
 
 /* ---- acme_paths.c: storage keys and JSON of accounts, pure ---- */
 

@@ -51,7 +51,8 @@ bool cm__acme_is_url(const char *url);
 
 /* ---- jws.c ---- */
 
-/* RFC 8555 6.2: flattened JWS over @payload (empty: POST-as-GET). Appends to @out. */
+/* RFC 8555 6.2: flattened JWS over @payload (empty: POST-as-GET). @nonce NULL: without one, as the
+ * inner JWS of a change of key is. Appends to @out. */
 CM_MUST_CHECK cm_status cm__jws_make(const struct cm_acme_signer *who, const char *url,
                                      const char *nonce, struct cm_span payload, struct cm_buf *out,
                                      struct cm_err *err);

@@ -67,7 +67,7 @@ static cm_status put_header(const struct cm_acme_signer *who, const char *url, c
         if (rc == CM_OK)
             rc = cm_key_jwk(who->key, out, err);
     }
-    if (rc == CM_OK)
+    if (rc == CM_OK && nonce != NULL)
         rc = put_pair(out, ",", "nonce", nonce, err);
     if (rc == CM_OK)
         rc = put_pair(out, ",", "url", url, err);

@@ -586,4 +586,6 @@ CM_API CM_MUST_CHECK cm_status cm_http_fetcher_new(const struct cm_http_fetcher_
 #ifdef __cplusplus
 }
 #endif
+
+#include <certmesh/cm_account.h>
 #endif
