@@ -121,8 +121,8 @@ CM_MUST_CHECK cm_status cm_acme_account_deactivate(struct cm_acme *a, const stru
                                                    struct cm_err *err);
 
 /* RFC 8555 7.3.5: the account @who is to be known by @new_key from now on. Sent once: after
- * CM_E_NET and CM_E_TIMEOUT it is not known whether the CA has heard it, and it has to be asked with
- * each key (only_existing). CM_E_ACME with http_status 409: @new_key is another account's.
+ * CM_E_NET and CM_E_TIMEOUT it is not known whether the CA has heard it, and it has to be asked
+ * with each key (only_existing). CM_E_ACME with http_status 409: @new_key is another account's.
  * CM_E_UNSUPPORTED: the CA changes no keys. */
 CM_MUST_CHECK cm_status cm_acme_key_change(struct cm_acme *a, const struct cm_op *op,
                                            const struct cm_acme_signer *who,

@@ -21,6 +21,7 @@ prepare() {
     case $scenario in
     renew | revoke) cm obtain $name ;;
     account) : ;;
+    rollover) cm account register ;;
     obtain) [ "$ca" = local ] || cm account register ;;
     clean) cm obtain $name && put_expired ;;
     esac || report 1 "$scenario: set-up: $(said)"
@@ -49,6 +50,7 @@ command_of() { # sets words
     renew) command_for renew $name --force ;;
     revoke) command_for revoke $name --yes ;;
     account) command_for account register ;;
+    rollover) command_for account rollover ;;
     clean) command_for clean ;;
     esac
 }
@@ -88,6 +90,7 @@ rerun() {
         [ $rc = 0 ] || { [ $rc = 7 ] && [ -z "$now" ]; }
         ;;
     account) cm account register ;;
+    rollover) cm account rollover ;;
     clean) cm clean ;;
     esac
     report $? "$point: run again: $(said)"
@@ -99,6 +102,11 @@ check_after_rerun() {
     obtain | renew) out=$(pair) ;;
     revoke) out=$(look absent $name) ;;
     account) [ "$(since_mark | grep -c 'There are now')" -le 1 ] || out=$(since_mark) ;;
+    # The account is the one it was, and the CA takes what is signed with the stored key.
+    rollover)
+        out=$(since_mark | grep 'accounts in memory')
+        [ -n "$out" ] || cm account show || out=$(said)
+        ;;
     clean) out=$(pair) && out=$(look absent gone.test) ;;
     esac
     report $? "$point: after the second run: $out"
@@ -213,6 +221,7 @@ report $? "negative control: a foreign key was not noticed: $out"
 
 use_pebble
 sweep account "$(sample 200 15)" "${changing[@]}" "${talking[@]}"
+sweep rollover "$(sample 400 12)" "${changing[@]}" "${talking[@]}"
 sweep obtain "$(sample 400 35)" "${changing[@]}" "${talking[@]}"
 sweep renew "$(sample 400 35)" "${changing[@]}" "${talking[@]}"
 sweep revoke "$(sample 200 20)" "${changing[@]}" "${talking[@]}"
