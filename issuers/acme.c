@@ -30,6 +30,8 @@ static const char *acme_challenge_prefix(struct cm_issuer *is, unsigned index)
 static cm_status acme_precheck(struct cm_issuer *is, const char *const *names, size_t n,
                                struct cm_err *err)
 {
+    cm_status counted = acme_ca_count(self(is)->directory_url, n, err);
+
     for (size_t i = 0; i < n; i++) {
         cm_status rc;
 
@@ -46,7 +48,7 @@ static cm_status acme_precheck(struct cm_issuer *is, const char *const *names, s
             err->no_retry = true; /* asking again without a change is of no use */
         return rc;
     }
-    return CM_OK;
+    return counted;
 }
 
 static cm_status attach(struct acme_issuer *ai, const struct cm_issuer_host *host, const char *also,

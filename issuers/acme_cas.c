@@ -21,16 +21,25 @@ static const struct ca {
     int64_t window_ns;
     bool renewals_exempt; /* with "replaces" they count against nothing */
     bool refuses_must_staple;
+    size_t names_max;      /* in one certificate; 0 = not known */
+    const char *eab_where; /* it wants an external account binding; who gives it out */
+    const char *gone;      /* it has ended: since when */
 } cas[] = {
-    /* letsencrypt.org/docs/rate-limits, .../staging-environment; no OCSP since 2025, and no
-     * certificates that ask for it */
-    { "acme-v02.api.letsencrypt.org", true, 300, 3 * HOUR_NS, true, true },
-    { "acme-staging-v02.api.letsencrypt.org", true, 1500, 3 * HOUR_NS, true, true },
-    { "pki.goog", true, 0, 0, false, false },
-    { "acme.zerossl.com", false, 0, 0, false, false },
-    { "api.buypass.com", false, 0, 0, false, false },
-    { "acme.ssl.com", false, 0, 0, false, false },
-    { "acme-api.actalis.com", false, 0, 0, false, false },
+    /* letsencrypt.org/docs/rate-limits, .../staging-environment, .../profiles; no OCSP since 2025,
+     * and no certificates that ask for it */
+    { "acme-v02.api.letsencrypt.org", true, 300, 3 * HOUR_NS, true, true, 100, NULL, NULL },
+    { "acme-staging-v02.api.letsencrypt.org", true, 1500, 3 * HOUR_NS, true, true, 100, NULL,
+      NULL },
+    /* cloud.google.com/certificate-manager/docs/public-ca */
+    { "pki.goog", true, 0, 0, false, false, 100,
+      "'gcloud publicca external-account-keys create', once for each account", NULL },
+    /* zerossl.com/documentation/acme */
+    { "acme.zerossl.com", false, 0, 0, false, false, 0,
+      "the page 'Developer' of your account at app.zerossl.com", NULL },
+    { "acme.ssl.com", false, 0, 0, false, false, 0,
+      "the API credentials of your account at ssl.com", NULL },
+    { "acme-api.actalis.com", false, 0, 0, false, false, 0, "your account at actalis.com", NULL },
+    { "api.buypass.com", false, 0, 0, false, false, 0, NULL, "2025" },
 };
 
 static const struct ca *find(const char *url)
@@ -52,12 +61,24 @@ static const struct ca *find(const char *url)
     return NULL;
 }
 
+static cm_status refused(cm_status rc, struct cm_err *err)
+{
+    if (err != NULL)
+        err->no_retry = true; /* asking again without a change is of no use */
+    return rc;
+}
+
 cm_status acme_ca_precheck(const char *directory_url, const char *name, struct cm_err *err)
 {
     const struct ca *ca = find(directory_url);
 
     if (ca == NULL)
         return CM_OK;
+    if (ca->gone != NULL)
+        return refused(cm_fail(err, CM_E_POLICY,
+                               "%s: %s has issued no certificates since %s; choose another CA",
+                               name, ca->host, ca->gone),
+                       err);
     if (cm_name_is_internal(name))
         return cm_fail(err, CM_E_POLICY,
                        "%s: not a public name, %s cannot certify it (use --internal for a local "
@@ -66,6 +87,31 @@ cm_status acme_ca_precheck(const char *directory_url, const char *name, struct c
     if (cm_name_is_ip(name) && !ca->ip)
         return cm_fail(err, CM_E_POLICY, "%s: %s does not certify IP addresses", name, ca->host);
     return CM_OK;
+}
+
+cm_status acme_ca_count(const char *directory_url, size_t names, struct cm_err *err)
+{
+    const struct ca *ca = find(directory_url);
+
+    if (ca == NULL || ca->names_max == 0 || names <= ca->names_max)
+        return CM_OK;
+    return refused(cm_fail(err, CM_E_POLICY,
+                           "%zu names for one certificate, and %s takes at most %zu", names,
+                           ca->host, ca->names_max),
+                   err);
+}
+
+cm_status acme_ca_binding(const char *directory_url, bool bound, struct cm_err *err)
+{
+    const struct ca *ca = find(directory_url);
+
+    if (bound || ca == NULL || ca->eab_where == NULL)
+        return CM_OK;
+    return refused(cm_fail(err, CM_E_POLICY,
+                           "%s wants an external account binding: get its key id and MAC key from "
+                           "%s, and set them (--eab-kid, --eab-key-file)",
+                           ca->host, ca->eab_where),
+                   err);
 }
 
 static cm_status check_rate(size_t events, int64_t window_ms, struct cm_err *err)

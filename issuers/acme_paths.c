@@ -73,7 +73,7 @@ cm_status acme_account_paths(const char *prefix, const char *email, struct acme_
                      cm_buf_str(&dir));
     if (n < 0 || (size_t)n >= sizeof ret->pending)
         return cm_fail(err, CM_E_LIMIT, "storage key of account '%s' is too long", addr);
-    n = snprintf(ret->rollover, sizeof ret->rollover, "certmesh/%s/%s.rollover", prefix,
+    n = snprintf(ret->rollover, sizeof ret->rollover, "certmesh/%s/%s.nextkey", prefix,
                  cm_buf_str(&dir));
     if (n < 0 || (size_t)n >= sizeof ret->rollover)
         return cm_fail(err, CM_E_LIMIT, "storage key of account '%s' is too long", addr);

@@ -7,7 +7,7 @@
 /* Another key for the account (RFC 8555 7.3.5).
  *
  * There is a moment when only the CA knows which key is the account's: it has heard of the change,
- * and storage has not. So the next key is stored aside (".rollover") before the CA hears of it, and
+ * and storage has not. So the next key is stored aside (".nextkey") before the CA hears of it, and
  * stays there until the change is committed, together with the removal of that record. Whoever
  * comes after a crash asks the CA for the account by that key: does it know it, the change is
  * committed; does it not, the same change is asked for again. The record is never dropped in

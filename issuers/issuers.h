@@ -169,8 +169,22 @@ CM_MUST_CHECK cm_status acme_account_key(struct acme_issuer *ai, const struct cm
 /* Takes over nothing: @key is referenced, @acc copied. */
 CM_MUST_CHECK cm_status acme_identity_new(struct cm_key *key, const struct cm_acme_account *acc,
                                           struct acme_identity **ret, struct cm_err *err);
+/* Both files, and the end of a registration under way. */
+CM_MUST_CHECK cm_status acme_account_write(const struct cm_op *op,
+                                           const struct acme_account_paths *paths,
+                                           struct cm_lease *lease, const struct cm_key *key,
+                                           const struct cm_acme_account *acc, struct cm_err *err);
 /* If it is what this process signs with, no longer. */
 void acme_identity_drop(struct acme_issuer *ai, const struct acme_identity *id);
+
+/* ---- acme_register.c ---- */
+
+/* Register an account, or find that of a key that was given. CM_E_POLICY when the CA wants
+ * something first: agreement, a binding. */
+CM_MUST_CHECK cm_status acme_account_register(struct acme_issuer *ai, const struct cm_op *op,
+                                              const struct acme_account_paths *paths,
+                                              struct cm_lease *lease, struct acme_identity **ret,
+                                              struct cm_err *err);
 
 /* ---- acme_rollover.c ---- */
 
@@ -204,6 +218,10 @@ CM_MUST_CHECK cm_status acme_account_from_json(struct cm_span json, struct cm_ac
 /* CM_E_POLICY for a name that the CA of @directory_url does not certify. */
 CM_MUST_CHECK cm_status acme_ca_precheck(const char *directory_url, const char *name,
                                          struct cm_err *err);
+/* CM_E_POLICY for more names than it puts into one certificate. */
+CM_MUST_CHECK cm_status acme_ca_count(const char *directory_url, size_t names, struct cm_err *err);
+/* CM_E_POLICY when it registers only accounts that are @bound to one elsewhere: says where. */
+CM_MUST_CHECK cm_status acme_ca_binding(const char *directory_url, bool bound, struct cm_err *err);
 /* What that CA allows, unless @events and @window_ms say otherwise: see cm_acme_options.
  * CM_E_INVAL for what makes no sense of them. */
 CM_MUST_CHECK cm_status acme_ca_limits(const char *directory_url, size_t events, int64_t window_ms,

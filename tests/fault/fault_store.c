@@ -268,7 +268,7 @@ static cm_status find_left(void *user, const struct cm_key_info *info, struct cm
     (void)err;
     if (strncmp(info->key, "certmesh/journal/", strlen("certmesh/journal/")) == 0 ||
         strstr(info->key, "/challenge_tokens/") != NULL || ends_with(info->key, ".pending") ||
-        ends_with(info->key, ".rollover")) {
+        ends_with(info->key, ".nextkey")) {
         (void)printf("left: %s\n", info->key);
         ++*left;
     }

@@ -10,7 +10,7 @@ export STORE=roll
 
 key() { find "$work/$STORE/acme" -path '*/users/*' -name '*.key'; }
 next() { # the key that is kept aside
-    key | sed -E 's|(.*)/acme/([^/]*)/users/([^/]*)/.*|\1/certmesh/acme/\2/\3.rollover|'
+    key | sed -E 's|(.*)/acme/([^/]*)/users/([^/]*)/.*|\1/certmesh/acme/\2/\3.nextkey|'
 }
 accounts() { grep -c 'accounts in memory' "$PEBBLE_LOG"; }
 told() { cm account show 2>&1 | sed -n "s/^$1 *//p"; }
@@ -80,5 +80,12 @@ STORE=own
 check "register with a key of one's own" cm account register --account-key "$work/own.key"
 is "it is in storage" "$(openssl pkey -in "$(key)" -pubout)" \
     "$(openssl pkey -in "$work/own.key" -pubout)"
+
+STORE=moved
+more_before=$(accounts)
+check "the account of a key is found, nothing is agreed to anew" "$CERTMESH" account register --ca "$ACME_DIR" \
+    --ca-root "$LAB_CA" --email ops@a.test --account-key "$work/own.key" \
+    --storage "file://$work/moved"
+is "and none is registered" "$(accounts)" "$more_before"
 
 tap_done

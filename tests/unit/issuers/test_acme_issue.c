@@ -537,9 +537,53 @@ START_TEST(limits_are_the_cas_or_the_programs)
 }
 END_TEST
 
+START_TEST(what_is_known_of_a_ca_is_said_before_it_is_asked)
+{
+    static const struct {
+        const char *url;
+        const char *name;
+        bool ok;
+    } names_of[] = {
+        { CM_CA_LETSENCRYPT, "a.example.com", true },
+        { CM_CA_LETSENCRYPT, "192.0.2.1", true },
+        { "https://acme.zerossl.com/v2/DV90", "192.0.2.1", false },
+        { "https://api.buypass.com/acme/directory", "a.example.com", false },
+        { "https://ca.corp.example/dir", "192.0.2.1", true },
+    };
+    static const struct {
+        const char *url;
+        bool bound, ok;
+    } accounts[] = {
+        { CM_CA_LETSENCRYPT, false, true },
+        { "https://acme.zerossl.com/v2/DV90", false, false },
+        { "https://acme.zerossl.com/v2/DV90", true, true },
+        { "https://dv.acme-v02.api.pki.goog/directory", false, false },
+        { "https://acme.ssl.com/sslcom-dv-ecc", false, false },
+        { "https://acme-api.actalis.com/acme/directory", false, false },
+        { "https://ca.corp.example/dir", false, true },
+    };
+
+    for (size_t i = 0; i < CM_ARRAY_LEN(names_of); i++) {
+        cm_status rc = acme_ca_precheck(names_of[i].url, names_of[i].name, &err);
+        ck_assert_msg(rc == (names_of[i].ok ? CM_OK : CM_E_POLICY), "%s at %s", names_of[i].name,
+                      names_of[i].url);
+    }
+    for (size_t i = 0; i < CM_ARRAY_LEN(accounts); i++) {
+        cm_status rc = acme_ca_binding(accounts[i].url, accounts[i].bound, &err);
+        ck_assert_msg(rc == (accounts[i].ok ? CM_OK : CM_E_POLICY), "%s", accounts[i].url);
+        ck_assert(rc == CM_OK || strstr(err.msg, "--eab-kid") != NULL);
+    }
+    ck_ok(acme_ca_count(CM_CA_LETSENCRYPT, 100, &err));
+    ck_status(acme_ca_count(CM_CA_LETSENCRYPT, 101, &err), CM_E_POLICY);
+    ck_assert(err.no_retry);
+    ck_ok(acme_ca_count("https://ca.corp.example/dir", 101, &err));
+}
+END_TEST
+
 int main(void)
 {
     const TTest *const all[] = {
+        what_is_known_of_a_ca_is_said_before_it_is_asked,
         predecessor_is_named_when_our_account_ordered_it_or_nobody_knows,
         predecessor_is_not_named_when_renewal_information_is_off,
         already_replaced_is_told_and_nothing_else_is_ordered,
