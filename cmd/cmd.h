@@ -84,6 +84,8 @@ struct cli_opts {
     const char *eab_key_file;
     const char *eab_alg;
     const char *account_key;
+    const char *issuer; /* "acme", "zerossl"; NULL = "acme" */
+    const char *zerossl_key_file;
     const char *profile;
     const char *preferred_chain;
     bool must_staple;

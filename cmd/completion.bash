@@ -26,6 +26,7 @@ _certmesh() {
         ;;
     --ca) set -- 'letsencrypt letsencrypt-staging internal https://' ;;
     --fallback-ca | --test-ca) set -- 'letsencrypt letsencrypt-staging https://' ;;
+    --issuer) set -- 'acme zerossl' ;;
     --ca-order) set -- 'listed random' ;;
     --log-format) set -- 'text json' ;;
     --rate) set -- 'off' ;;

@@ -28,12 +28,28 @@ static cm_status add_fallback(const struct cm_acme_options *first, const char *c
     return CM_OK;
 }
 
+static cm_status new_zerossl(const struct cli *c, struct cm_issuer **ret, struct cm_err *err)
+{
+    const struct cm_zerossl_options zo = {
+        .size = (uint32_t)sizeof zo,
+        .access_key_file = c->o.zerossl_key_file,
+        .api_url = c->o.ca,
+        .ca_root_file = c->o.ca_root,
+        .obtain_timeout_s = c->o.timeout_s,
+    };
+
+    return cm_zerossl_issuer_new(&zo, ret, err);
+}
+
 static cm_status fill_issuers(const struct cli *c, struct cm_config_options *o,
                               struct cli_life *life, struct cm_err *err)
 {
-    if (c->o.fallback_cas.n == 0)
+    bool zerossl = c->o.zerossl_key_file != NULL;
+
+    if (c->o.fallback_cas.n == 0 && !zerossl)
         return CM_OK;
-    cm_status rc = cm_acme_issuer_new(&o->acme, &life->issuers[0], err);
+    cm_status rc = zerossl ? new_zerossl(c, &life->issuers[0], err)
+                           : cm_acme_issuer_new(&o->acme, &life->issuers[0], err);
     if (rc != CM_OK)
         return rc;
     life->n_issuers = 1;

@@ -151,8 +151,30 @@ int cli_cas_from_environment(struct cli *c)
     return rc;
 }
 
+static int check_issuer(const struct cli *c)
+{
+    bool zerossl = c->o.issuer != NULL && strcmp(c->o.issuer, "zerossl") == 0;
+
+    if (c->o.issuer != NULL && !zerossl && strcmp(c->o.issuer, "acme") != 0)
+        return cli_usage(c, "--issuer '%.80s' is not known; there are acme and zerossl",
+                         c->o.issuer);
+    if (zerossl != (c->o.zerossl_key_file != NULL))
+        return cli_usage(c, zerossl ? "--issuer zerossl needs its access key: --zerossl-key-file"
+                                    : "--zerossl-key-file is for --issuer zerossl");
+    if (zerossl && (cli_is_internal(c) || c->o.test_ca != NULL))
+        return cli_usage(c, "--issuer zerossl and %s exclude each other",
+                         c->o.test_ca != NULL ? "--test-ca" : "the internal CA");
+    if (zerossl && c->o.ca != NULL && strncmp(c->o.ca, "https://", 8) != 0)
+        return cli_usage(c, "--ca '%.80s' is no CA for --issuer zerossl; leave it out", c->o.ca);
+    return -1;
+}
+
 int cli_life_check(const struct cli *c)
 {
+    int rc = check_issuer(c);
+
+    if (rc >= 0)
+        return rc;
     if (cli_is_internal(c) && (c->o.test_ca != NULL || c->o.fallback_cas.n > 0))
         return cli_usage(c, "the internal CA and --%s exclude each other",
                          c->o.test_ca != NULL ? "test-ca" : "fallback-ca");

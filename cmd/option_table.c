@@ -114,6 +114,10 @@ const struct cli_option cli_options[] = {
     { "test-ca", 0, CLI_SERVE, CLI_KIND_ACME_CA, AT(test_ca), "CA",
       "after a failure, try there first; its certificate is thrown away; or "
       "$CERTMESH_TEST_CA" },
+    { "issuer", 0, ISSUING | CLI_REVOKE, CLI_KIND_TEXT, AT(issuer), "KIND",
+      "how --ca is spoken to: acme (default), or zerossl: ZeroSSL's own interface" },
+    { "zerossl-key-file", 0, ISSUING | CLI_REVOKE, CLI_KIND_TEXT, AT(zerossl_key_file), "FILE",
+      "access key for --issuer zerossl, in a file that nobody else can read" },
     { "ca-root", 0, ACME, CLI_KIND_TEXT, AT(ca_root), "FILE",
       "trust only this PEM file for the CA's own HTTPS; or $CERTMESH_CA_ROOT" },
     { "email", 0, ACME, CLI_KIND_TEXT, AT(email), "ADDRESS",

@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "core_private.h"
 
+#include <json-c/json.h>
+#include <stdio.h>
 #include <string.h>
 
 /* Any node answers a CA's question: from the board if this process asked for the challenge, else
@@ -16,7 +18,11 @@
 #define MISS_HTTP_NS (2 * CM_NS_PER_S)
 #define KIND_ALPN    "tls-alpn-01"
 #define KIND_HTTP    "http-01"
+#define KIND_FILE    "validation file"
 #define HTTP01_DIR   "/.well-known/acme-challenge"
+#define FILE_DIR     "/.well-known/pki-validation"
+#define FILE_URL_MAX 1024u
+#define FILE_MAX     1024u
 
 /* What to look for under each prefix of each issuer. */
 struct find {
@@ -272,14 +278,19 @@ cm_status cm_challenge_get(struct cm_config *cfg, const struct cm_hello *hello, 
 
 /* ----------------------------------------------------------------- http-01 */
 
+static bool is_below(const char *path, const char *dir)
+{
+    size_t len = strlen(dir);
+
+    return strncmp(path, dir, len) == 0 && (path[len] == '\0' || path[len] == '/');
+}
+
 bool cm_http01_looks_like(const char *method, const char *path)
 {
-    size_t len = sizeof HTTP01_DIR - 1;
-
     if (method == NULL || path == NULL ||
         (strcmp(method, "GET") != 0 && strcmp(method, "HEAD") != 0))
         return false;
-    return strncmp(path, HTTP01_DIR, len) == 0 && (path[len] == '\0' || path[len] == '/');
+    return is_below(path, HTTP01_DIR) || is_below(path, FILE_DIR);
 }
 
 /* Host header without port and brackets, normalized. */
@@ -329,6 +340,98 @@ static cm_status http_from_storage(struct cm_config *cfg, const struct cm_op *op
     return cm_fail(err, CM_E_POLICY, "no http-01 challenge is open for '%s' with this token", host);
 }
 
+/* ------------------------------------------------- validation by a file (no ACME) */
+
+/* Issuers that validate by files say so by a prefix of their own. */
+static bool has_files(const struct cm_config *cfg)
+{
+    for (size_t i = 0; i < cfg->n_issuers; i++) {
+        const char *prefix = cm_issuer_challenge_prefix(cfg->issuers[i], 0);
+        if (prefix != NULL && strncmp(prefix, "acme/", 5) != 0)
+            return true;
+    }
+    return false;
+}
+
+bool cm_validation_is_ours(const struct cm_config *cfg, const char *method, const char *path)
+{
+    return cm_http01_looks_like(method, path) && (!is_below(path, FILE_DIR) || has_files(cfg));
+}
+
+/* Letters, digits and "._-": nothing that leads elsewhere, or that a storage key may not have. */
+static bool is_file_name(const char *s)
+{
+    size_t len = strlen(s);
+
+    for (size_t i = 0; i < len; i++)
+        if (strchr("._-", s[i]) == NULL && !cm_is_b64url(s + i, 1))
+            return false;
+    return len > 0 && len <= 128 && s[0] != '.';
+}
+
+/* The object has the URL of the file, and what it holds as token. */
+static cm_status load_file(struct cm_config *cfg, const struct cm_op *op, const char *prefix,
+                           const char *host, const char *path, struct cm_buf *ret,
+                           struct cm_err *err)
+{
+    CM_AUTO_BUF struct cm_buf value = CM_BUF_INIT(CM_TOKEN_VALUE_MAX);
+    struct json_object *top = NULL;
+    char key[CM_KEY_BUF], url[FILE_URL_MAX], text[FILE_MAX];
+
+    cm_status rc = cm_path_token(prefix, host, key, err);
+    if (rc == CM_OK)
+        rc = cm_storage_load(cfg->storage, op, key, &value, err);
+    if (rc == CM_OK)
+        rc = cm_json_parse(cm_buf_span(&value), &top, err);
+    if (rc != CM_OK)
+        return rc;
+    const char *at = cm_json_text(top, "url", url, sizeof url) ? strstr(url, FILE_DIR "/") : NULL;
+    if (at == NULL || strcmp(at, path) != 0 || !cm_json_text(top, "token", text, sizeof text))
+        rc = cm_fail(err, CM_E_NOTFOUND, "'%s' is not about this file", key);
+    (void)json_object_put(top);
+    return rc == CM_OK ? cm_buf_puts(ret, text, err) : rc;
+}
+
+static cm_status file_from_storage(struct cm_config *cfg, const struct cm_op *op, const char *host,
+                                   const char *path, struct cm_buf *ret, struct cm_err *err)
+{
+    const struct cm_op limited = cm_op_within(op, IO_LIMIT_NS);
+    char key[CM_NAME_BUF + 130];
+
+    (void)snprintf(key, sizeof key, "%s %s", host, path + sizeof FILE_DIR);
+    int64_t pause = cm_probes_wait_ns(cfg->probes, KIND_FILE, key);
+    for (size_t i = 0; pause == 0 && i < cfg->n_issuers; i++) {
+        for (unsigned k = 0; k < PREFIXES_MAX; k++) {
+            const char *prefix = cm_issuer_challenge_prefix(cfg->issuers[i], k);
+            if (prefix == NULL)
+                break;
+            if (load_file(cfg, &limited, prefix, host, path, ret, NULL) == CM_OK)
+                return CM_OK;
+        }
+    }
+    if (pause == 0)
+        cm_probes_note(cfg->probes, KIND_FILE, key, MISS_HTTP_NS);
+    return cm_fail(err, CM_E_POLICY, "no validation file '%s' for '%s'", path + sizeof FILE_DIR,
+                   host);
+}
+
+static cm_status handle_file(struct cm_config *cfg, const struct cm_op *op, const char *host,
+                             const char *path, struct cm_buf *ret, struct cm_err *err)
+{
+    struct cm_op own = { cfg->env, 0, NULL };
+    char name[CM_NAME_BUF];
+
+    if (path[sizeof FILE_DIR - 1] == '\0' || !is_file_name(path + sizeof FILE_DIR))
+        return cm_fail(err, CM_E_POLICY, "a request for a validation file without a proper name");
+    if (!host_of(host, name))
+        return cm_fail(err, CM_E_POLICY, "a request for a validation file without a proper Host");
+    if (op != NULL) {
+        own = *op;
+        own.env = op->env == NULL ? cfg->env : op->env;
+    }
+    return file_from_storage(cfg, &own, name, path, ret, err);
+}
+
 cm_status cm_http01_handle(struct cm_config *cfg, const struct cm_op *op, const char *method,
                            const char *host, const char *path, struct cm_buf *ret_body,
                            struct cm_err *err)
@@ -338,8 +441,10 @@ cm_status cm_http01_handle(struct cm_config *cfg, const struct cm_op *op, const 
 
     if (cfg == NULL || ret_body == NULL)
         return cm_fail(err, CM_E_INVAL, "no configuration, or no buffer for the answer");
-    if (!cm_http01_looks_like(method, path))
+    if (!cm_validation_is_ours(cfg, method, path))
         return cm_fail(err, CM_E_NOTFOUND, "not a request for an http-01 answer");
+    if (is_below(path, FILE_DIR))
+        return handle_file(cfg, op, host, path, ret_body, err);
     const char *token = path + sizeof HTTP01_DIR - 1;
     size_t len = strlen(token);
     if (len < 2 || len > 129 || !cm_is_b64url(token + 1, len - 1))

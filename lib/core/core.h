@@ -42,6 +42,8 @@ void cm_ticket_set_unref(struct cm_ticket_set *s); /* NULL ok */
 
 /* ---- more of a config ---- */
 
+/* cm_http01_looks_like(), and @cfg has an issuer that asks for this. */
+bool cm_validation_is_ours(const struct cm_config *cfg, const char *method, const char *path);
 uint16_t cm_config_http_port(const struct cm_config *cfg);
 uint16_t cm_config_tls_port(const struct cm_config *cfg);
 const char *cm_config_listen_host(const struct cm_config *cfg); /* NULL = all */

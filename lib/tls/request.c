@@ -164,7 +164,7 @@ void request_dispatch(struct conn *c)
 {
     if (c->tls)
         to_worker(c, work_handler);
-    else if (cm_http01_looks_like(c->x.method, c->x.target))
+    else if (cm_validation_is_ours(c->server->cfg, c->x.method, c->x.target))
         to_worker(c, work_http01);
     else
         redirect(c);

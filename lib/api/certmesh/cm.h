@@ -467,7 +467,8 @@ CM_API void cm_listener_free(struct cm_listener *l);
 /* ----------------------------------------------------------------------- HTTP */
 
 /**
- * Is this request a CA asking for an http-01 answer, and can any process on this storage answer?
+ * Is this request a CA asking for an http-01 answer (or, when cfg has such an issuer, for a
+ * validation file, /.well-known/pki-validation/), and can any process on this storage answer?
  * @method, @host (Host header, port allowed) and @path as received.
  * CM_OK: answer 200, text/plain, body = @ret_body, close. CM_E_NOTFOUND: not ours, go on with your
  * own handling. CM_E_POLICY: it has the challenge's path but is not answerable: answer 404.
@@ -477,7 +478,7 @@ CM_API CM_MUST_CHECK cm_status cm_http01_handle(struct cm_config *cfg, const str
                                                 const char *method, const char *host,
                                                 const char *path, struct cm_buf *ret_body,
                                                 struct cm_err *err);
-/** Has @path the form of an http-01 request? */
+/** Has @path the form of such a request? */
 CM_API bool cm_http01_looks_like(const char *method, const char *path);
 
 struct cm_http_exchange;
@@ -588,4 +589,5 @@ CM_API CM_MUST_CHECK cm_status cm_http_fetcher_new(const struct cm_http_fetcher_
 #endif
 
 #include <certmesh/cm_account.h>
+#include <certmesh/cm_zerossl.h>
 #endif

@@ -22,13 +22,15 @@ static struct cm_challenge challenge(const char *type, const char *ident)
                                   .prefix = "acme/ca.test-dir" };
 }
 
+static const char *expected = "tok." THUMB;
+
 static cm_status http(const char *host, const char *path)
 {
     struct cm_buf body = CM_BUF_INIT(1024);
     cm_status rc = cm_http01_handle(k.cfg, NULL, "GET", host, path, &body, &err);
 
     if (rc == CM_OK)
-        ck_assert_str_eq(cm_buf_str(&body), "tok." THUMB);
+        ck_assert_str_eq(cm_buf_str(&body), expected);
     else
         ck_assert_uint_eq(body.len, 0);
     cm_buf_free(&body);
@@ -209,6 +211,52 @@ START_TEST(other_requests_are_not_ours)
     ck_assert(cm_http01_looks_like("GET", "/.well-known/acme-challenge/x"));
     ck_assert(!cm_http01_looks_like("PUT", "/.well-known/acme-challenge/x"));
     ck_assert(!cm_http01_looks_like("GET", "/.well-known/"));
+    kit_stop(&k);
+}
+END_TEST
+
+/* ---- validation by a file ---- */
+
+#define FILES "/.well-known/pki-validation/"
+
+START_TEST(a_validation_file_is_answered_from_storage)
+{
+    /* As a peer writes it. */
+    static const char file[] =
+        "{\"type\":\"\",\"url\":\"http://example.com" FILES "AB12.txt\",\"status\":\"\","
+        "\"token\":\"FIRST\\nca.example\\nthird\",\"keyAuthorization\":\"\",\"identifier\":"
+        "{\"type\":\"\",\"value\":\"example.com\"}}";
+
+    kit_init(&k);
+    kit_start(&k);
+    (void)snprintf(k.issuer->prefix, sizeof k.issuer->prefix, "zerossl");
+    ck_refused(http("example.com", "/.well-known/pki-validation"), CM_E_POLICY);
+    ck_refused(http("example.com", FILES), CM_E_POLICY);
+    ck_refused(http("example.com", FILES "../AB12.txt"), CM_E_POLICY);
+    ck_refused(http("example.com", FILES ".AB12"), CM_E_POLICY);
+    ck_refused(http("example.com", FILES "AB12.txt?x"), CM_E_POLICY);
+    ck_refused(http(NULL, FILES "AB12.txt"), CM_E_POLICY);
+    ck_assert_uint_eq(atomic_load(&k.storage.loads), 0);
+    for (int i = 0; i < 100; i++)
+        ck_refused(http("example.com", FILES "AB12.txt"), CM_E_POLICY);
+    ck_assert_uint_eq(atomic_load(&k.storage.loads), 1);
+    kit_put(&k.storage.base, "zerossl/challenge_tokens/example.com.json", file);
+    kit_pass(&k.env, 2 * CM_NS_PER_S);
+    expected = "FIRST\nca.example\nthird";
+    ck_ok(http("Example.com:80", FILES "AB12.txt"));
+    expected = "tok." THUMB;
+    ck_refused(http("example.com", FILES "AB13.txt"), CM_E_POLICY);
+    ck_refused(http("example.org", FILES "AB12.txt"), CM_E_POLICY);
+    kit_stop(&k);
+}
+END_TEST
+
+START_TEST(validation_files_are_not_ours_without_such_an_issuer)
+{
+    kit_init(&k);
+    kit_start(&k);
+    ck_refused(http("example.com", FILES "AB12.txt"), CM_E_NOTFOUND);
+    ck_assert_uint_eq(atomic_load(&k.storage.loads), 0);
     kit_stop(&k);
 }
 END_TEST
@@ -418,6 +466,8 @@ int main(void)
         http_answer_for_addresses,
         unknown_tokens_are_remembered_for_a_moment,
         other_requests_are_not_ours,
+        a_validation_file_is_answered_from_storage,
+        validation_files_are_not_ours_without_such_an_issuer,
         alpn_answer_from_the_board_does_no_io,
         alpn_answer_from_storage,
         alpn_never_falls_back_to_another_certificate,

@@ -481,6 +481,12 @@ bool cm_http01_looks_like(const char *method, const char *path)
            strncmp(path, dir, sizeof dir - 1) == 0;
 }
 
+bool cm_validation_is_ours(const struct cm_config *cfg, const char *method, const char *path)
+{
+    (void)cfg;
+    return cm_http01_looks_like(method, path);
+}
+
 cm_status cm_http01_handle(struct cm_config *cfg, const struct cm_op *op, const char *method,
                            const char *host, const char *path, struct cm_buf *ret_body,
                            struct cm_err *err)
