@@ -57,6 +57,13 @@ struct cli_rate {
     int64_t window_ms;
 };
 
+/* Of the environment, as curl has it; NULL = none. */
+struct cli_proxies {
+    const char *https; /* for the CA */
+    const char *http;  /* for OCSP responders and CRLs */
+    const char *except;
+};
+
 /* What the command line and the environment said. Text is borrowed from them. */
 struct cli_opts {
     const char *storage;
@@ -88,6 +95,11 @@ struct cli_opts {
     const char *zerossl_key_file;
     const char *profile;
     const char *preferred_chain;
+    enum cm_chain_choice chain;
+    int64_t lifetime_s;
+    int64_t backdate_s;
+    const char *proxy;              /* "none": none, whatever the environment says */
+    struct cli_proxies env_proxies; /* what the environment says */
     bool must_staple;
     struct cli_rate rate;
     bool no_ari;
@@ -156,7 +168,8 @@ struct cli {
     const char **names;
     size_t n_names;
     struct cm_cancel *cancel;
-    struct cm_config *cfg; /* after cli_open() */
+    struct cm_config *cfg;      /* after cli_open() */
+    struct cm_fetcher *fetcher; /* of its own, through the proxy; NULL = none */
     struct cm_op op;
 };
 
@@ -183,6 +196,7 @@ enum cli_option_kind {
     CLI_KIND_RATE,
     CLI_KIND_RESPONDER,
     CLI_KIND_CHALLENGE,
+    CLI_KIND_CHAIN,
     CLI_KIND_KEY_TYPE,
     CLI_KIND_REASON,
     CLI_KIND_LIST,
@@ -222,6 +236,19 @@ int cli_add_responder(const struct cli *c, struct cli_list *list, const char *va
 int cli_cas_from_environment(struct cli *c);
 /* Do they go together? */
 int cli_life_check(const struct cli *c);
+
+/* ---- option_acme.c: options about what a CA is asked, and how it is reached ---- */
+
+/* -1 to go on, else the exit code (already explained). */
+int cli_set_chain(const struct cli *c, enum cm_chain_choice *chain, const char *value);
+/* Do they go together? */
+int cli_acme_check(const struct cli *c);
+/* The proxies of the environment, as curl reads it. */
+void cli_proxies_from_environment(struct cli *c);
+/* What the options come to. @elsewhere: for a CA that is not the one of --ca. */
+void cli_fill_extra(const struct cli *c, bool elsewhere, struct cm_acme_extra *x);
+/* The fetcher for OCSP and CRLs that goes through the proxy; *ret = NULL when there is none. */
+cm_status cli_fetcher_new(const struct cli *c, struct cm_fetcher **ret, struct cm_err *err);
 
 /* ---- text.c: small parsers and printers ---- */
 

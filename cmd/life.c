@@ -16,11 +16,14 @@ struct cm_acme_options cli_acme_at(const struct cm_acme_options *first, const ch
     return o;
 }
 
-static cm_status add_fallback(const struct cm_acme_options *first, const char *ca,
-                              struct cli_life *life, struct cm_err *err)
+static cm_status add_fallback(const struct cli *c, const struct cm_acme_options *first,
+                              const char *ca, struct cli_life *life, struct cm_err *err)
 {
-    const struct cm_acme_options o = cli_acme_at(first, ca);
+    struct cm_acme_options o = cli_acme_at(first, ca);
+    struct cm_acme_extra extra;
 
+    cli_fill_extra(c, true, &extra);
+    o.extra = &extra;
     cm_status rc = cm_acme_issuer_new(&o, &life->issuers[life->n_issuers], err);
     if (rc != CM_OK)
         return cm_wrap(err, rc, "--fallback-ca %.200s", ca);
@@ -54,7 +57,7 @@ static cm_status fill_issuers(const struct cli *c, struct cm_config_options *o,
         return rc;
     life->n_issuers = 1;
     for (size_t i = 0; rc == CM_OK && i < c->o.fallback_cas.n; i++)
-        rc = add_fallback(&o->acme, c->o.fallback_cas.at[i], life, err);
+        rc = add_fallback(c, &o->acme, c->o.fallback_cas.at[i], life, err);
     o->issuers = life->issuers;
     o->n_issuers = life->n_issuers;
     o->issuer_policy = c->o.ca_random ? CM_ISSUERS_RANDOM : CM_ISSUERS_IN_ORDER;

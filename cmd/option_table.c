@@ -131,6 +131,9 @@ const struct cli_option cli_options[] = {
     { "eab-alg", 0, ACME, CLI_KIND_TEXT, AT(eab_alg), "ALG", "HS256 (default), HS384 or HS512" },
     { "account-key", 0, ACME, CLI_KIND_TEXT, AT(account_key), "FILE",
       "PEM key of an account that exists; default: kept in storage" },
+    { "proxy", 0, ACME, CLI_KIND_TEXT, AT(proxy), "URL",
+      "proxy on the way to the CA, http://HOST:PORT for one; default: $https_proxy or "
+      "$all_proxy, but for hosts in $no_proxy; none: none" },
 
     /* how to get them */
     { "challenge", 0, ISSUING, CLI_KIND_CHALLENGE, AT(challenges), "TYPE",
@@ -154,6 +157,13 @@ const struct cli_option cli_options[] = {
       "certificate profile of the CA, such as shortlived" },
     { "preferred-chain", 0, ISSUING, CLI_KIND_TEXT, AT(preferred_chain), "NAME",
       "common name of the root the chain should lead to" },
+    { "chain", 0, ISSUING, CLI_KIND_CHAIN, AT(chain), "HOW",
+      "when the CA offers several: root (default) or any: the one with a certificate that "
+      "--preferred-chain signed, at its end or anywhere; smallest: that of the fewest bytes" },
+    { "lifetime", 0, ISSUING, CLI_KIND_SPAN, AT(lifetime_s), "TIME",
+      "ask for certificates that end so long after the order: 7d; many CAs refuse that" },
+    { "backdate", 0, ISSUING, CLI_KIND_SPAN, AT(backdate_s), "TIME",
+      "ask for certificates that begin so long before the order: 1h; likewise" },
     { "must-staple", 0, ISSUING, CLI_KIND_FLAG, AT(must_staple), NULL,
       "ask for certificates that clients accept only with an OCSP staple; some CAs refuse" },
     { "renew-before", 0, JUDGING, CLI_KIND_SPAN, AT(renew_before_s), "TIME",

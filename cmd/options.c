@@ -224,6 +224,8 @@ static int set_value(struct cli *c, const struct cli_option *opt, const char *va
         return cli_add_responder(c, slot, value);
     case CLI_KIND_CHALLENGE:
         return set_challenge(c, slot, value);
+    case CLI_KIND_CHAIN:
+        return cli_set_chain(c, slot, value);
     case CLI_KIND_KEY_TYPE:
         if (cm_key_type_parse(value, slot, &err) != CM_OK)
             return cli_usage(c, "--%s: %s", opt->name, err.msg);
@@ -261,6 +263,7 @@ static int apply_environment(struct cli *c)
     value = getenv("NO_COLOR");
     if (value != NULL && value[0] != '\0')
         c->o.no_color = true;
+    cli_proxies_from_environment(c);
     return cli_cas_from_environment(c);
 }
 
@@ -275,6 +278,8 @@ static int check_together(struct cli *c)
     if (c->o.eab_kid == NULL && c->o.eab_key_file != NULL)
         return cli_usage(c, "--eab-key-file needs --eab-kid, the identifier of that key");
     int rc = cli_life_check(c);
+    if (rc < 0)
+        rc = cli_acme_check(c);
     if (rc < 0)
         rc = cli_beside_check(c);
     if (rc >= 0)

@@ -124,7 +124,8 @@ static void fill_dns(const struct cli *c, struct cm_dns_options *dns, struct cm_
     o->dns = dns;
 }
 
-static void fill_acme(const struct cli *c, const struct cm_buf *eab_key, struct cm_acme_options *o)
+static void fill_acme(const struct cli *c, const struct cm_buf *eab_key,
+                      struct cm_acme_extra *extra, struct cm_acme_options *o)
 {
     o->directory_url = cli_ca_url(c);
     o->email = c->o.email;
@@ -146,6 +147,8 @@ static void fill_acme(const struct cli *c, const struct cm_buf *eab_key, struct 
     o->rate_events = c->o.rate.events;
     o->rate_window_ms = c->o.rate.window_ms;
     o->disable_ari = c->o.no_ari;
+    cli_fill_extra(c, false, extra);
+    o->extra = extra;
 }
 
 int cli_open(struct cli *c)
@@ -153,6 +156,7 @@ int cli_open(struct cli *c)
     struct cm_config_options o = CM_CONFIG_OPTIONS_INIT;
     struct cm_dns_options dns = CM_DNS_OPTIONS_INIT;
     struct cli_life life = { .n_issuers = 0 };
+    struct cm_acme_extra extra;
     struct cm_buf eab_key = CM_BUF_SECRET(EAB_KEY_MAX);
     struct cm_err err = CM_ERR_INIT;
     char *url = NULL;
@@ -165,7 +169,7 @@ int cli_open(struct cli *c)
     }
     if (rc == CM_OK) {
         o.storage = url != NULL ? url : c->o.storage;
-        fill_acme(c, &eab_key, &o.acme);
+        fill_acme(c, &eab_key, &extra, &o.acme);
         fill_dns(c, &dns, &o.acme);
         o.internal = cli_is_internal(c);
         o.key_type = c->o.key_type;
@@ -181,6 +185,9 @@ int cli_open(struct cli *c)
         }
         rc = cli_life_fill(c, &o, &life, &err);
     }
+    if (rc == CM_OK)
+        rc = cli_fetcher_new(c, &c->fetcher, &err);
+    o.fetcher = c->fetcher;
     if (rc == CM_OK)
         rc = cm_config_new(&o, &c->cfg, &err);
     cli_life_end(&life, rc == CM_OK);
@@ -216,6 +223,8 @@ void cli_close(struct cli *c)
 {
     cm_config_free(c->cfg);
     c->cfg = NULL;
+    cm_fetcher_destroy(c->fetcher);
+    c->fetcher = NULL;
 }
 
 struct cm_op cli_op(const struct cli *c, int64_t default_s)

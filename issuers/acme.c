@@ -63,6 +63,8 @@ static cm_status attach(struct acme_issuer *ai, const struct cm_issuer_host *hos
     const struct cm_acme_client_options co = {
         .directory_url = ai->directory_url,
         .http = { .ca_file = ai->ca_root_file,
+                  .proxy = ai->proxy,
+                  .no_proxy = ai->no_proxy,
                   .allow_plain_http = ai->allow_plain_http,
                   .log = host->log },
         .log = host->log,
@@ -164,6 +166,7 @@ static void acme_destroy(struct cm_issuer *is)
     free(ai->account_key_file);
     free(ai->profile);
     free(ai->preferred_chain);
+    acme_extra_free(ai);
     free(ai->listen_host);
     (void)pthread_mutex_destroy(&ai->lock);
     (void)pthread_cond_destroy(&ai->changed);
@@ -328,6 +331,8 @@ static cm_status take_options(struct acme_issuer *ai, const struct cm_acme_optio
         rc = copy(&ai->preferred_chain, o->preferred_chain, err);
     if (rc == CM_OK)
         rc = take_challenges(ai, o, err);
+    if (rc == CM_OK)
+        rc = acme_extra_take(ai, o->extra, err);
     if (rc != CM_OK)
         return rc;
     if (o->obtain_timeout_s < 0 || o->obtain_timeout_s > 86400)
@@ -366,12 +371,18 @@ static cm_status add_test_ca(struct acme_issuer *ai, const struct cm_acme_option
                              struct cm_err *err)
 {
     struct cm_acme_options o = *opts;
+    struct cm_acme_extra extra = CM_ACME_EXTRA_INIT;
 
     if (opts->test_directory_url == NULL || opts->test_directory_url[0] == '\0')
         return CM_OK;
     o.directory_url = opts->test_directory_url;
     o.eab_kid = o.eab_mac_key = o.eab_alg = NULL;
     o.account_key_file = o.profile = o.preferred_chain = NULL;
+    if (ai->proxy != NULL) { /* the other side of it is not this CA's alone */
+        extra.proxy = ai->proxy;
+        extra.no_proxy = ai->no_proxy;
+    }
+    o.extra = &extra;
     cm_status rc = issuer_new(&o, &ai->test, err);
     if (rc != CM_OK)
         return cm_wrap(err, rc, "test CA");

@@ -208,13 +208,16 @@ static bool is_replaced(const struct cm_err *err)
 /* @err is not NULL. */
 static cm_status ask_for_order(struct run *r, const struct cm_op *op, struct cm_err *err)
 {
+    struct acme_order_times times;
     struct cm_acme_new_order what = {
         .names = r->req->names,
         .n = r->req->n_names,
-        .profile = r->ai->profile,
         .replaces = predecessor(r, op),
     };
-    cm_status rc = cm_acme_order_new(r->ai->client, op, &r->who, &what, &r->order, err);
+    cm_status rc = acme_extra_order(r->ai, op, &times, &what, err);
+    if (rc != CM_OK)
+        return rc;
+    rc = cm_acme_order_new(r->ai->client, op, &r->who, &what, &r->order, err);
     if (rc == CM_E_ACME && what.replaces != NULL && is_replaced(err)) {
         err->no_retry = false;
         err->status = CM_E_EXISTS;
@@ -389,39 +392,6 @@ static cm_status finalize(struct run *r, const struct cm_op *op, struct cm_err *
     return rc == CM_OK ? rc : cm_wrap(err, rc, "finalize");
 }
 
-static bool leads_to(const char *root_cn, struct cm_span pem)
-{
-    struct cm_chain chain = { 0 };
-    char cn[256];
-    bool match = cm_chain_from_pem(pem, &chain, NULL) == CM_OK &&
-                 cm_chain_top_issuer_cn(&chain, cn, sizeof cn, NULL) == CM_OK &&
-                 strcmp(cn, root_cn) == 0;
-    cm_chain_free(&chain);
-    return match;
-}
-
-/* Replace the default chain by the alternate that leads to the preferred root, if there is one. */
-static void prefer_chain(struct run *r, const struct cm_op *op, char **alternates,
-                         struct cm_buf *pem)
-{
-    if (r->ai->preferred_chain == NULL || leads_to(r->ai->preferred_chain, cm_buf_span(pem)))
-        return;
-    for (size_t i = 0; alternates != NULL && alternates[i] != NULL; i++) {
-        struct cm_buf other = CM_BUF_INIT(CM_CHAIN_PEM_MAX);
-        if (cm_acme_certificate_get(r->ai->client, op, &r->who, alternates[i], &other, NULL,
-                                    NULL) == CM_OK &&
-            leads_to(r->ai->preferred_chain, cm_buf_span(&other))) {
-            cm_buf_free(pem);
-            *pem = other;
-            return;
-        }
-        cm_buf_free(&other);
-    }
-    cm_logf(&r->ai->host.log, CM_LOG_WARN, "preferred_chain_missing", NULL, 0,
-            "%s offers no chain to '%s'; its default is used", r->ai->directory_url,
-            r->ai->preferred_chain);
-}
-
 static cm_status download(struct run *r, const struct cm_op *op, struct cm_issued *ret,
                           struct cm_err *err)
 {
@@ -432,7 +402,7 @@ static cm_status download(struct run *r, const struct cm_op *op, struct cm_issue
     cm_status rc = cm_acme_certificate_get(r->ai->client, op, &r->who, r->order.certificate, &pem,
                                            &alternates, err);
     if (rc == CM_OK) {
-        prefer_chain(r, op, alternates, &pem);
+        acme_extra_chain(r->ai, op, &r->who, alternates, &pem);
         rc = three_urls("url", r->order.certificate, r, &data, err);
     }
     cm_acme_strv_free(alternates);

@@ -14,6 +14,7 @@ struct http_fetcher {
     char *user_agent;
     char *ca_root_file;
     char *proxy;
+    char *no_proxy;
     struct cm_log log;
     bool allow_local;
     _Atomic(struct cm_http *) http; /* NULL before the first request */
@@ -24,6 +25,7 @@ static cm_status client_of(struct http_fetcher *self, struct cm_http **ret, stru
     const struct cm_http_options ho = { .ca_file = self->ca_root_file,
                                         .user_agent = self->user_agent,
                                         .proxy = self->proxy,
+                                        .no_proxy = self->no_proxy,
                                         .allow_plain_http = true,
                                         .log = self->log };
     struct cm_http *there = atomic_load(&self->http);
@@ -77,7 +79,10 @@ static void http_destroy(struct cm_fetcher *f)
     cm_http_free(atomic_load(&self->http));
     free(self->user_agent);
     free(self->ca_root_file);
+    if (self->proxy != NULL) /* there may be a password in it */
+        cm_wipe(self->proxy, strlen(self->proxy));
     free(self->proxy);
+    free(self->no_proxy);
     free(self);
 }
 
@@ -107,12 +112,14 @@ cm_status cm_http_fetcher_new(const struct cm_http_fetcher_options *opts, struct
     self->user_agent = cm_strdup(o.user_agent);
     self->ca_root_file = cm_strdup(o.ca_root_file);
     self->proxy = cm_strdup(o.proxy);
+    self->no_proxy = cm_strdup(o.no_proxy);
     cm_status rc = CM_OK;
     if ((o.user_agent != NULL && self->user_agent == NULL) ||
         (o.ca_root_file != NULL && self->ca_root_file == NULL) ||
-        (o.proxy != NULL && self->proxy == NULL))
+        (o.proxy != NULL && self->proxy == NULL) || (o.no_proxy != NULL && self->no_proxy == NULL))
         rc = cm_fail_nomem(err);
-    else if (o.ca_root_file != NULL) /* that it cannot be used shall be known now */
+    else if (o.ca_root_file != NULL ||
+             o.proxy != NULL) /* that it cannot be used shall be known now */
         rc = client_of(self, &(struct cm_http *){ NULL }, err);
     if (rc != CM_OK) {
         http_destroy(&self->base);

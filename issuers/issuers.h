@@ -93,6 +93,11 @@ struct acme_issuer {
     enum cm_pk account_key_type;
     char *profile;
     char *preferred_chain;
+    enum cm_chain_choice chain; /* this and what follows: see cm_acme_extra.h */
+    int64_t lifetime_s;
+    int64_t backdate_s;
+    char *proxy;
+    char *no_proxy;
     char *listen_host;
     unsigned challenges;
     unsigned challenges_ip; /* for addresses, in addition */
@@ -233,6 +238,25 @@ CM_MUST_CHECK cm_status acme_ca_limits(const char *directory_url, size_t events,
  * the clock asks for, when they are more than an hour apart. */
 CM_MUST_CHECK cm_status acme_clock_check(struct acme_issuer *ai, const struct cm_op *op,
                                          const struct cm_issue_request *req, struct cm_err *err);
+
+/* ---- acme_extra.c ---- */
+
+/* CM_E_INVAL naming what makes no sense. NULL = all defaults. */
+CM_MUST_CHECK cm_status acme_extra_take(struct acme_issuer *ai, const struct cm_acme_extra *given,
+                                        struct cm_err *err);
+void acme_extra_free(struct acme_issuer *ai);
+struct acme_order_times {
+    char not_before[CM_TIME_TEXT];
+    char not_after[CM_TIME_TEXT];
+};
+/* Put into @what the profile and the times; those it points to are in @times. CM_E_POLICY with what
+ * there is when the CA's directory does not have the profile. */
+CM_MUST_CHECK cm_status acme_extra_order(struct acme_issuer *ai, const struct cm_op *op,
+                                         struct acme_order_times *times,
+                                         struct cm_acme_new_order *what, struct cm_err *err);
+/* Put in the place of @pem, the CA's default, the chain among @alternates that is wanted. */
+void acme_extra_chain(struct acme_issuer *ai, const struct cm_op *op,
+                      const struct cm_acme_signer *who, char **alternates, struct cm_buf *pem);
 
 /* ---- acme_issue.c ---- */
 cm_status acme_issue(struct cm_issuer *is, const struct cm_op *op,

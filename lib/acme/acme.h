@@ -156,8 +156,10 @@ void cm_acme_order_free(struct cm_acme_order *o); /* members; NULL ok */
 struct cm_acme_new_order {
     const char *const *names; /* normalized; dns and ip identifiers are told apart here */
     size_t n;
-    const char *profile;  /* NULL = none */
-    const char *replaces; /* NULL = none */
+    const char *profile;    /* NULL = none */
+    const char *replaces;   /* NULL = none */
+    const char *not_before; /* RFC 3339; NULL = none */
+    const char *not_after;
 };
 /* The answer's identifiers must be those asked for: CM_E_ACME otherwise. */
 CM_MUST_CHECK cm_status cm_acme_order_new(struct cm_acme *a, const struct cm_op *op,

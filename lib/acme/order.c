@@ -215,6 +215,10 @@ static cm_status make_new_order(void *arg, const char *url, struct cm_buf *out, 
 
     (void)url;
     if (rc == CM_OK)
+        rc = put_optional(out, "notBefore", req->not_before, err);
+    if (rc == CM_OK)
+        rc = put_optional(out, "notAfter", req->not_after, err);
+    if (rc == CM_OK)
         rc = put_optional(out, "profile", req->profile, err);
     if (rc == CM_OK)
         rc = put_optional(out, "replaces", req->replaces, err);

@@ -68,12 +68,19 @@ static cm_status copy_options(struct cm_http *h, const struct cm_http_options *o
     h->ca_file = cm_strdup(ca);
     h->user_agent = cm_strdup(o->user_agent != NULL ? o->user_agent : "certmesh/" CM_VERSION);
     h->proxy = cm_strdup(o->proxy != NULL ? o->proxy : "");
-    if ((ca != NULL && h->ca_file == NULL) || h->user_agent == NULL || h->proxy == NULL)
+    h->no_proxy = cm_strdup(o->no_proxy != NULL ? o->no_proxy : "");
+    if ((ca != NULL && h->ca_file == NULL) || h->user_agent == NULL || h->proxy == NULL ||
+        h->no_proxy == NULL)
         return cm_fail_nomem(err);
     h->allow_plain_http = o->allow_plain_http;
     h->connect_timeout_ns = o->connect_timeout_ns > 0 ? o->connect_timeout_ns : CONNECT_TIMEOUT_NS;
     h->total_timeout_ns = o->total_timeout_ns > 0 ? o->total_timeout_ns : TOTAL_TIMEOUT_NS;
     h->log = o->log;
+    if (h->proxy[0] != '\0') {
+        cm_status rc = cm__net_proxy_port(h->proxy, &h->proxy_port, err);
+        if (rc != CM_OK)
+            return rc;
+    }
     return o->ca_file != NULL ? check_ca_file(o->ca_file, err) : CM_OK;
 }
 
@@ -82,7 +89,10 @@ static void http_destroy(struct cm_http *h)
     (void)pthread_mutex_destroy(&h->lock);
     free(h->ca_file);
     free(h->user_agent);
+    if (h->proxy != NULL) /* there may be a password in it */
+        cm_wipe(h->proxy, strlen(h->proxy));
     free(h->proxy);
+    free(h->no_proxy);
     free(h);
 }
 
@@ -204,41 +214,16 @@ static int on_rewind(void *user, curl_off_t offset, int origin)
     return offset == 0 && t->post_sent == 0 ? CURL_SEEKFUNC_OK : CURL_SEEKFUNC_FAIL;
 }
 
-/* Addresses through which a request would reach this host or its cloud's metadata service. */
-static bool is_local_v4(uint32_t a)
-{
-    return a >> 24 == 127 || a >> 24 == 0 || a >> 16 == 0xa9fe /* 169.254/16 */;
-}
-
-static bool is_local_address(const struct sockaddr *sa, socklen_t len)
-{
-    if (sa->sa_family == AF_INET && len >= sizeof(struct sockaddr_in)) {
-        struct sockaddr_in v4;
-
-        memcpy(&v4, sa, sizeof v4);
-        return is_local_v4(ntohl(v4.sin_addr.s_addr));
-    }
-    if (sa->sa_family == AF_INET6 && len >= sizeof(struct sockaddr_in6)) {
-        struct sockaddr_in6 v6;
-        uint32_t low;
-
-        memcpy(&v6, sa, sizeof v6);
-        memcpy(&low, v6.sin6_addr.s6_addr + 12, sizeof low);
-        if (IN6_IS_ADDR_V4MAPPED(&v6.sin6_addr))
-            return is_local_v4(ntohl(low));
-        return IN6_IS_ADDR_LOOPBACK(&v6.sin6_addr) || IN6_IS_ADDR_UNSPECIFIED(&v6.sin6_addr) ||
-               IN6_IS_ADDR_LINKLOCAL(&v6.sin6_addr);
-    }
-    return true; /* no other family is expected */
-}
-
 /* Also makes our sockets close-on-exec: hooks and other children must not inherit them. */
 static curl_socket_t on_open_socket(void *user, curlsocktype purpose, struct curl_sockaddr *a)
 {
     struct transfer *t = user;
 
     (void)purpose;
-    if (t->refuse_local && is_local_address(&a->addr, a->addrlen)) {
+    /* The proxy may be here. libcurl does not say whether an address is its, or that of a host
+     * which is asked without it; the port does, well enough. */
+    if (t->refuse_local && cm__net_is_local(&a->addr, a->addrlen) &&
+        !cm__net_has_port(&a->addr, a->addrlen, t->proxy_port)) {
         (void)stop(t, CM_E_POLICY, "its host resolves to a loopback or link-local address");
         return CURL_SOCKET_BAD;
     }
@@ -297,7 +282,8 @@ static cm_status set_transport(struct cm_http *h, struct transfer *t, struct cm_
     SET(CURLOPT_LOW_SPEED_LIMIT, 1L);
     SET(CURLOPT_LOW_SPEED_TIME, LOW_SPEED_S);
     SET(CURLOPT_PROXY, h->proxy); /* "" also hides http_proxy and its like */
-    SET(CURLOPT_NOPROXY, "");
+    SET(CURLOPT_NOPROXY, h->no_proxy);
+    t->proxy_port = h->proxy_port;
     SET(CURLOPT_SUPPRESS_CONNECT_HEADERS, 1L);
     SET(CURLOPT_NETRC, (long)CURL_NETRC_IGNORED);
     SET(CURLOPT_PATH_AS_IS, 1L); /* the JWS "url" has to be what the CA sees */

@@ -15,13 +15,15 @@ struct cm_http;
 struct cm_http_options {
     const char *ca_file;        /* PEM bundle that replaces the system's trust (CAPATH off); NULL */
     const char *user_agent;     /* NULL = "certmesh/<version>" */
-    const char *proxy;          /* NULL = none (environment variables are not looked at) */
+    const char *proxy;          /* URL; NULL = none (environment variables are not looked at) */
+    const char *no_proxy;       /* hosts to ask without it, as curl has it; NULL = none */
     bool allow_plain_http;      /* tests only; else http:// is CM_E_POLICY */
     int64_t connect_timeout_ns; /* 0 = 10 s */
     int64_t total_timeout_ns;   /* 0 = 60 s; the op's deadline may be earlier */
     struct cm_log log;
 };
-/* A missing or unreadable @ca_file is an error now, not a weaker mode later. */
+/* A missing or unreadable @ca_file, or a @proxy that is none, is an error now, not a weaker mode
+ * later. */
 CM_MUST_CHECK cm_status cm_http_new(const struct cm_http_options *opts, struct cm_http **ret,
                                     struct cm_err *err);
 /* Cancels what runs; NULL ok. No other thread may still be in a request. */
@@ -42,7 +44,8 @@ struct cm_http_request {
     size_t max_body;          /* of the answer, bytes; mandatory */
     bool follow;              /* GET only: up to CM_HTTP_REDIRECTS, https only */
     bool refuse_local;        /* fail with CM_E_POLICY if the host resolves to a loopback or
-                                 link-local address; always so after a redirect elsewhere */
+                                 link-local address; always so after a redirect elsewhere.
+                                 What a proxy resolves to is the proxy's to judge */
 };
 
 struct cm_http_response {

@@ -7,6 +7,7 @@
 #include "net.h"
 
 #include <curl/curl.h>
+#include <sys/socket.h>
 #include <sys/types.h>
 
 #define CM_NET_IDLE_MAX 16 /* easy handles kept for reuse, about 6 kB each */
@@ -41,6 +42,7 @@ struct transfer {
     bool header_ended;
     bool body_begun;
     bool refuse_local;
+    uint16_t proxy_port;
     cm_status stop_rc; /* why a callback aborted; CM_OK = it did not */
     const char *stop_why;
 
@@ -52,6 +54,8 @@ struct cm_http {
     char *ca_file;
     char *user_agent;
     char *proxy;
+    char *no_proxy;
+    uint16_t proxy_port; /* 0 = no proxy */
     bool allow_plain_http;
     int64_t connect_timeout_ns;
     int64_t total_timeout_ns;
@@ -72,6 +76,19 @@ struct cm_http {
     struct transfer *idle;
     unsigned n_idle;
 };
+
+/* ---- address.c ---- */
+
+/* An address through which a request would reach this host, or its cloud's metadata service? */
+bool cm__net_is_local(const struct sockaddr *sa, socklen_t len);
+/* Is it at this port? Never at 0. */
+bool cm__net_has_port(const struct sockaddr *sa, socklen_t len, uint16_t port);
+
+/* ---- url.c ---- */
+
+/* The port of a proxy's URL, whose scheme may be left out (http). CM_E_INVAL for what is none; the
+ * message does not show it, since a password may be in it. */
+CM_MUST_CHECK cm_status cm__net_proxy_port(const char *url, uint16_t *ret, struct cm_err *err);
 
 /* ---- multi.c ---- */
 

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-#include "net.h"
+#include "net_internal.h"
 
-#include <curl/curl.h>
+#include <stdlib.h>
 #include <string.h>
 #include <strings.h>
 
@@ -103,4 +103,53 @@ cm_status cm_url_resolve(const char *base, const char *ref, char *ret, size_t re
     curl_free(whole);
     curl_url_cleanup(u);
     return rc;
+}
+
+/* Of what libcurl can do; 1080 is its default for all proxies without a port. */
+static const struct {
+    const char *scheme;
+    uint16_t port;
+} proxies[] = { { "http", 1080 },    { "https", 443 },   { "socks4", 1080 },
+                { "socks4a", 1080 }, { "socks5", 1080 }, { "socks5h", 1080 } };
+
+static uint16_t port_of_proxy(CURLU *u)
+{
+    char *scheme = NULL, *host = NULL, *port = NULL;
+    uint16_t found = 0;
+
+    if (curl_url_get(u, CURLUPART_SCHEME, &scheme, 0) == CURLUE_OK &&
+        curl_url_get(u, CURLUPART_HOST, &host, 0) == CURLUE_OK && host[0] != '\0')
+        for (size_t i = 0; i < CM_ARRAY_LEN(proxies); i++)
+            if (strcasecmp(proxies[i].scheme, scheme) == 0)
+                found = proxies[i].port;
+    if (found != 0 && curl_url_get(u, CURLUPART_PORT, &port, 0) == CURLUE_OK)
+        found = (uint16_t)strtoul(port, NULL, 10); /* libcurl takes 1 to 65535 only */
+    curl_free(scheme);
+    curl_free(host);
+    curl_free(port);
+    return found;
+}
+
+cm_status cm__net_proxy_port(const char *url, uint16_t *ret, struct cm_err *err)
+{
+    CURLU *u = curl_url();
+    CM_AUTO_FREE char *whole = NULL;
+    uint16_t port = 0;
+
+    if (u == NULL)
+        return cm_fail_nomem(err);
+    whole = strstr(url, "://") != NULL ? cm_strdup(url) : cm_asprintf("http://%s", url);
+    if (whole != NULL && is_plain_text(whole) &&
+        curl_url_set(u, CURLUPART_URL, whole, CURLU_NON_SUPPORT_SCHEME) == CURLUE_OK)
+        port = port_of_proxy(u);
+    curl_url_cleanup(u);
+    if (whole == NULL)
+        return cm_fail_nomem(err);
+    cm_wipe(whole, strlen(whole));
+    if (port == 0)
+        return cm_fail(err, CM_E_INVAL,
+                       "the proxy is no URL of one: http://HOST:PORT, or https, socks4, socks4a, "
+                       "socks5, socks5h");
+    *ret = port;
+    return CM_OK;
 }

@@ -100,16 +100,22 @@ cm_status cm_chain_to_pem(const struct cm_chain *c, struct cm_buf *out, struct c
     return CM_OK;
 }
 
+cm_status cm_chain_issuer_cn(const struct cm_chain *c, size_t i, char *ret, size_t ret_size,
+                             struct cm_err *err)
+{
+    struct cm_x509 cert;
+
+    if (i >= c->n || ret_size == 0)
+        return cm_fail(err, CM_E_INVAL, "certificate chain: is empty");
+    cm_status rc = cm_x509_parse(c->der[i], &cert, err);
+    if (rc != CM_OK)
+        return rc;
+    cm_dn_text(cert.issuer, false, ret, ret_size);
+    return CM_OK;
+}
+
 cm_status cm_chain_top_issuer_cn(const struct cm_chain *c, char *ret, size_t ret_size,
                                  struct cm_err *err)
 {
-    struct cm_x509 top;
-
-    if (c->n == 0 || ret_size == 0)
-        return cm_fail(err, CM_E_INVAL, "certificate chain: is empty");
-    cm_status rc = cm_x509_parse(c->der[c->n - 1], &top, err);
-    if (rc != CM_OK)
-        return rc;
-    cm_dn_text(top.issuer, false, ret, ret_size);
-    return CM_OK;
+    return cm_chain_issuer_cn(c, c->n - 1, ret, ret_size, err);
 }

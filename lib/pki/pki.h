@@ -201,6 +201,9 @@ CM_MUST_CHECK cm_status cm_cert_check_own(struct cm_span der, struct cm_err *err
 /* Common name of the certificate that is at the top of the chain's issuers (preferred chains). */
 CM_MUST_CHECK cm_status cm_chain_top_issuer_cn(const struct cm_chain *c, char *ret, size_t ret_size,
                                                struct cm_err *err);
+/* Common name of who signed the @i-th certificate; CM_E_INVAL when there is none. */
+CM_MUST_CHECK cm_status cm_chain_issuer_cn(const struct cm_chain *c, size_t i, char *ret,
+                                           size_t ret_size, struct cm_err *err);
 
 /* --------------------------------------------------------------------- OCSP */
 

@@ -41,6 +41,11 @@ fails "parallel 0" 2 'not a number' cm obtain --parallel 0 a.test
 fails "key type" 2 "p256" cm obtain --key-type p257 a.test
 fails "challenge" 2 'did you mean http-01' cm obtain --challenge http01 a.test
 fails "dns-01 alone" 2 'dns-01 needs a DNS provider' cm obtain --challenge dns-01 a.test
+fails "choice of chain" 2 'did you mean smallest' cm obtain --chain smalest a.test
+fails "any of what chain" 2 'chain any needs --preferred-chain' cm obtain --chain any a.test
+fails "two wishes for a chain" 2 'exclude each other' cm obtain --chain smallest --preferred-chain X a.test
+fails "lifetime 0" 2 'not a time above 0' cm obtain --lifetime 0 a.test
+fails "proxy that is none" 2 'no URL of one' cm obtain --agree --root "$work/none" --proxy ftp://x a.test
 fails "reason" 2 'did you mean superseded' cm revoke --reason superseeded a.test
 fails "reason 7 does not exist" 2 'no reason of RFC 5280' cm revoke --reason 7 a.test
 fails "grace" 2 'not a time such as' cm clean --grace 14x

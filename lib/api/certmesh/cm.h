@@ -11,6 +11,7 @@
  * may be NULL. Unless said otherwise a function may be called from any thread. The library changes
  * nothing process-wide: no signals, no umask, no locale, no atexit. */
 
+#include <certmesh/cm_acme_extra.h>
 #include <certmesh/cm_adapter.h>
 #include <certmesh/cm_dns.h>
 #include <certmesh/cm_life.h>
@@ -78,6 +79,7 @@ struct cm_acme_options {
     int64_t rate_window_ms;            /* -1 = no limit of our own */
     bool disable_ari;                  /* do not ask for renewal information */
     const struct cm_dns_options *dns;  /* NULL = no DNS challenges, so no wildcards */
+    const struct cm_acme_extra *extra; /* copied; NULL = all defaults; see cm_acme_extra.h */
     void *reserved[4];
 };
 
@@ -576,6 +578,7 @@ struct cm_http_fetcher_options {
     const char *proxy;        /* URL; NULL = none, the environment is not looked at */
     bool allow_local;         /* hosts may resolve to loopback and link-local addresses */
     struct cm_log log;
+    const char *no_proxy; /* hosts to ask without it, see cm_acme_extra.h */
 };
 /** The fetcher that a config makes for itself: http and https; a GET follows up to three redirects,
  *  a POST none; opens no connection and starts no thread before the first request. Not usable in

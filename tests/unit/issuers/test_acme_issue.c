@@ -100,7 +100,8 @@ static void script(struct scripted_http *sh)
           &(struct sh_reply){ .headers = today(sh),
                               .body =
                                   "{\"newNonce\":\"{BASE}/nonce\",\"newAccount\":\"{BASE}/acct\","
-                                  "\"newOrder\":\"{BASE}/order\",\"renewalInfo\":\"{BASE}/ari\"}",
+                                  "\"newOrder\":\"{BASE}/order\",\"renewalInfo\":\"{BASE}/ari\","
+                                  "\"meta\":{\"profiles\":{\"short\":\"six days\"}}}",
                               .no_nonce = true });
     sh_on(sh, "HEAD", "/nonce", &(struct sh_reply){ 0 });
     sh_on(sh, "POST", "/acct",

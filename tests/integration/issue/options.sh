@@ -1,0 +1,87 @@
+#!/usr/bin/env bash
+# SPDX-License-Identifier: Apache-2.0
+# What a CA can be asked for beyond names, and how it is reached, against a real Pebble: profiles,
+# times, the choice among chains, proxies.
+. "$(dirname "$0")/common.sh"
+unset https_proxy HTTPS_PROXY http_proxy all_proxy ALL_PROXY no_proxy NO_PROXY
+
+lab_up options LAB_NONCEREJECT=0 LAB_AUTHZREUSE=0 LAB_ALTERNATE_ROOTS=1 LAB_CHAIN_LENGTH=2 \
+    LAB_PROFILES='"short":{"description":"six days","validityPeriod":518400}'
+direct=$ACME_DIR
+
+seconds() { # seconds NAME startdate|enddate
+    date -d "$(openssl x509 -in "$(stored "$1" crt)" -noout "-$2" | cut -d= -f2)" +%s
+}
+
+# ---- profiles
+case " $PEBBLE_FEATURES " in
+*' profiles '*)
+    check "a profile that the CA has" cm obtain short.a.test --profile short
+    is "its certificates are the profile's" \
+        "$((($(seconds short.a.test enddate) - $(seconds short.a.test startdate) + 3600) / 86400))" 6
+    fails "one that it does not have is told with those that it has" 4 \
+        "no certificate profile 'shrot'; there are: .*short" cm obtain x.a.test --profile shrot
+    ;;
+*)
+    fails "a profile is refused where there are none" 4 'has no certificate profiles' \
+        cm obtain x.a.test --profile short
+    ;;
+esac
+is "nothing is ordered for it" "$(stored x.a.test crt)" ""
+
+# ---- times
+now=$(date +%s)
+check "times that are asked for" cm obtain times.a.test --lifetime 10d --backdate 2h
+end=$(seconds times.a.test enddate)
+begin=$(seconds times.a.test startdate)
+check "the end is as asked" test "$((end - now))" -ge 863990 -a "$((end - now))" -le 864600
+check "the beginning is as asked" test "$((now - begin))" -ge 6600 -a "$((now - begin))" -le 7210
+check "the pair is good" pair_is_good times.a.test
+
+# ---- chains: both have the intermediates' names, the roots differ
+cn() { openssl x509 -noout -subject -nameopt multiline,utf8 | sed -n 's/ *commonName *= //p'; }
+for n in 0 1; do curl -s -A t --cacert "$LAB_CA" "$PEBBLE_MGMT/roots/$n" >"$work/root$n.pem"; done
+root1=$(cn <"$work/root1.pem")
+check "a chain by its root" cm obtain root.a.test --preferred-chain "$root1"
+check "leads there" pair_is_good root.a.test "$work/root1.pem"
+check "a chain by any who signed in it" cm obtain any.a.test --preferred-chain "$root1" --chain any
+check "leads there, too" pair_is_good any.a.test "$work/root1.pem"
+check "the smallest chain" cm obtain small.a.test --chain smallest
+size() { grep -v -e --- "$1" | tr -d '\n' | wc -c; }
+check "is no larger than the others" test "$(size "$(stored small.a.test crt)")" -le \
+    "$(($(size "$(stored any.a.test crt)") + 64))"
+
+# ---- proxies: "pebble" is a name that the proxy alone can make something of
+port=${direct##*:}
+port=${port%%/*}
+ACME_DIR=https://pebble:$port/dir
+python3 "$here/tests/integration/issue/proxy.py" "$work/port" "$work/proxy.log" user:s3cret &
+pids+=($!)
+check "the proxy runs" wait_for 20 test -s "$work/port"
+at=127.0.0.1:$(cat "$work/port")
+STORE=proxied
+fails "without the proxy the CA is not found" 6 'resolve|pebble' cm obtain p0.a.test --timeout 20
+is "and the proxy not asked" "$(cat "$work/proxy.log" 2>/dev/null)" ""
+check "by way of the proxy" cm obtain p1.a.test --proxy "http://user:s3cret@$at"
+check "the pair is good" pair_is_good p1.a.test
+like "the proxy was asked for the CA by name" "$(sort -u "$work/proxy.log")" "^CONNECT pebble:$port\$"
+: >"$work/proxy.log"
+https_proxy=http://user:s3cret@$at check "by way of the environment's" cm obtain p2.a.test
+like "that was asked" "$(sort -u "$work/proxy.log")" "^CONNECT pebble:$port\$"
+ALL_PROXY=user:s3cret@$at check "by way of the one for everything" cm obtain p3.a.test
+https_proxy=http://user:s3cret@$at NO_PROXY=pebble \
+    fails "but not for a host that is excepted" 6 'resolve|pebble' cm obtain p4.a.test --timeout 20
+https_proxy=http://user:s3cret@$at \
+    fails "nor when none is to be used" 6 'resolve|pebble' \
+    cm obtain p4.a.test --timeout 20 --proxy none
+HTTP_PROXY=http://user:s3cret@$at http_proxy=http://user:s3cret@$at \
+    fails "nor by what is for plain HTTP" 6 'resolve|pebble' cm obtain p4.a.test --timeout 20
+fails "a wrong password is told, and not shown" 6 'proxy|407' \
+    cm obtain p4.a.test --timeout 20 --proxy "http://user:wr0ng@$at"
+cm obtain p4.a.test --timeout 20 --proxy "http://user:wr0ng@$at" -v >"$work/said" 2>&1
+is "nowhere" "$(grep -c 'wr0ng' "$work/said")" 0
+ACME_DIR=$direct
+check "an address is asked through it, too" cm obtain p5.a.test --proxy "http://user:s3cret@$at"
+like "by its own name" "$(tail -n 1 "$work/proxy.log")" "^CONNECT 127.0.0.1:$port\$"
+fails "what is no proxy is told at the start" 2 'proxy' cm obtain p6.a.test --proxy 'ftp://x'
+tap_done
