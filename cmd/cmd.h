@@ -98,6 +98,7 @@ struct cli_opts {
     enum cm_chain_choice chain;
     int64_t lifetime_s;
     int64_t backdate_s;
+    bool stateless;
     const char *proxy;              /* "none": none, whatever the environment says */
     struct cli_proxies env_proxies; /* what the environment says */
     bool must_staple;

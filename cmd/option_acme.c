@@ -73,6 +73,7 @@ void cli_fill_extra(const struct cli *c, bool elsewhere, struct cm_acme_extra *x
     if (!elsewhere) {
         x->lifetime_s = c->o.lifetime_s;
         x->backdate_s = c->o.backdate_s;
+        x->stateless_http01 = c->o.stateless;
     }
     x->proxy = proxy_of(c, c->o.env_proxies.https);
     x->no_proxy = c->o.env_proxies.except;

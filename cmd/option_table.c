@@ -151,6 +151,9 @@ const struct cli_option cli_options[] = {
       "do not wait until a record shows: the CA may be asked too early" },
     { "dns-server-port", 0, ISSUING, CLI_KIND_PORT, AT(dns_server_port), "PORT",
       "where the servers of zones answer; default: 53; others are for labs" },
+    { "stateless", 0, ISSUING, CLI_KIND_FLAG, AT(stateless), NULL,
+      "store no tokens of http-01: all answer with the thumbprint of the account, which "
+      "certmesh account prints; a web server can be told to" },
     { "key-type", 0, ISSUING | CLI_ACCOUNT, CLI_KIND_KEY_TYPE, AT(key_type), "TYPE",
       "p256 (default), p384, rsa2048, rsa3072, rsa4096 or ed25519" },
     { "profile", 0, ISSUING, CLI_KIND_TEXT, AT(profile), "NAME",

@@ -74,7 +74,7 @@ static cm_status attach(struct acme_issuer *ai, const struct cm_issuer_host *hos
         rc = cm_solver_shared_new(&ai->host, also, &ai->solver, err);
     if (rc == CM_OK && ai->dns_solver != NULL)
         cm_solver_dns01_attach(ai->dns_solver, &ai->host);
-    return rc;
+    return rc == CM_OK ? acme_extra_attach(ai, err) : rc;
 }
 
 /* The tokens of the test CA are put under both prefixes: peers of another make, or configured

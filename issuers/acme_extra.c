@@ -36,6 +36,7 @@ cm_status acme_extra_take(struct acme_issuer *ai, const struct cm_acme_extra *gi
     ai->chain = x.chain;
     ai->lifetime_s = x.lifetime_s;
     ai->backdate_s = x.backdate_s;
+    ai->stateless = x.stateless_http01;
     cm_status rc = copy(&ai->proxy, x.proxy, err);
     return rc == CM_OK ? copy(&ai->no_proxy, x.no_proxy, err) : rc;
 }
@@ -46,6 +47,27 @@ void acme_extra_free(struct acme_issuer *ai)
         cm_wipe(ai->proxy, strlen(ai->proxy));
     free(ai->proxy);
     free(ai->no_proxy);
+}
+
+static cm_status thumbprint(void *user, const struct cm_op *op, char ret[44], struct cm_err *err)
+{
+    struct acme_issuer *ai = user;
+    struct acme_identity *id = NULL;
+
+    cm_status rc = acme_identity_get(ai, op, false, &id, err);
+    if (rc != CM_OK)
+        return rc;
+    rc = cm_key_thumbprint(id->key, ret, err);
+    acme_identity_unref(id);
+    return rc;
+}
+
+cm_status acme_extra_attach(struct acme_issuer *ai, struct cm_err *err)
+{
+    if (!ai->stateless)
+        return CM_OK;
+    cm_solver_shared_stateless(ai->solver);
+    return cm_board_set_thumbprint(ai->host.board, thumbprint, ai, err);
 }
 
 /* --------------------------------------------------------------------- order */

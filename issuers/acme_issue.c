@@ -328,8 +328,11 @@ static cm_status ready_order(struct run *r, const struct cm_op *op, struct cm_er
     struct cm_err first = CM_ERR_INIT;
     cm_status rc = resume_order(r, op, err);
     cm_status first_rc = CM_OK;
+    enum acme_challenge_type order[ACME_CHALLENGE_TYPES];
 
-    for (unsigned t = 0; rc == CM_OK && t < ACME_CHALLENGE_TYPES; t++) {
+    acme_types_order(r->ai, order);
+    for (unsigned k = 0; rc == CM_OK && k < ACME_CHALLENGE_TYPES; k++) {
+        enum acme_challenge_type t = order[k];
         if ((types_for(r) & (1u << t)) == 0)
             continue;
         if (!r->have_order && first_rc != CM_OK)
@@ -341,8 +344,9 @@ static cm_status ready_order(struct run *r, const struct cm_op *op, struct cm_er
 
         struct cm_err why = CM_ERR_INIT;
         progress(r, CM_PHASE_VALIDATING);
-        rc =
-            acme_validate(r->ai, op, &r->who, r->req, &r->order, (enum acme_challenge_type)t, &why);
+        rc = acme_validate(r->ai, op, &r->who, r->req, &r->order, t, &why);
+        if (rc == CM_OK || try_other_type(rc, &why))
+            acme_types_note(r->ai, t, rc == CM_OK);
         if (rc == CM_OK)
             return rc;
         drop_order(r);

@@ -22,6 +22,10 @@
 CM_MUST_CHECK cm_status cm_solver_shared_new(const struct cm_issuer_host *host, const char *also,
                                              struct cm_solver **ret, struct cm_err *err);
 
+/* Put no tokens of http-01 into storage: the board knows the thumbprint (cm_board_set_thumbprint).
+ * Before the first challenge. */
+void cm_solver_shared_stateless(struct cm_solver *sv);
+
 /* ---- responder: the ports that are open only while challenges are ---- */
 
 enum cm_responder_kind { CM_RESPONDER_HTTP = 0, CM_RESPONDER_TLS = 1 };
@@ -68,6 +72,13 @@ cm_status local_ca_no_root(struct cm_err *err);
 
 /* ------------------------------------------------------------ ACME issuer */
 
+enum acme_challenge_type {
+    ACME_HTTP01 = 0,
+    ACME_TLSALPN01 = 1,
+    ACME_DNS01 = 2,
+    ACME_CHALLENGE_TYPES = 3
+};
+
 /* An account that is known to the CA: immutable, reference counted, so that jobs keep signing with
  * the one they began with. */
 struct acme_identity {
@@ -98,6 +109,7 @@ struct acme_issuer {
     int64_t backdate_s;
     char *proxy;
     char *no_proxy;
+    bool stateless;
     char *listen_host;
     unsigned challenges;
     unsigned challenges_ip; /* for addresses, in addition */
@@ -110,7 +122,10 @@ struct acme_issuer {
     struct cm_solver *solver;
     struct cm_solver *dns_solver; /* NULL = no DNS challenges */
     struct acme_issuer *test; /* the CA where orders are tried first after a failure; NULL = none */
-    atomic_int clock_told;    /* what was logged of the clock, see acme_clock.c */
+    struct {
+        unsigned worked, failed;
+    } tried[ACME_CHALLENGE_TYPES]; /* guarded by lock */
+    atomic_int clock_told;         /* what was logged of the clock, see acme_clock.c */
 
     /* Single flight for the account: guarded by lock, never held over I/O. */
     pthread_mutex_t lock;
@@ -245,6 +260,8 @@ CM_MUST_CHECK cm_status acme_clock_check(struct acme_issuer *ai, const struct cm
 CM_MUST_CHECK cm_status acme_extra_take(struct acme_issuer *ai, const struct cm_acme_extra *given,
                                         struct cm_err *err);
 void acme_extra_free(struct acme_issuer *ai);
+/* Once the solver is there. CM_E_EXISTS: another issuer of the config is stateless. */
+CM_MUST_CHECK cm_status acme_extra_attach(struct acme_issuer *ai, struct cm_err *err);
 struct acme_order_times {
     char not_before[CM_TIME_TEXT];
     char not_after[CM_TIME_TEXT];
@@ -262,6 +279,13 @@ void acme_extra_chain(struct acme_issuer *ai, const struct cm_op *op,
 cm_status acme_issue(struct cm_issuer *is, const struct cm_op *op,
                      const struct cm_issue_request *req, struct cm_issued *ret, struct cm_err *err);
 
+/* ---- acme_types.c: which challenge is tried first ---- */
+
+/* All types, best first: by how often each did for this CA, as this process has seen it, the latest
+ * counting most; as they are numbered where that says nothing. */
+void acme_types_order(struct acme_issuer *ai, enum acme_challenge_type ret[ACME_CHALLENGE_TYPES]);
+void acme_types_note(struct acme_issuer *ai, enum acme_challenge_type type, bool worked);
+
 /* ---- acme_validate.c ---- */
 
 /* Bring a pending order for @req's names to ready: present an answer for each open authorization
@@ -270,12 +294,6 @@ cm_status acme_issue(struct cm_issuer *is, const struct cm_op *op,
  * failure the authorizations that are still open are deactivated and the reason found.
  * CM_E_ACME for an authorization of a name that is not asked for, CM_E_NOTFOUND when the CA offers
  * no challenge of @type, CM_E_UNSUPPORTED when the solver cannot answer it. */
-enum acme_challenge_type {
-    ACME_HTTP01 = 0,
-    ACME_TLSALPN01 = 1,
-    ACME_DNS01 = 2,
-    ACME_CHALLENGE_TYPES = 3
-};
 CM_MUST_CHECK cm_status acme_validate(struct acme_issuer *ai, const struct cm_op *op,
                                       const struct cm_acme_signer *who,
                                       const struct cm_issue_request *req, struct cm_acme_order *o,

@@ -12,7 +12,8 @@
 struct shared {
     struct cm_solver base;
     const struct cm_issuer_host *host;
-    char *also; /* a second prefix for tokens; NULL = none */
+    char *also;     /* a second prefix for tokens; NULL = none */
+    bool stateless; /* http-01 is answered by the account's thumbprint, whoever is asked */
     struct cm_responder *http;
     struct cm_responder *tls;
 };
@@ -22,7 +23,8 @@ struct presented {
     struct cm_challenge ch;
     char *token, *ident, *prefix, *key;
     char *also_key; /* NULL = none */
-    struct cm_responder *responder;
+    bool is_stored;
+    struct cm_responder *responder; /* NULL: somebody else answers */
 };
 
 static struct shared *self(struct cm_solver *sv)
@@ -161,6 +163,17 @@ static cm_status remove_tokens(const struct shared *s, const struct cm_op *op,
     return rc == CM_OK ? also : rc;
 }
 
+/* Where a web server has been told the thumbprint, we need no right to its port. */
+static cm_status open_port(struct shared *s, struct presented *p, struct cm_err *err)
+{
+    struct cm_responder *r = is_http01(p->ch.type) ? s->http : s->tls;
+
+    cm_status rc = cm_responder_acquire(r, p->prefix, err);
+    if (rc == CM_OK)
+        p->responder = r;
+    return rc == CM_E_PERM && !p->is_stored ? CM_OK : rc;
+}
+
 static cm_status shared_present(struct cm_solver *sv, const struct cm_op *op,
                                 const struct cm_challenge *ch, void **ret_state, struct cm_err *err)
 {
@@ -173,20 +186,19 @@ static cm_status shared_present(struct cm_solver *sv, const struct cm_op *op,
         rc = presented_new(s, ch, &p, err);
     if (rc != CM_OK)
         return rc;
-    rc = put_tokens(s, op, p, cm_buf_span(&json), err);
+    p->is_stored = !s->stateless || !is_http01(ch->type);
+    rc = p->is_stored ? put_tokens(s, op, p, cm_buf_span(&json), err) : CM_OK;
     if (rc == CM_OK)
         rc = cm_board_put(s->host->board, ch, err);
     if (rc == CM_OK) {
-        struct cm_responder *r = is_http01(ch->type) ? s->http : s->tls;
-        rc = cm_responder_acquire(r, ch->prefix, err);
-        if (rc == CM_OK)
-            p->responder = r;
-        else
+        rc = open_port(s, p, err);
+        if (rc != CM_OK)
             cm_board_remove(s->host->board, &p->ch);
     }
     if (rc != CM_OK) {
         const struct cm_op undo = issuer_cleanup_op(op);
-        (void)!remove_tokens(s, &undo, p, NULL);
+        if (p->is_stored)
+            (void)!remove_tokens(s, &undo, p, NULL);
         presented_free(p);
         return rc;
     }
@@ -201,12 +213,13 @@ static void shared_cleanup(struct cm_solver *sv, const struct cm_op *op, void *s
     struct cm_err err = CM_ERR_INIT;
 
     cm_board_remove(s->host->board, &p->ch);
-    if (remove_tokens(s, op, p, &err) != CM_OK) {
+    if (p->is_stored && remove_tokens(s, op, p, &err) != CM_OK) {
         const struct cm_log_field f[] = { { "key", p->key }, { "error", err.msg } };
         cm_logf(&s->host->log, CM_LOG_WARN, "token_left", f, CM_ARRAY_LEN(f),
                 "could not remove challenge token %s (%s); `certmesh clean` will", p->key, err.msg);
     }
-    cm_responder_release(p->responder);
+    if (p->responder != NULL)
+        cm_responder_release(p->responder);
     presented_free(p);
 }
 
@@ -249,4 +262,9 @@ cm_status cm_solver_shared_new(const struct cm_issuer_host *host, const char *al
     }
     *ret = &s->base;
     return CM_OK;
+}
+
+void cm_solver_shared_stateless(struct cm_solver *sv)
+{
+    self(sv)->stateless = true;
 }

@@ -22,6 +22,8 @@ struct cm_board {
     const struct cm_env *env;
     struct posting *first;
     size_t n;
+    cm_thumbprint_fn thumbprint; /* set once, or NULL */
+    void *user;
 };
 
 cm_status cm_board_new_env(const struct cm_env *env, struct cm_board **ret, struct cm_err *err)
@@ -174,4 +176,51 @@ cm_status cm_board_http(struct cm_board *b, const char *host, const char *token,
         rc = cm_fail(err, rc, "no open http-01 challenge for '%s' with this token", host);
     cm_mutex_unlock(&b->lock);
     return rc;
+}
+
+/* ------------------------------------------------------ http-01 without tokens */
+
+cm_status cm_board_set_thumbprint(struct cm_board *b, cm_thumbprint_fn fn, void *user,
+                                  struct cm_err *err)
+{
+    bool taken;
+
+    if (b == NULL || fn == NULL)
+        return cm_fail(err, CM_E_INVAL, "no board, or nobody who knows the thumbprint");
+    cm_mutex_lock(&b->lock);
+    taken = b->thumbprint != NULL;
+    if (!taken) {
+        b->thumbprint = fn;
+        b->user = user;
+    }
+    cm_mutex_unlock(&b->lock);
+    if (!taken)
+        return CM_OK;
+    return cm_fail(err, CM_E_EXISTS, "http-01 without tokens is for one CA of a config only");
+}
+
+bool cm_board_is_stateless(struct cm_board *b)
+{
+    cm_mutex_lock(&b->lock);
+    bool is = b->thumbprint != NULL;
+    cm_mutex_unlock(&b->lock);
+    return is;
+}
+
+cm_status cm_board_stateless(struct cm_board *b, const struct cm_op *op, const char *token,
+                             struct cm_buf *ret, struct cm_err *err)
+{
+    char thumbprint[44] = "";
+    cm_thumbprint_fn fn;
+    void *user;
+
+    cm_mutex_lock(&b->lock);
+    fn = b->thumbprint;
+    user = b->user;
+    cm_mutex_unlock(&b->lock);
+    if (fn == NULL)
+        return cm_fail(err, CM_E_NOTFOUND, "http-01 is answered by tokens only");
+    cm_status rc = fn(user, op, thumbprint, err);
+    thumbprint[sizeof thumbprint - 1] = '\0';
+    return rc == CM_OK ? cm_buf_printf(ret, err, "%s.%s", token, thumbprint) : rc;
 }

@@ -19,6 +19,7 @@
 #define KIND_ALPN    "tls-alpn-01"
 #define KIND_HTTP    "http-01"
 #define KIND_FILE    "validation file"
+#define ACCOUNT_KEY  "" /* of probes for the account: no host is called so */
 #define HTTP01_DIR   "/.well-known/acme-challenge"
 #define FILE_DIR     "/.well-known/pki-validation"
 #define FILE_URL_MAX 1024u
@@ -319,6 +320,25 @@ static bool host_of(const char *host, char ret[CM_NAME_BUF])
     return cm_name_normalize(bare, CM_NAME_ALLOW_IP | CM_NAME_ALLOW_UNDERSCORE, ret, NULL) == CM_OK;
 }
 
+/* An account that cannot be had is not looked for at every request: anyone can make them. */
+static bool stateless(struct cm_config *cfg, const struct cm_op *op, const char *token,
+                      struct cm_buf *ret)
+{
+    struct cm_err why = CM_ERR_INIT;
+
+    if (!cm_board_is_stateless(cfg->board) ||
+        cm_probes_wait_ns(cfg->probes, KIND_HTTP, ACCOUNT_KEY) > 0)
+        return false;
+    cm_status rc = cm_board_stateless(cfg->board, op, token, ret, &why);
+    if (rc == CM_OK)
+        return true;
+    if (rc != CM_E_NOTFOUND)
+        cm_logf(&cfg->log, CM_LOG_WARN, "account_unreadable", NULL, 0,
+                "the account whose thumbprint answers http-01: %s", why.msg);
+    cm_probes_note(cfg->probes, KIND_HTTP, ACCOUNT_KEY, MISS_HTTP_NS);
+    return false;
+}
+
 static cm_status http_from_storage(struct cm_config *cfg, const struct cm_op *op, const char *host,
                                    const char *token, struct cm_buf *ret, struct cm_err *err)
 {
@@ -337,6 +357,8 @@ static cm_status http_from_storage(struct cm_config *cfg, const struct cm_op *op
             return cm_buf_puts(ret, found.key_authorization, err);
         cm_probes_note(cfg->probes, KIND_HTTP, key, MISS_HTTP_NS);
     }
+    if (stateless(cfg, &limited, token, ret))
+        return CM_OK;
     return cm_fail(err, CM_E_POLICY, "no http-01 challenge is open for '%s' with this token", host);
 }
 

@@ -302,6 +302,12 @@ struct cm_cert *cm_board_cert(struct cm_board *b, const char *ident);
 /* Appends the key authorization if @host has that http-01 token. */
 CM_MUST_CHECK cm_status cm_board_http(struct cm_board *b, const char *host, const char *token,
                                       struct cm_buf *ret, struct cm_err *err);
+/* Does any token have an answer (cm_board_set_thumbprint)? */
+bool cm_board_is_stateless(struct cm_board *b);
+/* It, if so; CM_E_NOTFOUND if not, or while there is no account. May read storage. */
+CM_MUST_CHECK cm_status cm_board_stateless(struct cm_board *b, const struct cm_op *op,
+                                           const char *token, struct cm_buf *ret,
+                                           struct cm_err *err);
 
 /* A stored challenge (certmagic 3.4). */
 struct cm_token {

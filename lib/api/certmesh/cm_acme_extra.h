@@ -4,7 +4,7 @@
 
 /* Options of an ACME issuer that few need: struct cm_acme_options has a pointer to them. */
 
-#include <certmesh/cm_base.h>
+#include <certmesh/cm_spi.h>
 
 #ifdef __cplusplus
 extern "C" {
@@ -38,11 +38,27 @@ struct cm_acme_extra {
     /** Hosts that are asked without it, comma separated, as curl has it: "example.com" is that
      *  host and all below it, "*" is all, "10.0.0.0/8" addresses; NULL = none. */
     const char *no_proxy;
+    /** No tokens of http-01 are put into storage: whatever the token, the answer is the token, a
+     * dot and the thumbprint of the account's key, as a web server that has port 80 can be told to
+     * give it (docs/issuing.md; cm_account() tells the thumbprint). Our own port, and
+     * cm_http01_handle(), answer so by themselves. For one issuer of a config at most: which
+     * account is meant cannot be seen from a request. */
+    bool stateless_http01;
 };
 #define CM_ACME_EXTRA_INIT                                                                         \
     {                                                                                              \
         .size = (uint32_t)sizeof(struct cm_acme_extra)                                             \
     }
+
+/** For issuers: the thumbprint (base64url, RFC 7638) of the account that orders, for http-01
+ * without stored tokens. Any thread; may read storage. @ret has 44 bytes. CM_E_NOTFOUND: no account
+ * yet. */
+typedef cm_status (*cm_thumbprint_fn)(void *user, const struct cm_op *op, char ret[44],
+                                      struct cm_err *err);
+/** Answer each http-01 request that fits no open challenge by what @fn says. Stays for the life of
+ *  the config. CM_E_EXISTS when another issuer has done so. */
+CM_API CM_MUST_CHECK cm_status cm_board_set_thumbprint(struct cm_board *b, cm_thumbprint_fn fn,
+                                                       void *user, struct cm_err *err);
 
 #ifdef __cplusplus
 }

@@ -51,6 +51,51 @@ size() { grep -v -e --- "$1" | tr -d '\n' | wc -c; }
 check "is no larger than the others" test "$(size "$(stored small.a.test crt)")" -le \
     "$(($(size "$(stored any.a.test crt)") + 64))"
 
+# ---- http-01 without tokens: a web server that was told the thumbprint answers
+STORE=store
+thumbprint=$(cm account show | sed -n 's/^Thumbprint *//p')
+like "the thumbprint is told" "$thumbprint" '^[A-Za-z0-9_-]{43}$'
+cat >"$work/web.py" <<'PY'
+import http.server, sys
+class Handler(http.server.BaseHTTPRequestHandler):
+    def do_GET(self):
+        body = (self.path.rsplit("/", 1)[1] + "." + sys.argv[2]).encode()
+        self.send_response(200)
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+    def log_message(self, *_):
+        with open(sys.argv[3], "a") as f:
+            f.write(self.path + "\n")
+http.server.ThreadingHTTPServer(("127.0.0.1", int(sys.argv[1])), Handler).serve_forever()
+PY
+listens() { (exec 3<>"/dev/tcp/127.0.0.1/$1") 2>/dev/null; }
+python3 "$work/web.py" "$HTTP01_PORT" "$thumbprint" "$work/web.log" &
+web=$!
+pids+=("$web")
+check "the web server runs" wait_for 20 listens "$HTTP01_PORT"
+check "it answers for a name" cm obtain web.a.test --stateless --challenge http-01
+check "the CA was there" grep -q '^/.well-known/acme-challenge/' "$work/web.log"
+kill "$web"
+wait "$web" 2>/dev/null
+
+# A node with another storage and the same account answers, too.
+cp "$(find "$work/store/acme" -name '*.key')" "$work/account.key"
+STORE=elsewhere
+cm obtain own.a.test --account-key "$work/account.key" >"$work/own.log" 2>&1
+cm_exec=exec cm serve own.a.test --account-key "$work/account.key" --stateless >"$work/serve.log" 2>&1 &
+node=$!
+pids+=("$node")
+check "a node serves" wait_for 30 grep -q 'is up' "$work/serve.log"
+STORE=store
+check "it answers for others" cm obtain node.a.test --stateless --challenge http-01
+check "the pair is good" pair_is_good node.a.test
+EMAIL=other@a.test fails "but not for another account" 4 'key authorization|unauthorized' \
+    cm obtain node2.a.test --stateless --challenge http-01
+kill "$node"
+wait "$node" 2>/dev/null
+check "alone, our own port answers" cm obtain alone.a.test --stateless --challenge http-01
+
 # ---- proxies: "pebble" is a name that the proxy alone can make something of
 port=${direct##*:}
 port=${port%%/*}

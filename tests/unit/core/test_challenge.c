@@ -456,6 +456,77 @@ START_TEST(board_replaces_and_is_complete_or_not_at_all)
 }
 END_TEST
 
+/* ---- http-01 without tokens ---- */
+
+static unsigned thumbprints;
+static cm_status thumbprint_rc;
+
+static cm_status thumbprint(void *user, const struct cm_op *op, char ret[44], struct cm_err *e)
+{
+    (void)user;
+    (void)op;
+    thumbprints++;
+    if (thumbprint_rc != CM_OK)
+        return cm_fail(e, thumbprint_rc, "no account");
+    memcpy(ret, THUMB, sizeof THUMB);
+    return CM_OK;
+}
+
+static cm_status any(const char *token, const char *want)
+{
+    struct cm_buf body = CM_BUF_INIT(1024);
+    char path[200];
+
+    (void)snprintf(path, sizeof path, "/.well-known/acme-challenge/%s", token);
+    cm_status rc = cm_http01_handle(k.cfg, NULL, "GET", "any.example.com", path, &body, &err);
+    if (rc == CM_OK)
+        ck_assert_str_eq(cm_buf_str(&body), want);
+    cm_buf_free(&body);
+    return rc;
+}
+
+START_TEST(without_tokens_any_is_answered_by_the_thumbprint)
+{
+    kit_init(&k);
+    kit_start(&k);
+    thumbprint_rc = CM_OK;
+    thumbprints = 0;
+    ck_refused(any("abc", ""), CM_E_POLICY);
+    ck_ok(cm_board_set_thumbprint(k.cfg->board, thumbprint, NULL, &err));
+    ck_refused(cm_board_set_thumbprint(k.cfg->board, thumbprint, NULL, &err), CM_E_EXISTS);
+    ck_ok(any("abd", "abd." THUMB));
+    ck_ok(any("x-Y_z", "x-Y_z." THUMB));
+    ck_refused(any("no.token", ""), CM_E_POLICY);
+    ck_assert_uint_eq(thumbprints, 2);
+    /* what is open goes first: it may be another account's */
+    struct cm_challenge ch = challenge("http-01", "any.example.com");
+    ch.key_authorization = "tok.other";
+    ck_ok(cm_board_put(k.cfg->board, &ch, &err));
+    ck_ok(any("tok", "tok.other"));
+    cm_board_remove(k.cfg->board, &ch);
+    ck_ok(any("tok", "tok." THUMB));
+    kit_stop(&k);
+}
+END_TEST
+
+START_TEST(without_an_account_strangers_do_not_make_us_look_for_it_each_time)
+{
+    kit_init(&k);
+    kit_start(&k);
+    thumbprint_rc = CM_E_NOTFOUND;
+    thumbprints = 0;
+    ck_ok(cm_board_set_thumbprint(k.cfg->board, thumbprint, NULL, &err));
+    for (int i = 0; i < 20; i++) {
+        char token[16];
+
+        (void)snprintf(token, sizeof token, "t%d", i);
+        ck_refused(any(token, ""), CM_E_POLICY);
+    }
+    ck_assert_uint_eq(thumbprints, 1);
+    kit_stop(&k);
+}
+END_TEST
+
 int main(void)
 {
     const TTest *const tests[] = {
@@ -476,6 +547,8 @@ int main(void)
         many_names_at_once_are_bounded,
         issuer_without_tokens_in_storage_is_not_asked,
         board_replaces_and_is_complete_or_not_at_all,
+        without_tokens_any_is_answered_by_the_thumbprint,
+        without_an_account_strangers_do_not_make_us_look_for_it_each_time,
     };
 
     return kit_run("challenge", tests, CM_ARRAY_LEN(tests));

@@ -350,6 +350,94 @@ START_TEST(alternate_that_cannot_be_had_or_is_none_is_passed_over)
 }
 END_TEST
 
+/* ---- which challenge first ---- */
+
+static struct acme_issuer *acme(void)
+{
+    return CM_CONTAINER_OF(issuer, struct acme_issuer, base);
+}
+
+static enum acme_challenge_type first_type(void)
+{
+    enum acme_challenge_type order[ACME_CHALLENGE_TYPES];
+    unsigned seen = 0;
+
+    acme_types_order(acme(), order);
+    for (size_t i = 0; i < ACME_CHALLENGE_TYPES; i++)
+        seen |= 1u << order[i];
+    ck_assert_uint_eq(seen, (1u << ACME_CHALLENGE_TYPES) - 1);
+    return order[0];
+}
+
+START_TEST(the_challenge_that_did_is_tried_first)
+{
+    begin();
+    ck_assert_int_eq(first_type(), ACME_HTTP01);
+    acme_types_note(acme(), ACME_HTTP01, false);
+    acme_types_note(acme(), ACME_TLSALPN01, true);
+    ck_assert_int_eq(first_type(), ACME_TLSALPN01);
+    for (int i = 0; i < 100; i++)
+        acme_types_note(acme(), ACME_TLSALPN01, true);
+    /* what was long ago is forgotten soon enough */
+    for (int i = 0; i < 20; i++)
+        acme_types_note(acme(), ACME_TLSALPN01, false);
+    for (int i = 0; i < 3; i++)
+        acme_types_note(acme(), ACME_HTTP01, true);
+    ck_assert_int_eq(first_type(), ACME_HTTP01);
+}
+END_TEST
+
+START_TEST(both_failing_says_nothing)
+{
+    begin();
+    for (int i = 0; i < 3; i++) {
+        acme_types_note(acme(), ACME_HTTP01, false);
+        acme_types_note(acme(), ACME_TLSALPN01, false);
+    }
+    ck_assert_int_eq(first_type(), ACME_HTTP01);
+}
+END_TEST
+
+/* Where http-01 never does, its authorization is spent once and not for every name. */
+START_TEST(second_order_begins_with_what_the_first_ended_with)
+{
+    static const char pending[] =
+        "{\"status\":\"pending\",\"identifiers\":[{\"type\":\"dns\",\"value\":\"a.test\"}],"
+        "\"authorizations\":[\"{BASE}/authz\"],\"finalize\":\"{BASE}/fin\"}";
+    static const char offers[] =
+        "{\"status\":\"pending\",\"identifier\":{\"type\":\"dns\",\"value\":\"a.test\"},"
+        "\"challenges\":[{\"type\":\"tls-alpn-01\",\"url\":\"{BASE}/ch\",\"token\":\"tok\"}]}";
+
+    sh_clear(ca);
+    sh_on(ca, "GET", "/dir",
+          &(struct sh_reply){ .body =
+                                  "{\"newNonce\":\"{BASE}/nonce\",\"newAccount\":\"{BASE}/acct\","
+                                  "\"newOrder\":\"{BASE}/order\"}",
+                              .no_nonce = true });
+    sh_on(ca, "HEAD", "/nonce", &(struct sh_reply){ 0 });
+    sh_on(ca, "POST", "/acct",
+          &(struct sh_reply){ .status = 201,
+                              .headers = "Location: {BASE}/acct/1\r\n",
+                              .body = "{\"status\":\"valid\"}" });
+    sh_on(ca, "POST", "/order",
+          &(struct sh_reply){
+              .status = 201, .headers = "Location: {BASE}/order/1\r\n", .body = pending });
+    sh_on(ca, "POST", "/authz", &(struct sh_reply){ .body = offers });
+    sh_on(ca, "POST", "/ch", &(struct sh_reply){ .body = "{}" });
+    sh_on(ca, "POST", "/order/1",
+          &(struct sh_reply){ .body =
+                                  "{\"status\":\"valid\",\"identifiers\":[{\"type\":\"dns\","
+                                  "\"value\":\"a.test\"}],\"authorizations\":[],"
+                                  "\"finalize\":\"{BASE}/fin\",\"certificate\":\"{BASE}/cert\"}" });
+    sh_on(ca, "POST", "/cert", &(struct sh_reply){ .body = "the chain" });
+    begin();
+    ck_ok(issue());
+    ck_assert_uint_eq(sh_count(ca, "POST", "/order"), 2); /* http-01 is not offered */
+    ck_ok(issue());
+    ck_assert_uint_eq(sh_count(ca, "POST", "/order"), 3);
+}
+END_TEST
+
 int main(void)
 {
     const TTest *const all[] = {
@@ -360,6 +448,9 @@ int main(void)
         proxy_that_is_none_is_refused_without_showing_it,
         chain_is_taken_by_root_by_any_signer_or_by_size,
         alternate_that_cannot_be_had_or_is_none_is_passed_over,
+        the_challenge_that_did_is_tried_first,
+        both_failing_says_nothing,
+        second_order_begins_with_what_the_first_ended_with,
     };
 
     return run_tests_how(
