@@ -127,6 +127,7 @@ struct cli_opts {
     const char *metrics;
     const char *snapshot;
     const char *snapshot_key_file;
+    const char *csr;
     const char *out;
     const char *from, *to; /* storages */
     bool no_http;
@@ -250,6 +251,14 @@ void cli_proxies_from_environment(struct cli *c);
 void cli_fill_extra(const struct cli *c, bool elsewhere, struct cm_acme_extra *x);
 /* The fetcher for OCSP and CRLs that goes through the proxy; *ret = NULL when there is none. */
 cm_status cli_fetcher_new(const struct cli *c, struct cm_fetcher **ret, struct cm_err *err);
+
+/* ---- cmd_trust.c ---- */
+
+/* What is public gets the modes of an ordinary file; but half of it helps nobody, so that goes. */
+cm_status cli_write_public(const char *path, const struct cm_buf *pem, struct cm_err *err);
+
+/* ---- cmd_csr.c: obtain --csr ---- */
+int cli_run_csr(struct cli *c);
 
 /* ---- text.c: small parsers and printers ---- */
 

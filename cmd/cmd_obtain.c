@@ -33,6 +33,8 @@ static int normalize_names(struct cli *c, char (*normal)[256], const char **name
 
 int cli_run_obtain(struct cli *c)
 {
+    if (c->o.csr != NULL)
+        return cli_run_csr(c);
     char(*normal)[256] = calloc(c->n_names, sizeof *normal);
     const char **names = calloc(c->n_names, sizeof *names);
     struct cli_job *jobs = calloc(c->n_names, sizeof *jobs);

@@ -24,8 +24,7 @@ static cm_status write_all(int fd, const char *path, const struct cm_buf *pem, s
     return CM_OK;
 }
 
-/* The root is public, so it gets the modes of an ordinary file; but half of it helps nobody. */
-static cm_status write_file(const char *path, const struct cm_buf *pem, struct cm_err *err)
+cm_status cli_write_public(const char *path, const struct cm_buf *pem, struct cm_err *err)
 {
     int fd = open(path, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0644);
     cm_status rc = CM_OK;
@@ -57,7 +56,7 @@ int cli_run_trust(struct cli *c)
     op = cli_op(c, 60);
     rc = cm_internal_root(c->cfg, &op, &pem, &err);
     if (rc == CM_OK && c->o.out != NULL)
-        written = write_file(c->o.out, &pem, &err) == CM_OK;
+        written = cli_write_public(c->o.out, &pem, &err) == CM_OK;
     else if (rc == CM_OK)
         (void)fwrite(pem.data, 1, pem.len, stdout);
     cm_buf_free(&pem);

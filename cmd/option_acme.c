@@ -28,6 +28,10 @@ int cli_acme_check(const struct cli *c)
         return cli_usage(c, "--chain smallest and --preferred-chain exclude each other");
     if (c->o.chain == CM_CHAIN_ANY && c->o.preferred_chain == NULL)
         return cli_usage(c, "--chain any needs --preferred-chain, the name to look for");
+    if (c->o.csr != NULL && (c->n_names > 0 || c->o.san))
+        return cli_usage(c, "--csr: the names are those of the request; give none");
+    if (c->o.csr == NULL && c->o.out != NULL && c->command->bit == CLI_OBTAIN)
+        return cli_usage(c, "--out is for the chain that comes of --csr");
     return -1;
 }
 

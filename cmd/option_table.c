@@ -16,6 +16,11 @@ const struct cli_option cli_options[] = {
     /* what the command does */
     { "san", 0, CLI_OBTAIN, CLI_KIND_FLAG, AT(san), NULL,
       "one certificate for all the names, instead of one each" },
+    { "csr", 0, CLI_OBTAIN, CLI_KIND_TEXT, AT(csr), "FILE",
+      "a certificate for this request (PKCS#10, PEM or DER), whose key stays where it is; again "
+      "when it is due, each time this is run" },
+    { "out", 0, CLI_OBTAIN, CLI_KIND_TEXT, AT(out), "FILE",
+      "write its chain to FILE; default: print it" },
     { "force", 0, CLI_RENEW, CLI_KIND_FLAG, AT(force), NULL, "renew even if it is not due" },
     { "reason", 0, CLI_REVOKE, CLI_KIND_REASON, AT(reason), "REASON",
       "RFC 5280 reason, by name or number: unspecified (0), keyCompromise (1), "

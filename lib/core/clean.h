@@ -9,8 +9,9 @@
 #include "life.h"
 
 #define CM_CLEAN_DAY_S     (24 * 3600)
-#define CM_CLEAN_PASSING_S 3600                  /* of use for moments only */
-#define CM_CLEAN_RECORD_S  (60 * CM_CLEAN_DAY_S) /* nobody wrote it again for that long */
+#define CM_CLEAN_PASSING_S 3600                   /* of use for moments only */
+#define CM_CLEAN_CSR_S     (400 * CM_CLEAN_DAY_S) /* no public certificate lives that long */
+#define CM_CLEAN_RECORD_S  (60 * CM_CLEAN_DAY_S)  /* nobody wrote it again for that long */
 
 struct cm_sweep {
     struct cm_config *cfg;

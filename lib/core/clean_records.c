@@ -162,5 +162,7 @@ cm_status cm_sweep_records(struct cm_sweep *w, struct cm_err *err)
                            "state of a CA not used any more", err);
     if (rc == CM_OK)
         rc = clean_records(w, CM_CLEAN_CRL_DIR, 1, CM_CLEAN_RECORD_S, "CRL not used any more", err);
+    if (rc == CM_OK)
+        rc = clean_records(w, CM_CSR_DIR, 2, CM_CLEAN_CSR_S, "of a request long over", err);
     return rc == CM_OK ? clean_nodes(w, err) : rc;
 }

@@ -250,6 +250,19 @@ cm_status cm_path_staple(const char *name, struct cm_span bundle_pem, char ret[C
     return fits(n, CM_KEY_BUF, name, err);
 }
 
+cm_status cm_path_csr(const char *issuer_key, const char *dir, const char *id, const char *suffix,
+                      char ret[CM_KEY_BUF], struct cm_err *err)
+{
+    CM_AUTO_BUF struct cm_buf safe = CM_BUF_INIT(CM_KEY_BUF);
+    int n;
+
+    cm_status rc = cm_safe_name(issuer_key, &safe, err);
+    if (rc != CM_OK)
+        return cm_wrap(err, rc, "issuer key '%s'", issuer_key);
+    n = snprintf(ret, CM_KEY_BUF, CM_CSR_DIR "/%s/%s/%s%s", cm_buf_str(&safe), dir, id, suffix);
+    return fits(n, CM_KEY_BUF, dir, err);
+}
+
 cm_status cm_path_journal(const char *dir, char ret[CM_KEY_BUF], struct cm_err *err)
 {
     int n = snprintf(ret, CM_KEY_BUF, CM_JOURNAL_DIR "/%s", dir);

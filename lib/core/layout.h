@@ -31,6 +31,10 @@ CM_MUST_CHECK cm_status cm_path_cert(const char *issuer_key, const char *dir, co
 /* <prefix>/challenge_tokens/<Safe(ident)>.json */
 CM_MUST_CHECK cm_status cm_path_token(const char *prefix, const char *ident, char ret[CM_KEY_BUF],
                                       struct cm_err *err);
+/* certmesh/csr/<I>/<dir>/<id><suffix>: of a request that somebody else made (csr.c). */
+#define CM_CSR_DIR "certmesh/csr"
+CM_MUST_CHECK cm_status cm_path_csr(const char *issuer_key, const char *dir, const char *id,
+                                    const char *suffix, char ret[CM_KEY_BUF], struct cm_err *err);
 /* ocsp/<Safe(name)>-<hash of the bundle>: where a peer keeps the staple of a certificate. */
 CM_MUST_CHECK cm_status cm_path_staple(const char *name, struct cm_span bundle_pem,
                                        char ret[CM_KEY_BUF], struct cm_err *err);

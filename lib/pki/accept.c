@@ -248,7 +248,7 @@ cm_status cm_chain_accept(const struct cm_chain *c, const struct cm_key *key,
         rc = check_links(c, certs, err);
     if (rc == CM_OK)
         rc = check_upper_dates(certs, c->n, now_s, err);
-    if (rc == CM_OK)
+    if (rc == CM_OK && key != NULL)
         rc = check_key(key, &certs[0], err);
     if (rc == CM_OK)
         rc = check_signatures(certs, c->n, err);

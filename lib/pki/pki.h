@@ -131,6 +131,22 @@ CM_MUST_CHECK cm_status cm_csr_to_pem(struct cm_span csr_der, struct cm_buf *out
 CM_MUST_CHECK cm_status cm_csr_check(struct cm_span csr_der, const struct cm_key *key,
                                      struct cm_err *err);
 
+/* A request that somebody else made, PEM or DER, as DER. CM_E_PARSE; CM_E_LIMIT over
+ * CM_CERT_DER_MAX. */
+CM_MUST_CHECK cm_status cm_csr_read(struct cm_span text, struct cm_buf *ret_der,
+                                    struct cm_err *err);
+/* Is it signed by the key that it is for, and that key of a kind and size in use? CM_E_CERT if not.
+ * @ret gets the SHA-256 of its public key. */
+CM_MUST_CHECK cm_status cm_csr_verify(struct cm_span csr_der, uint8_t ret[CM_SHA256_LEN],
+                                      struct cm_err *err);
+/* The names that it is for, normalized; freed by cm_csr_names_free(). CM_E_INVAL when there are
+ * none, or others than DNS names and addresses. */
+CM_MUST_CHECK cm_status cm_csr_names(struct cm_span csr_der, char ***ret, size_t *ret_n,
+                                     struct cm_err *err);
+void cm_csr_names_free(char **names, size_t n); /* NULL ok */
+/* Is the certificate for the request's key? */
+bool cm_csr_is_for(struct cm_span csr_der, struct cm_span leaf_der);
+
 /* -------------------------------------------------------------------- chains */
 
 #define CM_CHAIN_PEM_MAX   (256u * 1024)
@@ -184,7 +200,7 @@ void cm_leaf_free(struct cm_leaf *l); /* NULL ok */
  * covers each); notBefore <= now + @skew_s, now <= notAfter; not a CA; serverAuth EKU if any EKU;
  * every certificate is signed by the next, in order; at least one intermediate unless self-issued;
  * counts and sizes within limits; key not weaker than RSA 2048. Errors: CM_E_CERT with the rule
- * and the values.
+ * and the values. @key NULL: whose it is has been seen to (cm_csr_is_for).
  */
 CM_MUST_CHECK cm_status cm_chain_accept(const struct cm_chain *c, const struct cm_key *key,
                                         const char *const *names, size_t n, bool exact_names,

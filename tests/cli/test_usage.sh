@@ -46,6 +46,8 @@ fails "any of what chain" 2 'chain any needs --preferred-chain' cm obtain --chai
 fails "two wishes for a chain" 2 'exclude each other' cm obtain --chain smallest --preferred-chain X a.test
 fails "lifetime 0" 2 'not a time above 0' cm obtain --lifetime 0 a.test
 fails "proxy that is none" 2 'no URL of one' cm obtain --agree --root "$work/none" --proxy ftp://x a.test
+fails "a request and names" 2 'csr: the names are those of the request' cm obtain --csr x.csr a.test
+fails "out without a request" 2 'out is for the chain' cm obtain --out x.pem a.test
 fails "reason" 2 'did you mean superseded' cm revoke --reason superseeded a.test
 fails "reason 7 does not exist" 2 'no reason of RFC 5280' cm revoke --reason 7 a.test
 fails "grace" 2 'not a time such as' cm clean --grace 14x

@@ -51,6 +51,28 @@ size() { grep -v -e --- "$1" | tr -d '\n' | wc -c; }
 check "is no larger than the others" test "$(size "$(stored small.a.test crt)")" -le \
     "$(($(size "$(stored any.a.test crt)") + 64))"
 
+# ---- requests whose keys are elsewhere
+STORE=csr
+openssl req -new -newkey ec -pkeyopt ec_paramgen_curve:P-384 -nodes -keyout "$work/own.key" \
+    -subj /CN=ignored -addext 'subjectAltName=DNS:csr1.a.test,DNS:csr2.a.test' \
+    -out "$work/own.csr" 2>"$work/openssl.log"
+check "a certificate for a request" cm obtain --csr "$work/own.csr" --out "$work/own.pem"
+is "is for its key" "$(openssl x509 -in "$work/own.pem" -noout -pubkey)" \
+    "$(openssl pkey -in "$work/own.key" -pubout)"
+check "and leads to the CA's root" openssl verify -CAfile "$PEBBLE_ROOT" -untrusted "$work/own.pem" \
+    -verify_hostname csr2.a.test "$work/own.pem"
+is "storage has no key of it" "$(grep -rl 'PRIVATE KEY' "$work/csr" | grep -v /users/)" ""
+made=$(orders)
+cm obtain --csr "$work/own.csr" >"$work/again.pem" 2>"$work/again.log"
+is "run again it is there" "$(cat "$work/again.pem")" "$(cat "$work/own.pem")"
+like "and says so" "$(cat "$work/again.log")" '^csr1.a.test,csr2.a.test +already there'
+is "nothing is ordered" "$(orders)" "$made"
+check "storage is in order" "$CERTMESH" storage check "file:$work/csr"
+openssl req -new -key "$work/own.key" -subj /CN=csr3.a.test -out "$work/no.csr"
+fails "a request without names is refused" 2 'subjectAltName' cm obtain --csr "$work/no.csr"
+fails "what is no request is refused" 1 'certificate request' cm obtain --csr "$work/own.pem"
+fails "one that is not there" 2 'No such file' cm obtain --csr "$work/none.csr"
+
 # ---- http-01 without tokens: a web server that was told the thumbprint answers
 STORE=store
 thumbprint=$(cm account show | sed -n 's/^Thumbprint *//p')
