@@ -323,6 +323,13 @@ static cm_status set_request(struct cm_http *h, struct transfer *t,
     if (req->content_type != NULL && !add_line(t, "Content-Type", req->content_type))
         return cm_fail_nomem(err);
 
+    for (size_t i = 0; req->headers != NULL && req->headers[i] != NULL; i++) {
+        grown = curl_slist_append(t->lines, req->headers[i]);
+        if (grown == NULL)
+            return cm_fail_nomem(err);
+        t->lines = grown;
+    }
+
     SET(CURLOPT_URL, url);
     SET(CURLOPT_USERAGENT, h->user_agent);
     SET(CURLOPT_HTTPHEADER, t->lines);
@@ -340,8 +347,10 @@ static cm_status set_request(struct cm_http *h, struct transfer *t,
         return CM_OK;
     }
     SET(CURLOPT_MAXFILESIZE_LARGE, (curl_off_t)req->max_body);
-    if (strcmp(req->method, "GET") == 0) {
+    if (strcmp(req->method, "POST") != 0) {
         SET(CURLOPT_HTTPGET, 1L);
+        if (strcmp(req->method, "DELETE") == 0)
+            SET(CURLOPT_CUSTOMREQUEST, "DELETE");
         return CM_OK;
     }
     /* A copy: the caller may leave before libcurl is done with it. */
@@ -476,17 +485,37 @@ static cm_status check_url(const struct cm_http *h, const char *url, struct cm_e
                    cm_escape(url, len, shown, sizeof shown));
 }
 
+/* A line break in one would begin another, or the body. */
+static cm_status check_headers(const char *const *headers, struct cm_err *err)
+{
+    for (size_t i = 0; headers != NULL && headers[i] != NULL; i++) {
+        const char *colon = strstr(headers[i], ": ");
+        bool bad = colon == NULL || colon == headers[i] || i >= 16 ||
+                   strnlen(headers[i], CM_HTTP_LINE_MAX) == CM_HTTP_LINE_MAX;
+
+        for (const char *s = headers[i]; !bad && *s != '\0'; s++)
+            bad = *s < 0x20 || *s >= 0x7f || (s < colon && *s == ' ');
+        if (bad)
+            return cm_fail(err, CM_E_INVAL, "a header line that cannot be sent");
+    }
+    return CM_OK;
+}
+
 static cm_status check_request(const struct cm_http *h, const struct cm_http_request *req,
                                struct cm_err *err)
 {
     bool post = req->method != NULL && strcmp(req->method, "POST") == 0;
     bool get = req->method != NULL && strcmp(req->method, "GET") == 0;
 
-    if (!post && !get && (req->method == NULL || strcmp(req->method, "HEAD") != 0))
+    if (!post && !get &&
+        (req->method == NULL ||
+         (strcmp(req->method, "HEAD") != 0 && strcmp(req->method, "DELETE") != 0)))
         return cm_fail(err, CM_E_INVAL, "no such HTTP method here");
     if (req->url == NULL || req->max_body == 0 || req->max_body >= SIZE_MAX / 2 ||
-        (req->follow && !get))
+        (req->follow && (!get || req->headers != NULL)))
         return cm_fail(err, CM_E_INVAL, "incomplete HTTP request");
+    if (check_headers(req->headers, err) != CM_OK)
+        return CM_E_INVAL;
     return check_url(h, req->url, err);
 }
 

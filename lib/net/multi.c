@@ -3,6 +3,7 @@
 
 #include <errno.h>
 #include <poll.h>
+#include <string.h>
 #include <sys/eventfd.h>
 #include <unistd.h>
 
@@ -29,6 +30,15 @@
 #define SIMULATED_SLICE_NS (10 * CM_NS_PER_MS)
 #define REAL_SLICE_NS      (10 * CM_NS_PER_S)
 
+/* There may be a password among them. */
+static void free_lines(struct transfer *t)
+{
+    for (struct curl_slist *l = t->lines; l != NULL; l = l->next)
+        cm_wipe(l->data, strlen(l->data));
+    curl_slist_free_all(t->lines);
+    t->lines = NULL;
+}
+
 static void transfer_free(struct transfer *t)
 {
     if (t == NULL)
@@ -37,7 +47,7 @@ static void transfer_free(struct transfer *t)
         curl_easy_cleanup(t->easy);
     if (t->done_fd >= 0)
         (void)close(t->done_fd);
-    curl_slist_free_all(t->lines);
+    free_lines(t);
     cm_buf_free(&t->post);
     cm_buf_free(&t->body);
     cm_buf_free(&t->headers);
@@ -75,8 +85,7 @@ static void transfer_clear(struct transfer *t)
 
     (void)n; /* EAGAIN: it was not signalled */
     curl_easy_reset(t->easy);
-    curl_slist_free_all(t->lines);
-    t->lines = NULL;
+    free_lines(t);
     cm_buf_free(&t->post);
     cm_buf_free(&t->body);
     cm_buf_free(&t->headers);

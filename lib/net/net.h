@@ -36,16 +36,18 @@ void cm_http_free(struct cm_http *h);
 #define CM_HTTP_REDIRECTS   3
 
 struct cm_http_request {
-    const char *method; /* "GET", "HEAD", "POST" */
+    const char *method; /* "GET", "HEAD", "POST", "DELETE" */
     const char *url;
-    const char *content_type; /* POST */
-    const char *accept;       /* NULL = none */
-    struct cm_span body;      /* POST; sent with Content-Length */
-    size_t max_body;          /* of the answer, bytes; mandatory */
-    bool follow;              /* GET only: up to CM_HTTP_REDIRECTS, https only */
-    bool refuse_local;        /* fail with CM_E_POLICY if the host resolves to a loopback or
-                                 link-local address; always so after a redirect elsewhere.
-                                 What a proxy resolves to is the proxy's to judge */
+    const char *content_type;   /* POST */
+    const char *accept;         /* NULL = none */
+    struct cm_span body;        /* POST; sent with Content-Length */
+    size_t max_body;            /* of the answer, bytes; mandatory */
+    bool follow;                /* GET only: up to CM_HTTP_REDIRECTS, https only */
+    const char *const *headers; /* more lines, "Name: value"; NULL, or ended by NULL. May hold
+                                   secrets: no error shows them; not with @follow */
+    bool refuse_local;          /* fail with CM_E_POLICY if the host resolves to a loopback or
+                                   link-local address; always so after a redirect elsewhere.
+                                    What a proxy resolves to is the proxy's to judge */
 };
 
 struct cm_http_response {

@@ -50,6 +50,37 @@ START_TEST(post_carries_body_type_and_agent_but_no_expect)
 }
 END_TEST
 
+START_TEST(header_lines_are_sent_and_deletes_are)
+{
+    static const char *const lines[] = { "Authorization: Bearer t0ken", "X-Api-User: u", NULL };
+    static const char *const split[] = { "A: b\r\nC: d", NULL };
+    static const char *const nameless[] = { ": b", NULL };
+    struct cm_http_request req = {
+        .method = "DELETE", .url = sh_url(sh, "/d"), .max_body = 10, .headers = lines
+    };
+    const char *h;
+
+    sh_on(sh, "DELETE", "/d", &(struct sh_reply){ .status = 200, .body = "gone" });
+    ck_ok(cm_http_do(http, NULL, &req, &resp, &err));
+    ck_assert_str_eq(cm_buf_str(&resp.body), "gone");
+    h = sh_last_header(sh, "/d");
+    ck_has(h, "Authorization: Bearer t0ken\r\n");
+    ck_has(h, "X-Api-User: u\r\n");
+    /* Nothing of it stays with the connection. */
+    sh_on(sh, "GET", "/g", &(struct sh_reply){ .status = 200 });
+    ck_ok(get("/g", 100));
+    ck_assert_ptr_null(strstr(sh_last_header(sh, "/g"), "t0ken"));
+    req.headers = split;
+    ck_assert_int_eq(cm_http_do(http, NULL, &req, &resp, &err), CM_E_INVAL);
+    req.headers = nameless;
+    ck_assert_int_eq(cm_http_do(http, NULL, &req, &resp, &err), CM_E_INVAL);
+    req.headers = lines;
+    req.method = "GET";
+    req.follow = true; /* to whom? */
+    ck_assert_int_eq(cm_http_do(http, NULL, &req, &resp, &err), CM_E_INVAL);
+}
+END_TEST
+
 START_TEST(empty_post_and_head_work)
 {
     struct cm_http_request req = { .method = "HEAD", .url = sh_url(sh, "/h"), .max_body = 1 };
@@ -443,6 +474,7 @@ int main(void)
     const TTest *const all[] = {
         answers_come_whole_whatever_their_status,
         post_carries_body_type_and_agent_but_no_expect,
+        header_lines_are_sent_and_deletes_are,
         empty_post_and_head_work,
         environment_proxies_are_not_looked_at,
         unreachable_peer_is_a_network_failure,
