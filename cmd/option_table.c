@@ -146,7 +146,8 @@ const struct cli_option cli_options[] = {
       "--dns: dns-01, and those for addresses" },
     { "dns", 0, ISSUING, CLI_KIND_TEXT, AT(dns), "PROVIDER",
       "who puts up the records for dns-01, so that wildcards can be had: "
-      "rfc2136://SERVER/?key-file=FILE, see certmesh(1); or $CERTMESH_DNS" },
+      "rfc2136://SERVER/?key-file=FILE, exec:PROGRAM, acme-dns:URL?accounts=FILE or "
+      "cloudflare:?token-file=FILE, see certmesh(1); or $CERTMESH_DNS" },
     { "dns-resolver", 0, ISSUING, CLI_KIND_LIST, AT(dns_resolvers), "ADDR[:PORT]",
       "recursive DNS server to look names up with; may be given several times; default: those of "
       "/etc/resolv.conf" },

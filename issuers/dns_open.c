@@ -10,6 +10,9 @@ static const struct {
     dns_opener open;
 } providers[] = {
     { "rfc2136", dns_rfc2136_open },
+    { "exec", dns_exec_open },
+    { "acme-dns", dns_acmedns_open },
+    { "cloudflare", dns_cloudflare_open },
 };
 
 static cm_status unknown(const char *spec, struct cm_err *err)

@@ -16,6 +16,12 @@ typedef cm_status (*dns_opener)(const char *rest, const struct cm_dns_provider_o
 
 cm_status dns_rfc2136_open(const char *rest, const struct cm_dns_provider_options *opts,
                            struct cm_dns_provider **ret, struct cm_err *err);
+cm_status dns_exec_open(const char *rest, const struct cm_dns_provider_options *opts,
+                        struct cm_dns_provider **ret, struct cm_err *err);
+cm_status dns_acmedns_open(const char *rest, const struct cm_dns_provider_options *opts,
+                           struct cm_dns_provider **ret, struct cm_err *err);
+cm_status dns_cloudflare_open(const char *rest, const struct cm_dns_provider_options *opts,
+                              struct cm_dns_provider **ret, struct cm_err *err);
 
 /* ---- "?name=value&name=value" ---- */
 

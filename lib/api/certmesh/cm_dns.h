@@ -75,6 +75,11 @@ struct cm_dns_provider_options {
  * Open a provider by its text, "NAME:what it needs":
  *   rfc2136://SERVER[:PORT]/?key-file=FILE[&zone=ZONE]   dynamic updates, signed by TSIG; FILE as
  *                                                        tsig-keygen(8) writes it
+ *   exec:PROGRAM[?style=lego|lego-raw|dehydrated|uacme][&timeout=SECONDS][&env=NAME,NAME...]
+ *       [&parallel=N]                                    a hook made for another ACME client
+ *   acme-dns:URL?accounts=FILE[&register=yes][&ca-file=FILE]
+ *                                                        a server that answers for challenges only
+ *   cloudflare:[URL]?token-file=FILE[&zone-id=ID][&ca-file=FILE]
  * Connects to nobody yet. Secrets are in files only.
  * Errors: CM_E_INVAL (unknown name or parameter, named in the message), CM_E_PERM, CM_E_IO.
  * Ownership: caller; cm_dns_provider_close(). @opts may be NULL.
