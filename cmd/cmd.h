@@ -83,6 +83,7 @@ struct cli_opts {
     bool no_dns_check;
     uint16_t dns_server_port;
     enum cm_key_type key_type;
+    const char *key_url;
     uint16_t http_port;
     uint16_t tls_port;
     uint16_t redirect_port;
@@ -172,6 +173,7 @@ struct cli {
     struct cm_cancel *cancel;
     struct cm_config *cfg;      /* after cli_open() */
     struct cm_fetcher *fetcher; /* of its own, through the proxy; NULL = none */
+    struct cm_key_source *key_source;
     struct cm_op op;
 };
 

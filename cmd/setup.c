@@ -185,6 +185,9 @@ int cli_open(struct cli *c)
         }
         rc = cli_life_fill(c, &o, &life, &err);
     }
+    if (rc == CM_OK && c->o.key_url != NULL)
+        rc = cm_pkcs11_keys_new(c->o.key_url, &c->key_source, &err);
+    o.key_source = c->key_source;
     if (rc == CM_OK)
         rc = cli_fetcher_new(c, &c->fetcher, &err);
     o.fetcher = c->fetcher;
@@ -225,6 +228,8 @@ void cli_close(struct cli *c)
     c->cfg = NULL;
     cm_fetcher_destroy(c->fetcher);
     c->fetcher = NULL;
+    cm_key_source_free(c->key_source);
+    c->key_source = NULL;
 }
 
 struct cm_op cli_op(const struct cli *c, int64_t default_s)

@@ -55,6 +55,11 @@ cm_status cm_cert_key_der(const struct cm_cert *c, struct cm_buf *ret, struct cm
     if (c == NULL || ret == NULL || !ret->secret)
         return cm_fail(err, CM_E_INVAL, "no certificate, or no secret buffer for its key");
     cm_status rc = cm_cert_key(c, &key, err);
+    if (rc == CM_OK && cm_key_is_elsewhere(key))
+        rc = cm_fail(err, CM_E_UNSUPPORTED,
+                     "the key of the certificate for '%s' is in a PKCS#11 token, and cannot be "
+                     "used with this TLS library",
+                     c->n_names > 0 ? cm_cert_name(c, 0) : "?");
     if (rc == CM_OK)
         rc = cm_key_to_der(key, ret, err);
     cm_key_unref(key);

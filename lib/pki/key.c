@@ -34,6 +34,18 @@ const char *cm_pk_name(enum cm_pk t)
     return "other";
 }
 
+bool cm__pk_params(enum cm_pk type, gnutls_pk_algorithm_t *ret_alg, unsigned *ret_bits)
+{
+    for (size_t i = 0; i < CM_ARRAY_LEN(kinds); i++) {
+        if (kinds[i].type == type) {
+            *ret_alg = kinds[i].alg;
+            *ret_bits = kinds[i].bits;
+            return true;
+        }
+    }
+    return false;
+}
+
 cm_status cm_pk_parse(const char *name, enum cm_pk *ret, struct cm_err *err)
 {
     char shown[64];
@@ -66,6 +78,7 @@ static cm_status key_new(struct cm_span der, const struct cm_key_shape *shape, s
     key->type = shape->type;
     key->rsa_bits = shape->rsa_bits;
     key->curve = shape->curve;
+    key->url_len = shape->url_len;
     key->der_len = der.len;
     memcpy(key->der, der.data, der.len);
     *ret = key;
@@ -116,6 +129,8 @@ cm_status cm_key_to_gnutls(const struct cm_key *key, gnutls_privkey_t *ret, stru
     gnutls_privkey_t handle = NULL;
     gnutls_x509_privkey_t x509 = NULL;
 
+    if (key->url_len != 0)
+        return cm__key_url_handle(cm__key_url(key), ret, err);
     int rc = gnutls_x509_privkey_init(&x509);
     if (rc < 0)
         return cm_fail_gnutls(err, CM_E_NOMEM, rc, what);
@@ -218,30 +233,30 @@ cm_status cm_key_from_gnutls(gnutls_privkey_t key, struct cm_key **ret, struct c
 
 cm_status cm_key_generate(enum cm_pk type, struct cm_key **ret, struct cm_err *err)
 {
+    gnutls_pk_algorithm_t alg;
+    unsigned bits;
     gnutls_x509_privkey_t x509 = NULL;
 
     if (type == CM_PK_DEFAULT)
         type = CM_PK_P256;
-    for (size_t i = 0; i < CM_ARRAY_LEN(kinds); i++) {
-        if (kinds[i].type != type)
-            continue;
-        int rc = gnutls_x509_privkey_init(&x509);
-        if (rc < 0)
-            return cm_fail_gnutls(err, CM_E_NOMEM, rc, "private key");
-        rc = gnutls_x509_privkey_generate(x509, kinds[i].alg, kinds[i].bits, 0);
-        cm_status st = rc < 0 ? cm_fail_gnutls(err, CM_E_KEY, rc, "generating a private key")
-                              : cm_key_from_gnutls_x509(x509, ret, err);
-        gnutls_x509_privkey_deinit(x509);
-        return st;
-    }
-    return cm_fail(err, CM_E_INVAL, "keys of type %d cannot be generated", (int)type);
+    if (!cm__pk_params(type, &alg, &bits))
+        return cm_fail(err, CM_E_INVAL, "keys of type %d cannot be generated", (int)type);
+    int rc = gnutls_x509_privkey_init(&x509);
+    if (rc < 0)
+        return cm_fail_gnutls(err, CM_E_NOMEM, rc, "private key");
+    rc = gnutls_x509_privkey_generate(x509, alg, bits, 0);
+    cm_status st = rc < 0 ? cm_fail_gnutls(err, CM_E_KEY, rc, "generating a private key")
+                          : cm_key_from_gnutls_x509(x509, ret, err);
+    gnutls_x509_privkey_deinit(x509);
+    return st;
 }
 
 cm_status cm_key_check(const struct cm_key *key, struct cm_err *err)
 {
     gnutls_privkey_t handle = NULL;
 
-    if (atomic_load(&key->checked))
+    /* What a token has is whole. That it has this one shows when it signs: the CA looks at it. */
+    if (key->url_len != 0 || atomic_load(&key->checked))
         return CM_OK;
     cm_status st = cm_key_to_gnutls(key, &handle, err);
     if (st != CM_OK)
@@ -263,7 +278,12 @@ cm_status cm_key_from_der(struct cm_span der, struct cm_key **ret, struct cm_err
     struct cm_key *key = NULL;
     gnutls_privkey_t handle = NULL;
 
-    cm_status rc = cm__key_canonical(der, &canonical, &shape, err);
+    cm_status rc;
+    if (cm__key_is_url(der)) {
+        rc = cm__key_url_shape(der, &shape, err);
+        return rc == CM_OK ? key_new(der, &shape, ret, err) : rc;
+    }
+    rc = cm__key_canonical(der, &canonical, &shape, err);
     if (rc == CM_OK)
         rc = key_new(cm_buf_span(&canonical), &shape, &key, err);
     if (rc != CM_OK)
@@ -327,6 +347,12 @@ cm_status cm_key_from_pem(struct cm_span pem, struct cm_key **ret, struct cm_err
     if (pem.len > CM_KEY_PEM_MAX)
         return cm_fail(err, CM_E_LIMIT, "private key: %zu bytes of PEM, at most %u are accepted",
                        pem.len, CM_KEY_PEM_MAX);
+    if (cm__key_is_url(pem)) {
+        CM_AUTO_BUF struct cm_buf form = CM_BUF_SECRET(CM_KEY_DER_MAX);
+        cm_status rc = cm__key_url_parse(pem, &form, err);
+
+        return rc == CM_OK ? cm_key_from_der(cm_buf_span(&form), ret, err) : rc;
+    }
     for (;;) {
         cm_status rc = cm_pem_next(&pem, &block, err);
         if (rc == CM_E_NOTFOUND)
@@ -350,6 +376,8 @@ cm_status cm_key_to_pem(const struct cm_key *key, struct cm_buf *out, struct cm_
     const char *label = "PRIVATE KEY";
 
     CM_ASSERT(out->secret);
+    if (key->url_len != 0)
+        return cm__key_url_text(key, out, err);
     if (key->curve.len != 0)
         label = "EC PRIVATE KEY";
     else if (key->rsa_bits != 0)

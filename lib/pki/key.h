@@ -11,9 +11,10 @@
 #include <gnutls/abstract.h>
 #include <stdatomic.h>
 
-/* A key is its canonical DER: 121 bytes for P-256, and no GnuTLS object (2.7 kB each) until it
- * signs. From then on the object stays: importing costs half as much as signing, and an account's
- * key signs every request. */
+/* A key that is in a token is its URL, a newline and its SubjectPublicKeyInfo in place of its DER
+ * (key_token.c): all that does not sign goes without the token. Any other key is its canonical DER:
+ * 121 bytes for P-256, and no GnuTLS object (2.7 kB each) until it signs. From then on the object
+ * stays: importing costs half as much as signing, and an account's key signs every request. */
 struct cm_key {
     atomic_uint refs;
     _Atomic(gnutls_privkey_t) handle; /* NULL before the first signature */
@@ -21,6 +22,7 @@ struct cm_key {
     atomic_bool checked;  /* its halves match: it never changes, so once is enough */
     unsigned rsa_bits;    /* 0 = not RSA */
     struct cm_span curve; /* static OID contents; empty = not EC */
+    size_t url_len;       /* 0 = the key itself is here */
     size_t der_len;
     uint8_t der[];
 };
@@ -54,11 +56,32 @@ struct cm_key_shape {
     enum cm_pk type;
     struct cm_span curve; /* static OID contents, EC only */
     unsigned rsa_bits;
+    size_t url_len;
 };
 /* Any of PKCS#1, SEC1, PKCS#8 to the one form that we keep and write. @out: a secret buffer.
  * Errors: CM_E_PARSE, CM_E_KEY, CM_E_LIMIT. */
 CM_MUST_CHECK cm_status cm__key_canonical(struct cm_span der, struct cm_buf *out,
                                           struct cm_key_shape *ret, struct cm_err *err);
+
+/* ---- key_token.c: keys in PKCS#11 tokens ---- */
+/* Is @bytes a key by its URL, in the form we keep or as text? */
+bool cm__key_is_url(struct cm_span bytes);
+/* Look through the form we keep. */
+CM_MUST_CHECK cm_status cm__key_url_shape(struct cm_span form, struct cm_key_shape *ret,
+                                          struct cm_err *err);
+/* From text to the form we keep. Where the text does not have the public half the token is asked.
+ */
+CM_MUST_CHECK cm_status cm__key_url_parse(struct cm_span text, struct cm_buf *out,
+                                          struct cm_err *err);
+CM_MUST_CHECK cm_status cm__key_url_text(const struct cm_key *key, struct cm_buf *out,
+                                         struct cm_err *err);
+CM_MUST_CHECK cm_status cm__key_url_handle(struct cm_span url, gnutls_privkey_t *ret,
+                                           struct cm_err *err);
+/* Status and text for what GnuTLS says of the key at @url. */
+cm_status cm__key_url_fail(struct cm_span url, int gnutls_rc, const char *what, struct cm_err *err);
+struct cm_span cm__key_url(const struct cm_key *key);
+/* How GnuTLS calls a type that can be generated. */
+bool cm__pk_params(enum cm_pk type, gnutls_pk_algorithm_t *ret_alg, unsigned *ret_bits);
 
 /* Append the form we keep of an Ed25519 key. */
 CM_MUST_CHECK cm_status cm__key_ed25519(struct cm_span seed, struct cm_buf *out,

@@ -28,6 +28,23 @@ static cm_status ed25519_public(const struct cm_key *key, struct cm_key_public *
     return st;
 }
 
+/* From the SubjectPublicKeyInfo behind the URL. */
+static cm_status token_public(const struct cm_key *key, struct cm_key_public *ret)
+{
+    struct cm_span seq;
+    struct cm_spki spki;
+    size_t skip = key->url_len + 1;
+    cm_status rc = cm_spki_parse((struct cm_span){ key->der + skip, key->der_len - skip }, &spki);
+
+    CM_ASSERT(rc == CM_OK); /* cm__key_url_shape() has looked through it */
+    if (key->rsa_bits == 0)
+        ret->point = spki.key;
+    else
+        CM_ASSERT(cm_der_take(&spki.key, CM_DER_SEQUENCE, &seq) &&
+                  cm_der_take_uint(&seq, &ret->n) && cm_der_take_uint(&seq, &ret->e));
+    return CM_OK;
+}
+
 cm_status cm__key_public(const struct cm_key *key, struct cm_key_public *ret, struct cm_err *err)
 {
     struct cm_span in = { key->der, key->der_len };
@@ -36,6 +53,8 @@ cm_status cm__key_public(const struct cm_key *key, struct cm_key_public *ret, st
     bool ok;
 
     memset(ret, 0, sizeof *ret);
+    if (key->url_len != 0)
+        return token_public(key, ret);
     if (key->type == CM_PK_ED25519)
         return ed25519_public(key, ret, err);
     ok = cm_der_take(&in, CM_DER_SEQUENCE, &seq) && cm_der_take_small(&seq, &version);
@@ -164,6 +183,8 @@ cm_status cm__key_sign(const struct cm_key *key, struct cm_span input, struct cm
     if (st != CM_OK)
         return st;
     int rc = gnutls_privkey_sign_data2(handle, scheme_of(key)->alg, 0, &in, &sig);
+    if (rc < 0 && key->url_len != 0)
+        return cm__key_url_fail(cm__key_url(key), rc, "sign with the key in a token", err);
     if (rc < 0)
         return cm_fail_gnutls(err, CM_E_KEY, rc, "signing with private key");
     st = cm_buf_append(out, sig.data, sig.size, err);

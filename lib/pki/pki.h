@@ -78,8 +78,19 @@ CM_MUST_CHECK cm_status cm_pk_parse(const char *name, enum cm_pk *ret, struct cm
 /* A private key. Immutable, reference counted, wiped at the end. Threads: any. */
 struct cm_key;
 CM_MUST_CHECK cm_status cm_key_generate(enum cm_pk type, struct cm_key **ret, struct cm_err *err);
+/* In the PKCS#11 token at @url ("pkcs11:token=NAME?pin-source=file:PATH"), named @label there. The
+ * key is kept as its URL with the public half. Blocks for as long as the token does.
+ * Errors: CM_E_INVAL for the URL; CM_E_IO for the token, CM_E_PERM for its PIN; CM_E_UNSUPPORTED
+ * for a type that it does not make. */
+CM_MUST_CHECK cm_status cm_key_generate_at(const char *url, enum cm_pk type, const char *label,
+                                           struct cm_key **ret, struct cm_err *err);
+/* Is it in a token? Then its DER is of no use to others. */
+bool cm_key_is_elsewhere(const struct cm_key *key);
+/* May keys be made at @url? Looks at the text alone. */
+CM_MUST_CHECK cm_status cm_key_url_check(const char *url, struct cm_err *err);
 /* First private-key block; any label "PRIVATE KEY" or "* PRIVATE KEY"; PKCS#1, PKCS#8, SEC1 tried
- * whatever the label says (Go writes "ED25519 PRIVATE KEY" around PKCS#8). Encrypted: CM_E_KEY. */
+ * whatever the label says (Go writes "ED25519 PRIVATE KEY" around PKCS#8). Encrypted: CM_E_KEY.
+ * Or the URL of a key in a token, and its "PUBLIC KEY"; without that the token is asked now. */
 CM_MUST_CHECK cm_status cm_key_from_pem(struct cm_span pem, struct cm_key **ret,
                                         struct cm_err *err);
 CM_MUST_CHECK cm_status cm_key_from_der(struct cm_span der, struct cm_key **ret,

@@ -70,6 +70,14 @@ void cm_tls_refuse(struct cm_tls_session *st, cm_status rc, int alert, const str
     }
 }
 
+void cm_tls_give_up(struct cm_tls_session *st, cm_status rc, const struct cm_err *why)
+{
+    if (st->refused)
+        return;
+    st->decided = false;
+    cm_tls_refuse(st, rc, CM_ALERT_INTERNAL_ERROR, why);
+}
+
 /* What core said, now or later. */
 static void settle(struct cm_tls_session *st, cm_status rc, struct cm_cert *cert,
                    const struct cm_err *why)

@@ -62,13 +62,13 @@ static cm_status serving_make(const struct cm_cert *cert, struct serving **ret, 
     return CM_OK;
 }
 
-static struct serving *serving_of(struct cm_cert *cert)
+static struct serving *serving_of(struct cm_cert *cert, struct cm_err *err)
 {
     struct cm_attachment *kept = cm_cert_attached(cert, owner);
     struct serving *made = NULL;
 
     if (kept == NULL) {
-        if (serving_make(cert, &made, NULL) != CM_OK)
+        if (serving_make(cert, &made, err) != CM_OK)
             return NULL;
         kept = cm_cert_attach(cert, &made->base);
         if (kept != &made->base)
@@ -105,7 +105,7 @@ int cm_tls_retrieve(gnutls_session_t session, const struct gnutls_cert_retr_st *
     /* Undecided: the hook did not run, because the application has put its own in its place. */
     if (st == NULL || st->refused || st->cert == NULL)
         return GNUTLS_E_INSUFFICIENT_CREDENTIALS;
-    sv = serving_of(st->cert);
+    sv = serving_of(st->cert, NULL);
     if (sv == NULL)
         return GNUTLS_E_INTERNAL_ERROR;
     *certs = sv->pcert;
@@ -114,6 +114,32 @@ int cm_tls_retrieve(gnutls_session_t session, const struct gnutls_cert_retr_st *
     *key = sv->key;
     *flags = 0;
     return 0;
+}
+
+#define WARN_EVERY_NS (60 * CM_NS_PER_S)
+
+/* A refusal that is no stranger's fault; but strangers choose how often it happens. */
+static void warn(struct cm_config *cfg, const struct cm_err *why)
+{
+    static _Atomic int64_t next_ns;
+    const struct cm_env *env = cm_config_env(cfg);
+    int64_t now = env->mono_ns(env);
+    int64_t next = atomic_load(&next_ns);
+
+    if (now < next || !atomic_compare_exchange_strong(&next_ns, &next, now + WARN_EVERY_NS))
+        return;
+    cm_logf(cm_config_log(cfg), CM_LOG_WARN, "key_unusable", NULL, 0,
+            "a handshake failed: its certificate's key cannot be used: %s", why->msg);
+}
+
+void cm_tls_make_ready(struct cm_tls_session *st)
+{
+    struct cm_err err = CM_ERR_INIT;
+
+    if (st->cert == NULL || serving_of(st->cert, &err) != NULL)
+        return;
+    cm_tls_give_up(st, err.status, &err);
+    warn(st->cfg, &err);
 }
 
 static gnutls_certificate_credentials_t shared_credentials;

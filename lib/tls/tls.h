@@ -88,6 +88,8 @@ bool cm_tls_poll(struct cm_tls_session *st);
 void cm_tls_await(struct cm_tls_session *st);
 /* @why NULL: only status and alert are kept. */
 void cm_tls_refuse(struct cm_tls_session *st, cm_status rc, int alert, const struct cm_err *why);
+/* After all, when what was chosen cannot be served: a key that is not at hand. */
+void cm_tls_give_up(struct cm_tls_session *st, cm_status rc, const struct cm_err *why);
 /* The error code of GnuTLS that makes gnutls_alert_send_appropriate() send @alert. */
 int cm_tls_alert_to_gnutls(int alert);
 
@@ -111,6 +113,8 @@ int cm_tls_hook(gnutls_session_t session, unsigned int htype, unsigned when, uns
 void cm_tls_gate_install(struct cm_tls_session *st);
 
 /* ---- retrieve.c ---- */
+/* Make what is chosen into what GnuTLS serves, or refuse: its key may be elsewhere, and away. */
+void cm_tls_make_ready(struct cm_tls_session *st);
 /* Credentials shared by all sessions: everything that differs stands with the session. */
 CM_MUST_CHECK cm_status cm_tls_credentials(gnutls_certificate_credentials_t *ret,
                                            struct cm_err *err);

@@ -15,6 +15,7 @@
 #include <certmesh/cm_adapter.h>
 #include <certmesh/cm_csr.h>
 #include <certmesh/cm_dns.h>
+#include <certmesh/cm_keys.h>
 #include <certmesh/cm_life.h>
 #include <certmesh/cm_spi.h>
 
@@ -143,7 +144,7 @@ struct cm_config_options {
     enum cm_issuer_policy issuer_policy;
     cm_event_fn on_event;
     void *event_user;
-    struct cm_key_source *key_source; /* borrowed; NULL = keys are made here */
+    struct cm_key_source *key_source; /* borrowed; NULL = keys are made here; cm_keys.h */
     struct cm_fetcher *fetcher;       /* borrowed; for OCSP and CRL; NULL = built in */
     bool disable_ocsp;                /* no staples, and revocation is not looked for by OCSP */
     bool disable_crl;                 /* CRLs of certificates without OCSP are not watched */

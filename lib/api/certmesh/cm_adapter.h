@@ -22,7 +22,7 @@ CM_API size_t cm_cert_chain_len(const struct cm_cert *c);
 /** DER of the i-th certificate, leaf first; empty past the end. Borrowed. */
 CM_API struct cm_span cm_cert_der(const struct cm_cert *c, size_t i);
 /** Append the private key as DER (PKCS#1, SEC 1 or PKCS#8) to @ret, a CM_BUF_SECRET of 16 KiB.
- *  Keep it in memory only. */
+ *  Keep it in memory only. CM_E_UNSUPPORTED for one that is in a token (cm_keys.h). */
 CM_API CM_MUST_CHECK cm_status cm_cert_key_der(const struct cm_cert *c, struct cm_buf *ret,
                                                struct cm_err *err);
 /** Is this the answer to a tls-alpn-01 challenge? Then agree on acme-tls/1, and nothing else. */

@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "kit.h"
 
+#include <gnutls/abstract.h>
+
 static struct cm_err err;
 static const char *const names[] = { "example.com", "*.example.com" };
 
@@ -76,6 +78,43 @@ START_TEST(key_of_another_is_refused)
     ck_refused(cm_cert_from_pem(cm_buf_span(&chain), cm_buf_span(&key), NULL, NULL, 0, &c, &err),
                CM_E_KEY);
     ck_assert_ptr_null(c);
+}
+END_TEST
+
+START_TEST(key_in_a_token_is_for_gnutls_alone)
+{
+    CM_AUTO_BUF struct cm_buf chain = CM_BUF_INIT(CM_CHAIN_PEM_MAX);
+    CM_AUTO_BUF struct cm_buf key = CM_BUF_SECRET(CM_KEY_PEM_MAX);
+    CM_AUTO_BUF struct cm_buf der = CM_BUF_SECRET(CM_KEY_PEM_MAX);
+    CM_AUTO_BUF struct cm_buf text = CM_BUF_SECRET(CM_KEY_PEM_MAX);
+    struct cm_cert *c = NULL, *token = NULL;
+    gnutls_privkey_t priv = NULL;
+    gnutls_pubkey_t pub = NULL;
+    gnutls_datum_t pem = { NULL, 0 };
+
+    kit_make_pair(CM_PK_P256, names, 2, START_S, 86400, &chain, &key);
+    gnutls_datum_t in = { key.data, (unsigned)key.len };
+    ck_assert_int_eq(gnutls_privkey_init(&priv), 0);
+    ck_assert_int_eq(gnutls_privkey_import_x509_raw(priv, &in, GNUTLS_X509_FMT_PEM, NULL, 0), 0);
+    ck_assert_int_eq(gnutls_pubkey_init(&pub), 0);
+    ck_assert_int_eq(gnutls_pubkey_import_privkey(pub, priv, 0, 0), 0);
+    ck_assert_int_eq(gnutls_pubkey_export2(pub, GNUTLS_X509_FMT_PEM, &pem), 0);
+    ck_ok(
+        cm_buf_printf(&text, &err, "pkcs11:token=nowhere;id=%%01\n%.*s", (int)pem.size, pem.data));
+    gnutls_free(pem.data);
+    gnutls_pubkey_deinit(pub);
+    gnutls_privkey_deinit(priv);
+
+    ck_ok(cm_cert_from_pem(cm_buf_span(&chain), cm_buf_span(&key), NULL, NULL, 0, &c, &err));
+    ck_ok(cm_cert_key_der(c, &der, &err));
+    ck_assert_uint_gt(der.len, 100);
+    cm_buf_reset(&der);
+    ck_ok(cm_cert_from_pem(cm_buf_span(&chain), cm_buf_span(&text), NULL, NULL, 0, &token, &err));
+    ck_ok(cm_store_check(token, &err));
+    ck_refused(cm_cert_key_der(token, &der, &err), CM_E_UNSUPPORTED);
+    ck_assert_uint_eq(der.len, 0);
+    cm_cert_unref(token);
+    cm_cert_unref(c);
 }
 END_TEST
 
@@ -187,10 +226,15 @@ END_TEST
 int main(void)
 {
     const TTest *const tests[] = {
-        certificate_says_what_is_in_it, chain_above_the_leaf_is_shared,
-        key_of_another_is_refused,      first_serving_form_of_each_owner_is_kept,
-        validity_includes_both_ends,    idle_certificate_is_small,
-        key_types_have_names,           no_allocation_failure_leaks_or_crashes,
+        certificate_says_what_is_in_it,
+        chain_above_the_leaf_is_shared,
+        key_of_another_is_refused,
+        first_serving_form_of_each_owner_is_kept,
+        key_in_a_token_is_for_gnutls_alone,
+        validity_includes_both_ends,
+        idle_certificate_is_small,
+        key_types_have_names,
+        no_allocation_failure_leaks_or_crashes,
     };
 
     return kit_run("cert", tests, CM_ARRAY_LEN(tests));
