@@ -131,6 +131,7 @@ struct cli_opts {
     const char *csr;
     const char *out;
     const char *from, *to; /* storages */
+    const char *autocert;  /* directory */
     bool no_http;
     bool problems;
     bool force;

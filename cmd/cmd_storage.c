@@ -135,7 +135,7 @@ static const struct cli_storage_word words[] = {
     { "put", cli_storage_put, 1, 2, "KEY [FILE|-]", true, SHORT_S },
     { "rm", run_rm, 1, 1, "[-r] KEY", true, SHORT_S },
     { "export", cli_storage_export, 0, 1, "[FILE|-]", true, LONG_S },
-    { "import", cli_storage_import, 0, 1, "[FILE|-]", true, LONG_S },
+    { "import", cli_storage_import, 0, 1, "[FILE|-|--autocert DIR]", true, LONG_S },
     { "copy", cli_storage_copy, 0, 0, "--from URL --to URL", false, LONG_S },
     { "migrate", cli_storage_migrate, 0, 0, "--from URL --to URL", false, LONG_S },
     { "check", cli_storage_check, 0, 1, "[URL] [--repair]", true, LONG_S },
@@ -175,6 +175,7 @@ static int check_options(const struct cli *c, const struct cli_storage_word *w)
     } rules[] = {
         { "recursive", c->o.recursive, " ls rm " },
         { "output", c->o.out != NULL, " get " },
+        { "autocert", c->o.autocert != NULL, " import " },
         { "from", c->o.from != NULL, " copy migrate " },
         { "to", c->o.to != NULL, " copy migrate " },
         { "delete", c->o.remove_others, " copy " },

@@ -16,7 +16,7 @@ _certmesh() {
     done
     COMPREPLY=()
     case $before in
-    --dir | --root)
+    --dir | --root | --autocert)
         mapfile -t COMPREPLY < <(compgen -d -- "$word")
         return
         ;;

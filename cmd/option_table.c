@@ -89,6 +89,9 @@ const struct cli_option cli_options[] = {
       "get: write to FILE, which the owner alone can read" },
     { "from", 0, CLI_STORE, CLI_KIND_TEXT, AT(from), "URL", "copy, migrate: the old storage" },
     { "to", 0, CLI_STORE, CLI_KIND_TEXT, AT(to), "URL", "copy, migrate: the new storage" },
+    { "autocert", 0, CLI_STORE, CLI_KIND_TEXT, AT(autocert), "DIR",
+      "import: the certificates, from --ca, and the account key, for --email, that programs with "
+      "Go's autocert keep in DIR" },
     { "delete", 0, CLI_STORE, CLI_KIND_FLAG, AT(remove_others), NULL,
       "copy: remove from the new storage what the old one does not have" },
     { "repair", 0, CLI_STORE, CLI_KIND_FLAG, AT(repair), NULL,
@@ -106,7 +109,7 @@ const struct cli_option cli_options[] = {
       "$CERTMESH_STORAGE, else the place CertMagic "
       "uses: $XDG_DATA_HOME/certmagic or ~/.local/share/certmagic" },
     { "root", 0, STORING, CLI_KIND_TEXT, AT(root), "DIR", "the same as --storage file:DIR" },
-    { "ca", 0, ACME | READING, CLI_KIND_CA, AT(ca), "CA",
+    { "ca", 0, ACME | READING | CLI_STORE, CLI_KIND_CA, AT(ca), "CA",
       "letsencrypt (default), letsencrypt-staging, internal, or the https URL of "
       "an ACME directory; or $CERTMESH_CA" },
     { "internal", 0, ACME | READING | CLI_TRUST, CLI_KIND_FLAG, AT(internal), NULL,
@@ -125,7 +128,7 @@ const struct cli_option cli_options[] = {
       "access key for --issuer zerossl, in a file that nobody else can read" },
     { "ca-root", 0, ACME, CLI_KIND_TEXT, AT(ca_root), "FILE",
       "trust only this PEM file for the CA's own HTTPS; or $CERTMESH_CA_ROOT" },
-    { "email", 0, ACME, CLI_KIND_TEXT, AT(email), "ADDRESS",
+    { "email", 0, ACME | CLI_STORE, CLI_KIND_TEXT, AT(email), "ADDRESS",
       "contact of the ACME account; or $CERTMESH_EMAIL" },
     { "agree", 0, ACME, CLI_KIND_FLAG, AT(agree), NULL,
       "you agree to the terms of service of the CA" },

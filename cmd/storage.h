@@ -21,6 +21,8 @@ int cli_storage_get(struct cli *c, struct cm_storage *st, const struct cm_op *op
 int cli_storage_put(struct cli *c, struct cm_storage *st, const struct cm_op *op);
 int cli_storage_export(struct cli *c, struct cm_storage *st, const struct cm_op *op);
 int cli_storage_import(struct cli *c, struct cm_storage *st, const struct cm_op *op);
+/* import of what --autocert names */
+int cli_storage_autocert(struct cli *c, struct cm_storage *st, const struct cm_op *op);
 int cli_storage_copy(struct cli *c, struct cm_storage *st, const struct cm_op *op);
 int cli_storage_migrate(struct cli *c, struct cm_storage *st, const struct cm_op *op);
 int cli_storage_check(struct cli *c, struct cm_storage *st, const struct cm_op *op);

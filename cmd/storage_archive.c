@@ -145,8 +145,11 @@ int cli_storage_import(struct cli *c, struct cm_storage *st, const struct cm_op 
     struct cli_json j;
     uint64_t skipped = 0;
     FILE *f = NULL;
-    cm_status rc = cli_in_open(c, path, &f, &err);
+    cm_status rc;
 
+    if (c->o.autocert != NULL)
+        return cli_storage_autocert(c, st, op);
+    rc = cli_in_open(c, path, &f, &err);
     if (rc != CM_OK)
         return cli_storage_fail(c, NULL, &err);
     rc = cli_batch_start(&b, c, st, op, &err);

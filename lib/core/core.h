@@ -17,6 +17,9 @@
 /* New reference to the private key (imported from the compact form). */
 CM_MUST_CHECK cm_status cm_cert_key(const struct cm_cert *c, struct cm_key **ret,
                                     struct cm_err *err);
+/* Such an answer that somebody else has made. CM_E_KEY when the key is not the certificate's. */
+CM_MUST_CHECK cm_status cm_cert_of_challenge(struct cm_span cert_pem, struct cm_span key_pem,
+                                             struct cm_cert **ret, struct cm_err *err);
 
 /* ---- what the adapter asks of a config ---- */
 

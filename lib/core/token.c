@@ -89,3 +89,9 @@ cm_status cm_challenge_cert(const struct cm_env *env, const char *ident,
     cm_key_unref(key);
     return rc;
 }
+
+cm_status cm_cert_of_challenge(struct cm_span cert_pem, struct cm_span key_pem,
+                               struct cm_cert **ret, struct cm_err *err)
+{
+    return cm_cert_from_pem(cert_pem, key_pem, NULL, NULL, CM_CERT_CHALLENGE, ret, err);
+}

@@ -159,7 +159,10 @@ static void decide_by(struct cm_tls_session *st, struct cm_hello *hello)
         read_local_ip(st, st->local_ip, sizeof st->local_ip);
         memcpy(hello->local_ip, st->local_ip, sizeof hello->local_ip);
     }
-    rc = cm_get_certificate(st->cfg, hello, &cert, &pending, &err);
+    if (st->choose != NULL)
+        rc = st->choose(st->choose_user, hello, &cert, &err);
+    else
+        rc = cm_get_certificate(st->cfg, hello, &cert, &pending, &err);
     if (rc == CM_E_AGAIN && pending != NULL)
         start_pending(st, pending);
     else

@@ -111,13 +111,11 @@ static bool is_final(int sys_errno)
            sys_errno == EOPNOTSUPP || sys_errno == EFAULT;
 }
 
-cm_status cm_accept(struct cm_listener *l, const struct cm_op *op, struct cm_conn *ret,
-                    struct cm_err *err)
+cm_status cm_listener_accept_fd(struct cm_listener *l, const struct cm_op *op, int *ret_fd,
+                                struct cm_err *err)
 {
     cm_status rc;
 
-    if (l == NULL || ret == NULL)
-        return cm_fail(err, CM_E_INVAL, "cm_accept: no listener or nowhere to put the connection");
     for (;;) {
         int fd;
 
@@ -126,10 +124,8 @@ cm_status cm_accept(struct cm_listener *l, const struct cm_op *op, struct cm_con
             return rc;
         fd = accept_any(l);
         if (fd >= 0) {
-            rc = start_session(l, fd, ret, err);
-            if (rc != CM_OK)
-                (void)close(fd);
-            return rc;
+            *ret_fd = fd;
+            return CM_OK;
         }
         if (is_final(errno))
             return cm_fail_errno(err, "accept on port %u", l->sockets.port);
@@ -140,4 +136,20 @@ cm_status cm_accept(struct cm_listener *l, const struct cm_op *op, struct cm_con
         if (rc != CM_OK)
             return rc;
     }
+}
+
+cm_status cm_accept(struct cm_listener *l, const struct cm_op *op, struct cm_conn *ret,
+                    struct cm_err *err)
+{
+    int fd = -1;
+
+    if (l == NULL || ret == NULL)
+        return cm_fail(err, CM_E_INVAL, "cm_accept: no listener or nowhere to put the connection");
+    cm_status rc = cm_listener_accept_fd(l, op, &fd, err);
+    if (rc != CM_OK)
+        return rc;
+    rc = start_session(l, fd, ret, err);
+    if (rc != CM_OK)
+        (void)close(fd);
+    return rc;
 }

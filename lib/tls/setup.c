@@ -64,6 +64,21 @@ cm_status cm_config_tls_setup_alpn(struct cm_config *cfg, gnutls_session_t sessi
     return CM_OK;
 }
 
+cm_status cm_tls_setup_choosing(struct cm_config *cfg, gnutls_session_t session,
+                                const char *const *alpn, cm_tls_choose_fn choose, void *user,
+                                struct cm_err *err)
+{
+    cm_status rc = cm_config_tls_setup_alpn(cfg, session, -1, alpn, err);
+
+    if (rc == CM_OK) {
+        struct cm_tls_session *st = cm_tls_session_of(session);
+
+        st->choose = choose;
+        st->choose_user = user;
+    }
+    return rc;
+}
+
 cm_status cm_config_tls_setup(struct cm_config *cfg, gnutls_session_t session, int fd,
                               struct cm_err *err)
 {

@@ -6,6 +6,7 @@
  * two doors (docs: architecture, decision 5) are made of. */
 
 #include "core.h"
+#include "door.h"
 #include "record.h"
 
 #include <stdatomic.h>
@@ -41,6 +42,8 @@ struct cm_tls_session {
     gnutls_session_t session;
     struct cm_config *cfg;
     struct cm_tls_session *map_next;
+    cm_tls_choose_fn choose; /* NULL: core chooses */
+    void *choose_user;
 
     /* The decision; taken once, whatever happens (HelloRetryRequest, a callback called again). */
     bool decided;

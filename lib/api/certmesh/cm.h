@@ -13,6 +13,7 @@
 
 #include <certmesh/cm_acme_extra.h>
 #include <certmesh/cm_adapter.h>
+#include <certmesh/cm_autocert.h>
 #include <certmesh/cm_csr.h>
 #include <certmesh/cm_dns.h>
 #include <certmesh/cm_keys.h>
