@@ -123,6 +123,9 @@ struct cli_opts {
     int64_t ticket_rotation_s;
     int64_t poll_storage_s;
     bool no_announce;
+    bool on_demand;
+    const char *ask;
+    struct cli_list allow, allow_suffixes;
     const char *node_name;
     bool names;
     const char *metrics;
@@ -389,6 +392,7 @@ struct cli_life {
     struct cm_ocsp_override overrides[CLI_LIST_MAX];
     char *texts[CLI_LIST_MAX];
     size_t n_overrides;
+    struct cm_ondemand_options on_demand;
 };
 /* The same account holder at another CA. What belongs to one CA alone (its external account, its
  * profiles and roots) would only be refused there. */

@@ -64,6 +64,7 @@ const struct cli_command cli_commands[] = {
       "  certmesh serve --agree --email ops@example.com --dir /srv/www example.com\n"
       "  certmesh serve --agree --fallback-ca https://acme.zerossl.com/v2/DV90 \\\n"
       "      --email ops@example.com example.com\n"
+      "  certmesh serve --agree --on-demand --ask http://127.0.0.1:9000/allowed\n"
       "  certmesh serve --internal --root ./store localhost\n"
       "  certmesh serve --internal --tls-port 8443 --no-http localhost" },
     { "clean", CLI_CLEAN, cli_run_clean, 0, 0, "", "remove expired things from storage",

@@ -82,6 +82,19 @@ static cm_status fill_responders(const struct cli *c, struct cm_config_options *
     return CM_OK;
 }
 
+static const struct cm_ondemand_options *fill_on_demand(const struct cli *c, struct cli_life *life)
+{
+    struct cm_ondemand_options *o = &life->on_demand;
+
+    *o = (struct cm_ondemand_options)CM_ONDEMAND_OPTIONS_INIT;
+    o->ask_url = c->o.ask;
+    o->names = c->o.allow.at;
+    o->n_names = c->o.allow.n;
+    o->suffixes = c->o.allow_suffixes.at;
+    o->n_suffixes = c->o.allow_suffixes.n;
+    return o;
+}
+
 cm_status cli_life_fill(const struct cli *c, struct cm_config_options *o, struct cli_life *life,
                         struct cm_err *err)
 {
@@ -91,15 +104,18 @@ cm_status cli_life_fill(const struct cli *c, struct cm_config_options *o, struct
     o->disable_crl = c->o.no_crl;
     o->fetch_local = c->o.fetch_local;
     /* Who serves files alone has nothing to do with what lies in the default place. */
-    o->clean_storage = c->command->bit == CLI_SERVE && c->n_names > 0 && !c->o.no_clean;
+    bool issues = c->n_names > 0 || c->o.on_demand;
+    o->clean_storage = c->command->bit == CLI_SERVE && issues && !c->o.no_clean;
     o->snapshot = c->o.snapshot;
     o->snapshot_key_file = c->o.snapshot_key_file;
-    bool at_home = c->n_names == 0 && c->o.storage == NULL && c->o.root == NULL;
+    bool at_home = !issues && c->o.storage == NULL && c->o.root == NULL;
     o->private_tickets = c->o.no_shared_tickets || at_home;
     o->announce = c->command->bit == CLI_SERVE && !c->o.no_announce && !at_home;
     o->node_name = c->o.node_name;
     o->ticket_rotation_s = c->o.ticket_rotation_s;
     o->poll_storage_s = c->o.poll_storage_s;
+    if (c->o.on_demand)
+        o->on_demand = fill_on_demand(c, life);
     cm_status rc = fill_responders(c, o, life, err);
     return rc == CM_OK ? fill_issuers(c, o, life, err) : rc;
 }

@@ -169,6 +169,22 @@ static int check_issuer(const struct cli *c)
     return -1;
 }
 
+static int check_on_demand(const struct cli *c)
+{
+    const char *option = c->o.ask != NULL            ? "ask"
+                         : c->o.allow.n > 0          ? "allow"
+                         : c->o.allow_suffixes.n > 0 ? "allow-suffix"
+                                                     : NULL;
+
+    if (c->o.on_demand && option == NULL)
+        return cli_usage(c,
+                         "--on-demand for which names? Give --ask, --allow or --allow-suffix, or "
+                         "anybody could have certificates made");
+    if (!c->o.on_demand && option != NULL)
+        return cli_usage(c, "--%s is of no use without --on-demand", option);
+    return -1;
+}
+
 int cli_life_check(const struct cli *c)
 {
     int rc = check_issuer(c);
@@ -182,5 +198,5 @@ int cli_life_check(const struct cli *c)
         return cli_usage(c, "--ca-order random needs another CA to choose from: --fallback-ca");
     if (c->o.no_ocsp && c->o.responders.n > 0)
         return cli_usage(c, "--no-ocsp and --ocsp-responder exclude each other");
-    return -1;
+    return check_on_demand(c);
 }

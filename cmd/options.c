@@ -284,7 +284,8 @@ static int check_together(struct cli *c)
         rc = cli_beside_check(c);
     if (rc >= 0)
         return rc;
-    if (c->n_names < c->command->min_args && c->o.certs.n == 0 && c->o.csr == NULL)
+    if (c->n_names < c->command->min_args && c->o.certs.n == 0 && c->o.csr == NULL &&
+        !c->o.on_demand)
         return cli_usage(c, "which %s? Usage: certmesh %s %s",
                          c->command->max_args == 1 ? "name" : "names", c->command->name,
                          c->command->args);

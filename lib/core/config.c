@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "names.h"
+#include "ondemand.h"
 #include "staple.h"
 
 #include <string.h>
@@ -272,6 +273,8 @@ static cm_status join_maintenance(struct cm_config *cfg, const struct cm_config_
                             &cfg->tickets, err);
     if (rc == CM_OK && o->announce)
         rc = cm_announce_new(cfg, o->node_name, &cfg->announce, err);
+    if (rc == CM_OK && o->on_demand != NULL)
+        rc = cm_ondemand_new(cfg, o->on_demand, &cfg->ondemand, err);
     return rc;
 }
 
@@ -318,6 +321,7 @@ void cm_config_free(struct cm_config *cfg)
     if (cfg == NULL)
         return;
     cm_cancel_fire(cfg->stop);
+    cm_ondemand_stop(cfg->ondemand);
     cm_peers_stop(cfg);
     if (cfg->cache != NULL) {
         cm_maint_detach(cm_cache_maint(cfg->cache), cfg);
@@ -340,6 +344,7 @@ void cm_config_free(struct cm_config *cfg)
     cm_snapshot_free(cfg->snapshot);
     cm_tickets_free(cfg->tickets);
     cm_announce_free(cfg->announce);
+    cm_ondemand_free(cfg->ondemand);
     cm_hub_close(cfg->hub);
     cm_ca_gates_free(cfg->gates);
     for (size_t i = 0; i < cfg->n_issuers; i++)
@@ -419,6 +424,11 @@ uint16_t cm_config_tls_port(const struct cm_config *cfg)
 const char *cm_config_listen_host(const struct cm_config *cfg)
 {
     return cfg->listen_host;
+}
+
+bool cm_config_on_demand(const struct cm_config *cfg)
+{
+    return cfg->ondemand != NULL;
 }
 
 const struct cm_env *cm_config_env(const struct cm_config *cfg)

@@ -50,6 +50,7 @@ bool cm_validation_is_ours(const struct cm_config *cfg, const char *method, cons
 uint16_t cm_config_http_port(const struct cm_config *cfg);
 uint16_t cm_config_tls_port(const struct cm_config *cfg);
 const char *cm_config_listen_host(const struct cm_config *cfg); /* NULL = all */
+bool cm_config_on_demand(const struct cm_config *cfg);
 const struct cm_log *cm_config_log(const struct cm_config *cfg);
 
 /* ---- board (also in cm_spi.h: put, remove) ---- */

@@ -260,7 +260,7 @@ bool cm_peers_token_came(struct cm_config *cfg, const char *name, int64_t within
 
 /* --------------------------------------------------------------- pending.c */
 
-#define CM_WAITERS_PER_NAME 1000u
+#define CM_WAITERS_PER_NAME 10000u
 #define CM_WAITERS_TOTAL    10000u
 
 /* All waiters of a config; outlives it while pendings do. */
@@ -285,6 +285,8 @@ CM_MUST_CHECK cm_status cm_pending_join(struct cm_pending *p, struct cm_waiters 
 void cm_pending_sleep(struct cm_pending *p, int64_t ns);
 /* Its answer is a refusal. */
 void cm_pending_fail(struct cm_pending *p, cm_status rc, const char *why);
+/* All of @from wait in @to. */
+void cm_waiters_move(struct cm_hub *h, struct cm_waiters *from, struct cm_waiters *to);
 bool cm_waiters_any(struct cm_hub *h, const struct cm_waiters *w);
 /* Take all out of @w into a private list that cm_waiters_answer() then serves. */
 struct cm_pending *cm_waiters_take(struct cm_hub *h, struct cm_waiters *w);
@@ -419,6 +421,17 @@ void cm_names_look_again(struct cm_config *cfg);
 CM_MUST_CHECK cm_status cm_names_wait(struct cm_config *cfg, const struct cm_hello *hello,
                                       const char *name, bool looked_again,
                                       struct cm_pending **ret_pending, struct cm_err *err);
+/* The next three are for ondemand/ask.c. Is there a certificate for it, or one on its way? */
+bool cm_names_expect(struct cm_config *cfg, const char *name);
+/* CM_OK if the next attempt for @name may begin now; else how the last one failed. */
+CM_MUST_CHECK cm_status cm_names_may_try(struct cm_config *cfg, const char *name,
+                                         struct cm_err *err);
+/* Manage @name from now on, at most @max such; who waits in @w waits for it then, unless it is
+ * served already. The caller starts it (cm_managed_start) when *@ret_start is not NULL. */
+struct cm_managed;
+CM_MUST_CHECK cm_status cm_names_adopt(struct cm_config *cfg, const char *name, size_t max,
+                                       struct cm_waiters *w, struct cm_managed **ret_start,
+                                       struct cm_err *err);
 /* Choice among what the cache has for the normalized @name (exact, then wildcard). */
 CM_MUST_CHECK cm_status cm_choose_by_name(void *cfg, const struct cm_hello *hello, const char *name,
                                           struct cm_cert **ret, struct cm_err *err);
@@ -516,6 +529,7 @@ struct cm_config {
     struct cm_responders *responders; /* life/responders.c */
     struct cm_ari_pace ari_pace[CM_ISSUERS_MAX];
     struct cm_revoked *revoked;
+    struct cm_ondemand *ondemand; /* NULL: no name but those that the program told */
 };
 
 #define CM_IO_WORKERS 4u

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "life.h"
+#include "ondemand.h"
 
 #include <stdio.h>
 #include <string.h>
@@ -161,6 +162,21 @@ static cm_status get_without_sni(struct cm_config *cfg, const struct cm_hello *h
     return rc;
 }
 
+/* It may come while we look, but not again and again. */
+static cm_status get_on_demand(struct cm_config *cfg, const struct cm_hello *hello,
+                               const char *name, struct cm_cert **ret_cert,
+                               struct cm_pending **ret_pending, struct cm_err *err)
+{
+    cm_status rc = cm_ondemand_wait(cfg, hello, name, ret_pending, err);
+
+    if (rc != CM_OK)
+        return rc;
+    rc = get_by_name(cfg, hello, name, ret_cert, ret_pending, err);
+    if (rc != CM_E_NOTFOUND)
+        return rc;
+    return cm_refuse(err, CM_E_STATE, CM_ALERT_INTERNAL, "no certificate for '%s' yet", name);
+}
+
 cm_status cm_get_certificate(struct cm_config *cfg, const struct cm_hello *hello,
                              struct cm_cert **ret_cert, struct cm_pending **ret_pending,
                              struct cm_err *err)
@@ -186,7 +202,9 @@ cm_status cm_get_certificate(struct cm_config *cfg, const struct cm_hello *hello
         return cm_challenge_get(cfg, hello, name, ret_cert, ret_pending, err);
 
     cm_status rc = get_by_name(cfg, hello, name, ret_cert, ret_pending, err);
-    if (rc == CM_E_NOTFOUND && cfg->fallback_name_set)
+    if (rc == CM_E_NOTFOUND && cfg->ondemand != NULL)
+        rc = get_on_demand(cfg, hello, name, ret_cert, ret_pending, err);
+    if ((rc == CM_E_NOTFOUND || rc == CM_E_POLICY) && cfg->fallback_name_set)
         rc = get_by_name(cfg, hello, cfg->fallback_name, ret_cert, ret_pending, err);
     return rc;
 }

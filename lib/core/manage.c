@@ -384,7 +384,7 @@ struct cm_cancel *cm_names_halt(const struct cm_config *cfg)
 
 static void look_again_locked(struct cm_managed *m, int64_t at_ms)
 {
-    if (m->busy)
+    if (m->busy || (m->ondemand && !m->served)) /* which waits for a client to ask for it */
         return;
     m->look = true;
     cm_maint_at(cm_cache_maint(m->cfg->cache), &m->task, at_ms);
@@ -439,7 +439,7 @@ cm_status cm_names_wait(struct cm_config *cfg, const struct cm_hello *hello, con
     cm_mutex_lock(&t->lock);
     enum hope hope = hope_locked(cfg, name, looked_again, &m);
     cm_mutex_unlock(&t->lock);
-    if (hope == HOPE_NONE)
+    if (hope == HOPE_NONE || (hope == HOPE_FAILED && m->ondemand))
         return cm_refuse(err, CM_E_NOTFOUND, CM_ALERT_UNRECOGNIZED_NAME, "no certificate for '%s'",
                          name);
     if (hope == HOPE_LOOK_AGAIN)
@@ -471,4 +471,71 @@ cm_status cm_names_wait(struct cm_config *cfg, const struct cm_hello *hello, con
         cm_managed_start(m);
     *ret_pending = p;
     return cm_fail(err, CM_E_AGAIN, "the certificate of '%s' is on its way", name);
+}
+
+/* ---- names that clients ask for (ondemand/ask.c) ---- */
+
+bool cm_names_expect(struct cm_config *cfg, const char *name)
+{
+    struct cm_names *t = cfg->names;
+
+    cm_mutex_lock(&t->lock);
+    const struct cm_managed *m = cm_names_find_locked(t, name);
+    bool expect = m != NULL && (m->served || is_coming(m));
+    cm_mutex_unlock(&t->lock);
+    return expect;
+}
+
+cm_status cm_names_may_try(struct cm_config *cfg, const char *name, struct cm_err *err)
+{
+    struct cm_names *t = cfg->names;
+    int64_t now_s = cm_env_wall_s(cfg->env);
+    cm_status rc = CM_OK;
+
+    cm_mutex_lock(&t->lock);
+    const struct cm_managed *m = cm_names_find_locked(t, name);
+    if (m != NULL && m->last != NULL && m->last->next_try_s > now_s) {
+        rc = cm_refuse(err, CM_E_STATE, CM_ALERT_INTERNAL, "no certificate for '%s' yet: %s", name,
+                       m->last->err.msg);
+        if (err != NULL && m->last->next_try_s < INT64_MAX)
+            err->retry_after_s = m->last->next_try_s - now_s;
+    }
+    cm_mutex_unlock(&t->lock);
+    return rc;
+}
+
+cm_status cm_names_adopt(struct cm_config *cfg, const char *name, size_t max, struct cm_waiters *w,
+                         struct cm_managed **ret_start, struct cm_err *err)
+{
+    struct cm_names *t = cfg->names;
+    bool well = cm_is_served_well(cfg, name);
+    cm_status rc = CM_OK;
+
+    *ret_start = NULL;
+    cm_mutex_lock(&t->lock);
+    struct cm_managed *m = cm_names_find_locked(t, name);
+    if (m == NULL && t->n_ondemand >= max) {
+        rc = cm_fail(err, CM_E_LIMIT, "%zu names that clients asked for are managed already",
+                     t->n_ondemand);
+    } else if (m == NULL) {
+        m = add_locked(cfg, name);
+        rc = m != NULL ? CM_OK : cm_fail_nomem(err);
+        if (m != NULL) {
+            m->ondemand = true;
+            t->n_ondemand++;
+        }
+    }
+    if (rc == CM_OK) {
+        m->served = m->served || well;
+        if (!well && !is_coming(m)) {
+            cm_managed_wake_locked(m, true);
+            *ret_start = m;
+        }
+        if (is_coming(m))
+            cm_waiters_move(cfg->hub, w, &m->waiters);
+        if (*ret_start == NULL && is_coming(m))
+            cm_managed_hurry_locked(m);
+    }
+    cm_mutex_unlock(&t->lock);
+    return rc;
 }

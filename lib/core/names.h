@@ -68,6 +68,7 @@ struct cm_managed {
     bool look;                 /* into storage, when tended next */
     bool late;                 /* woken when maintenance had been stopped */
     uint8_t news;              /* of enum cm_news: heard of, and not looked at yet */
+    bool ondemand;             /* a client asked for it; fixed once in the table */
     bool provisional;          /* what is served is the snapshot's; the stage's while busy */
     bool alone;                /* to be loaded by itself; the job's while busy */
     uint32_t seen_chain;       /* as rounds.c saw it in storage, which alone uses it; 0: not yet */
@@ -81,6 +82,7 @@ struct cm_names {
     struct cm_managed **buckets;
     size_t n_buckets;
     size_t n;
+    size_t n_ondemand;
     struct cm_cancel *halt;   /* of all that maintenance begins; fired by its stop */
     _Atomic unsigned batches; /* workers that load many names at a time */
     bool stopped;             /* nothing is begun any more but loading that was asked for since */

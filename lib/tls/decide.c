@@ -105,14 +105,17 @@ static int socket_of(const struct cm_tls_session *st)
     return in > 2 && in == out && in < (1 << 20) ? in : -1;
 }
 
-static void read_local_ip(const struct cm_tls_session *st, char *out, size_t size)
+typedef int (*name_of_fn)(int fd, struct sockaddr *restrict addr, socklen_t *restrict len);
+
+/* Of one end of the connection. */
+static void read_ip(const struct cm_tls_session *st, name_of_fn name_of, char *out, size_t size)
 {
     struct sockaddr_storage ss = { 0 };
     socklen_t len = sizeof ss;
     int fd = socket_of(st);
 
     out[0] = '\0';
-    if (fd < 0 || getsockname(fd, (struct sockaddr *)(void *)&ss, &len) != 0)
+    if (fd < 0 || name_of(fd, (struct sockaddr *)(void *)&ss, &len) != 0)
         return;
     if (ss.ss_family == AF_INET) {
         const struct sockaddr_in *a = (const void *)&ss;
@@ -156,8 +159,10 @@ static void decide_by(struct cm_tls_session *st, struct cm_hello *hello)
         return;
     }
     if (hello->server_name[0] == '\0') {
-        read_local_ip(st, st->local_ip, sizeof st->local_ip);
+        read_ip(st, getsockname, st->local_ip, sizeof st->local_ip);
         memcpy(hello->local_ip, st->local_ip, sizeof hello->local_ip);
+    } else if (cm_config_on_demand(st->cfg)) {
+        read_ip(st, getpeername, hello->peer_ip, sizeof hello->peer_ip);
     }
     if (st->choose != NULL)
         rc = st->choose(st->choose_user, hello, &cert, &err);

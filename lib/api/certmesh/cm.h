@@ -18,6 +18,7 @@
 #include <certmesh/cm_dns.h>
 #include <certmesh/cm_keys.h>
 #include <certmesh/cm_life.h>
+#include <certmesh/cm_ondemand.h>
 #include <certmesh/cm_spi.h>
 
 #include <gnutls/abstract.h>
@@ -167,6 +168,7 @@ struct cm_config_options {
     int64_t poll_storage_s;    /* what others change in storage is seen after that at the latest,
                                   even if nobody tells of it; 0 = 10 minutes; 10 s to a day;
                                   negative: only what the storage tells of, and when it is due */
+    const struct cm_ondemand_options *on_demand; /* names that clients ask for; NULL = none */
 };
 #define CM_CONFIG_OPTIONS_INIT                                                                     \
     {                                                                                              \
@@ -387,6 +389,7 @@ struct cm_hello {
     bool acme_tls;     /* "acme-tls/1" is the sole protocol offered */
     bool sni_invalid;  /* an SNI was sent that is no host name */
     char local_ip[64]; /* address the connection came in on, "" if unknown */
+    char peer_ip[64];  /* and the client's; only looked for where certificates are on demand */
 };
 /**
  * Parse a ClientHello handshake message (4-byte header and body, no record layer). Pure.

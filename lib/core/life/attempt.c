@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "names.h"
+#include "ondemand.h"
 
 #include <string.h>
 
@@ -241,6 +242,36 @@ static void run_job(struct cm_managed *m, struct cm_job *job, struct cm_cert *be
         serve_new(m, job, o);
 }
 
+/* What a client asked for once, and nobody may or can renew, goes when it is of no use any more. */
+static void drop_if_expired(struct cm_managed *m, struct cm_cert *before, struct cm_outcome *o)
+{
+    if (!m->ondemand || before == NULL || cm_env_wall_s(m->cfg->env) < before->not_after_s)
+        return;
+    (void)cm_cache_remove(m->cfg->cache, before);
+    o->served = false;
+    o->lost = true;
+}
+
+/* Who decides is asked again for each renewal. Until a no is a yes, it is served while it lasts. */
+static bool may_renew(struct cm_managed *m, struct cm_cert *before, struct cm_outcome *o)
+{
+    int64_t wait_s;
+
+    if (!m->ondemand || before == NULL)
+        return true;
+    o->rc = cm_ondemand_renew(m->cfg, m->name, &o->err);
+    if (o->rc == CM_OK)
+        return true;
+    wait_s = (before->not_after_s - before->not_before_s) / 50;
+    postpone(m, cm_env_wall_s(m->cfg->env) + (wait_s < 10 ? 10 : wait_s > 3600 ? 3600 : wait_s));
+    if (cm_env_wall_s(m->cfg->env) >= before->not_after_s)
+        postpone(m, 0); /* from here on it is as if nobody had ever asked for it */
+    cm_logf(&m->cfg->log, CM_LOG_WARN, "ondemand_not_renewed", NULL, 0, "%s", o->err.msg);
+    o->served = true;
+    drop_if_expired(m, before, o);
+    return false;
+}
+
 void cm_attempt_stage(struct cm_managed *m, const struct cm_subject *s, const struct cm_op *op,
                       struct cm_outcome *o)
 {
@@ -266,8 +297,13 @@ void cm_attempt_stage(struct cm_managed *m, const struct cm_subject *s, const st
                            : before->not_after_s;
         o->urgent = cm_when_tier(before, cm_env_wall_s(m->cfg->env)) != 0;
     }
+    if (!may_renew(m, before, o)) {
+        cm_cert_unref(before);
+        return;
+    }
     if (!is_allowed(m, s, op, &retry, &o->err)) {
         not_allowed(m, s, before, o);
+        drop_if_expired(m, before, o);
         cm_cert_unref(before);
         return;
     }
@@ -280,8 +316,10 @@ void cm_attempt_stage(struct cm_managed *m, const struct cm_subject *s, const st
             note_success(m, s, op, &job, before);
         else if (o->rc != CM_E_CANCELED)
             note_failure(m, s, op, &job, &retry, o);
-        if (o->rc != CM_OK && !o->served && m->stage == CM_STAGE_OBTAIN)
+        if (o->rc != CM_OK && !o->served && m->stage == CM_STAGE_OBTAIN && !m->ondemand)
             serve_old(m, s, op, o);
+        if (o->rc != CM_OK && o->rc != CM_E_CANCELED && job.cert == NULL)
+            drop_if_expired(m, before, o);
     }
     cm_cert_unref(job.cert);
     cm_cert_unref(before);

@@ -338,6 +338,8 @@ int64_t cm_tend_next_ms(struct cm_managed *m, const struct cm_outcome *o)
 
     if (is_given_up(m, o)) {
         at = INT64_MAX;
+    } else if (m->ondemand && cert == NULL && o->rc != CM_OK) {
+        at = INT64_MAX; /* the next client that asks for it may bring another attempt */
     } else if (cert != NULL && life != NULL) {
         at = next_of_served(m, cert, lined, now_s);
     } else if (life != NULL && life->next_try_s > now_s) {

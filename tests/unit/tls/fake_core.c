@@ -351,6 +351,12 @@ const char *cm_config_listen_host(const struct cm_config *cfg)
     return NULL;
 }
 
+bool cm_config_on_demand(const struct cm_config *cfg)
+{
+    (void)cfg;
+    return false;
+}
+
 const struct cm_env *cm_config_env(const struct cm_config *cfg)
 {
     (void)cfg;

@@ -1,0 +1,471 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "names.h"
+#include "ondemand.h"
+
+#include <string.h>
+
+/* One ask per name, from the first hello to a refusal or to the table of managed names, in the
+ * order that cm_ondemand.h tells. What comes before the desk costs a client one look-up and us no
+ * memory; how many asks there can be at the desk is bounded, and so is how fast they come. */
+
+#define WORKERS    4u
+#define BUCKETS    1024u
+#define LOOK_NS    (30 * CM_NS_PER_S)
+#define PER_S      1000u
+#define PER_CLIENT 100u
+#define ASKING     1000u
+#define NAMES      100000u
+#define DENIED_MS  10000
+#define WINDOW_S   (3 * 3600)
+#define WINDOW_MAX (7 * 24 * 3600)
+#define ORDERS     200u
+#define ORDERS_MAX 1000u
+#define BY_CLIENT  20u
+#define LABELS_MAX 10u
+
+struct ask {
+    struct ask *next;
+    struct cm_run run;
+    struct cm_ondemand *od;
+    struct cm_waiters waiters;
+    char client[CM_CLIENT_TEXT];
+    char name[];
+};
+
+struct cm_ondemand {
+    struct cm_config *cfg;
+    struct cm_lists *lists;
+    struct cm_denied *denied;
+    struct cm_pace *pace;
+    struct cm_decider *decider;
+    struct cm_runq *work; /* what storage is asked after a yes */
+    struct cm_quota quota;
+    bool any;
+    size_t max_asking;
+    size_t max_names;
+    pthread_mutex_t lock; /* of what follows */
+    size_t n_asks;
+    struct ask *asks[BUCKETS];
+};
+
+/* ---- the desk ---- */
+
+static struct ask **slot_of(struct cm_ondemand *od, const char *name)
+{
+    uint64_t h = cm_fnv1a64(CM_FNV1A64, name, strlen(name));
+    struct ask **at = &od->asks[(h ^ h >> 32) % BUCKETS];
+
+    while (*at != NULL && strcmp((*at)->name, name) != 0)
+        at = &(*at)->next;
+    return at;
+}
+
+static struct ask *ask_new_locked(struct cm_ondemand *od, const char *name, const char *client)
+{
+    size_t len = strlen(name) + 1;
+    struct ask *a = cm_calloc(1, sizeof *a + len);
+    struct ask **at = slot_of(od, name);
+
+    if (a == NULL)
+        return NULL;
+    a->od = od;
+    memcpy(a->name, name, len);
+    memcpy(a->client, client, sizeof a->client);
+    *at = a;
+    od->n_asks++;
+    return a;
+}
+
+static void leave_locked(struct cm_ondemand *od, struct ask *a)
+{
+    struct ask **at = slot_of(od, a->name);
+
+    CM_ASSERT(*at == a);
+    *at = a->next;
+    od->n_asks--;
+}
+
+/* ---- the end of an ask ---- */
+
+static cm_status refuse_all(void *user, const struct cm_hello *hello, const char *name,
+                            struct cm_cert **ret, struct cm_err *err)
+{
+    const struct cm_err *why = user;
+
+    (void)hello;
+    (void)name;
+    (void)ret;
+    *err = *why;
+    return why->status;
+}
+
+/* All who wait are refused with @why. */
+static void refuse(struct ask *a, struct cm_err *why)
+{
+    struct cm_ondemand *od = a->od;
+    struct cm_hub *hub = od->cfg->hub;
+
+    if (why->tls_alert == 0)
+        why->tls_alert =
+            why->status == CM_E_POLICY ? CM_ALERT_UNRECOGNIZED_NAME : CM_ALERT_INTERNAL;
+    cm_logf(&od->cfg->log, why->status == CM_E_POLICY ? CM_LOG_DEBUG : CM_LOG_WARN,
+            "ondemand_refused", NULL, 0, "%s", why->msg);
+    cm_mutex_lock(&od->lock);
+    leave_locked(od, a);
+    cm_mutex_unlock(&od->lock);
+    cm_waiters_answer(hub, cm_waiters_take(hub, &a->waiters), refuse_all, why);
+    free(a);
+}
+
+/* It is managed from here on, and who waits here waits there. */
+static void hand_over(struct ask *a)
+{
+    struct cm_ondemand *od = a->od;
+    struct cm_config *cfg = od->cfg;
+    struct cm_managed *start = NULL;
+    struct cm_err err = CM_ERR_INIT;
+
+    cm_mutex_lock(&od->lock);
+    cm_status rc = cm_names_adopt(cfg, a->name, od->max_names, &a->waiters, &start, &err);
+    if (rc == CM_OK)
+        leave_locked(od, a);
+    cm_mutex_unlock(&od->lock);
+    if (rc != CM_OK) {
+        refuse(a, &err);
+        return;
+    }
+    cm_peers_begin(cfg);
+    cm_rounds_begin(cfg);
+    if (start != NULL)
+        cm_managed_start(start);
+    /* Who is left: it is served already. */
+    cm_waiters_answer(cfg->hub, cm_waiters_take(cfg->hub, &a->waiters), cm_choose_by_name, cfg);
+    free(a);
+}
+
+/* ---- after a yes ---- */
+
+/* Storage, and if there is nothing, the right to one order. */
+static cm_status look(struct cm_ondemand *od, const struct ask *a, struct cm_err *err)
+{
+    const struct cm_op none = { od->cfg->env, 0, od->cfg->stop };
+    const struct cm_op op = cm_op_within(&none, LOOK_NS);
+    const char *name = a->name;
+    struct cm_subject *s = NULL;
+    struct cm_cert *cert = NULL;
+
+    cm_status rc = cm_subject_new(&name, 1, &s, err);
+    if (rc != CM_OK)
+        return rc;
+    rc = cm_store_load(od->cfg, &op, s, CM_LOAD_VALID, &cert, err);
+    cm_cert_unref(cert);
+    cm_subject_free(s);
+    return rc == CM_E_NOTFOUND ? cm_quota_take(od->cfg, &op, &od->quota, name, a->client, err) : rc;
+}
+
+static void run_look(struct cm_run *self)
+{
+    struct ask *a = CM_CONTAINER_OF(self, struct ask, run);
+    struct cm_err err = CM_ERR_INIT;
+    struct cm_err why = CM_ERR_INIT;
+
+    if (look(a->od, a, &err) == CM_OK) {
+        hand_over(a);
+        return;
+    }
+    (void)cm_fail(&why, err.status, "no certificate for '%s': %s", a->name, err.msg);
+    why.retry_after_s = err.retry_after_s;
+    refuse(a, &why);
+}
+
+static void allowed(struct ask *a)
+{
+    struct cm_err err = CM_ERR_INIT;
+
+    cm_denied_clear(a->od->denied, a->name);
+    a->run.run = run_look;
+    if (cm_runq_push(a->od->work, &a->run, &err) != CM_OK)
+        refuse(a, &err);
+}
+
+static void decided(void *arg, bool allow, const char *reason)
+{
+    struct ask *a = arg;
+    struct cm_err err = CM_ERR_INIT;
+
+    if (allow) {
+        cm_logf(&a->od->cfg->log, CM_LOG_INFO, "ondemand_allowed", NULL, 0,
+                "'%s' for %s is allowed%s%s", a->name, a->client, reason[0] != '\0' ? ": " : "",
+                reason);
+        allowed(a);
+        return;
+    }
+    cm_denied_note(a->od->denied, a->name);
+    (void)cm_fail(&err, CM_E_POLICY, "no certificate for '%s' on demand: %s", a->name,
+                  reason[0] != '\0' ? reason : "denied");
+    refuse(a, &err);
+}
+
+static void begin(struct ask *a, const char *client_ip)
+{
+    struct cm_decider *d = a->od->decider;
+    struct cm_err err = CM_ERR_INIT;
+
+    if (!cm_decider_any(d))
+        allowed(a);
+    else if (cm_decider_begin(d, a->name, client_ip, CM_ONDEMAND_OBTAIN, decided, a, &err) != CM_OK)
+        refuse(a, &err);
+}
+
+/* ---- hellos ---- */
+
+static bool is_deep(const char *name)
+{
+    unsigned labels = 1;
+
+    for (; *name != '\0'; name++)
+        labels += *name == '.';
+    return labels > LABELS_MAX;
+}
+
+/* Without taking anything: is there any sense in asking? */
+static cm_status may_ask(struct cm_ondemand *od, const char *name, struct cm_err *err)
+{
+    bool listed = cm_lists_any(od->lists);
+    char normal[CM_NAME_BUF];
+
+    /* No CA knows a name without a dot: that is for lists. */
+    if (!cm_lists_allow(od->lists, name) || (!listed && strchr(name, '.') == NULL) ||
+        (!listed && !od->any && !cm_decider_any(od->decider)))
+        return cm_refuse(err, CM_E_POLICY, CM_ALERT_UNRECOGNIZED_NAME,
+                         "'%s' is not among the names that may have a certificate on demand", name);
+    int64_t wait_ns = cm_denied_wait_ns(od->denied, name);
+    if (wait_ns > 0)
+        return cm_refuse(err, CM_E_POLICY, CM_ALERT_UNRECOGNIZED_NAME,
+                         "'%s' was denied a certificate on demand, and is not asked about again "
+                         "for %lld s",
+                         name, (long long)(wait_ns / CM_NS_PER_S + 1));
+    /* As any other call would have it, underscores and all. */
+    if (cm_normalize_name(name, normal, NULL) != CM_OK || strcmp(normal, name) != 0 ||
+        strchr(name, '_') != NULL || is_deep(name))
+        return cm_refuse(err, CM_E_POLICY, CM_ALERT_UNRECOGNIZED_NAME,
+                         "'%s' is no name that a CA certifies", name);
+    return cm_names_may_try(od->cfg, name, err);
+}
+
+/* A new question: is there room, and is it time for another? */
+static cm_status may_begin(struct cm_ondemand *od, const char *name, const char *client,
+                           struct cm_err *err)
+{
+    bool known, full;
+
+    cm_mutex_lock(&od->lock);
+    known = *slot_of(od, name) != NULL;
+    full = od->n_asks >= od->max_asking;
+    cm_mutex_unlock(&od->lock);
+    if (known)
+        return CM_OK;
+    if (full)
+        return cm_refuse(err, CM_E_LIMIT, CM_ALERT_INTERNAL,
+                         "'%s': %zu names wait for a decision already", name, od->max_asking);
+    if (!cm_pace_take(od->pace, client))
+        return cm_refuse(err, CM_E_LIMIT, CM_ALERT_INTERNAL,
+                         "'%s': too many names are asked for, in all or by %s", name, client);
+    return CM_OK;
+}
+
+cm_status cm_ondemand_wait(struct cm_config *cfg, const struct cm_hello *hello, const char *name,
+                           struct cm_pending **ret_pending, struct cm_err *err)
+{
+    struct cm_ondemand *od = cfg->ondemand;
+    char client[CM_CLIENT_TEXT];
+    struct cm_pending *p = NULL;
+    struct ask *a = NULL;
+    bool start = false;
+    bool come = false;
+
+    cm_status rc = may_ask(od, name, err);
+    if (rc != CM_OK)
+        return rc;
+    cm_client_of(hello->peer_ip, client);
+    rc = may_begin(od, name, client, err);
+    if (rc == CM_OK)
+        rc = cm_pending_new(cfg, hello, name, cfg->handshake_wait_ns, &p, err);
+    if (rc == CM_OK) {
+        cm_mutex_lock(&od->lock);
+        a = *slot_of(od, name);
+        /* What is handed over leaves the desk while this lock is held. */
+        come = a == NULL && cm_names_expect(cfg, name);
+        if (a == NULL && !come) {
+            a = ask_new_locked(od, name, client);
+            start = a != NULL;
+            rc = start ? CM_OK : cm_fail_nomem(err);
+        }
+        if (a != NULL)
+            rc = cm_pending_join(p, &a->waiters, err);
+        cm_mutex_unlock(&od->lock);
+    }
+    if (start) /* even if who asked cannot wait */
+        begin(a, hello->peer_ip);
+    if (rc != CM_OK || come) {
+        cm_pending_free(p);
+        if (rc != CM_OK && err != NULL && err->tls_alert == 0)
+            err->tls_alert = CM_ALERT_INTERNAL;
+        return rc;
+    }
+    *ret_pending = p;
+    return cm_fail(err, CM_E_AGAIN, "whether '%s' gets a certificate is being decided", name);
+}
+
+/* ---- renewals ---- */
+
+struct renewal {
+    pthread_mutex_t lock;
+    pthread_cond_t changed;
+    bool done, allow;
+    char reason[200];
+};
+
+static void renewal_decided(void *arg, bool allow, const char *reason)
+{
+    struct renewal *r = arg;
+
+    cm_mutex_lock(&r->lock);
+    r->done = true;
+    r->allow = allow;
+    (void)cm_escape(reason, strlen(reason), r->reason, sizeof r->reason);
+    (void)pthread_cond_broadcast(&r->changed);
+    cm_mutex_unlock(&r->lock);
+}
+
+cm_status cm_ondemand_renew(struct cm_config *cfg, const char *name, struct cm_err *err)
+{
+    struct cm_ondemand *od = cfg->ondemand;
+    struct renewal r = { .done = false };
+
+    if (od == NULL || !cm_decider_any(od->decider))
+        return CM_OK;
+    cm_mutex_init(&r.lock);
+    cm_cond_init(&r.changed);
+    cm_status rc =
+        cm_decider_begin(od->decider, name, "", CM_ONDEMAND_RENEW, renewal_decided, &r, err);
+    if (rc == CM_OK) {
+        cm_mutex_lock(&r.lock);
+        while (!r.done) /* the decider sees to the time */
+            (void)cm_cond_wait_ns(&r.changed, &r.lock, CM_NS_PER_S);
+        cm_mutex_unlock(&r.lock);
+        if (!r.allow)
+            rc = cm_fail(err, CM_E_POLICY, "'%s' may not be renewed: %s", name,
+                         r.reason[0] != '\0' ? r.reason : "denied");
+    }
+    (void)pthread_cond_destroy(&r.changed);
+    (void)pthread_mutex_destroy(&r.lock);
+    return rc;
+}
+
+/* ---- beginning and end ---- */
+
+static cm_status read_options(const struct cm_ondemand_options *given,
+                              struct cm_ondemand_options *ret, struct cm_err *err)
+{
+    if (given->size < offsetof(struct cm_ondemand_options, suffixes) || given->size > 64u * 1024)
+        return cm_fail(err, CM_E_INVAL, "on_demand.size is %u: begin with CM_ONDEMAND_OPTIONS_INIT",
+                       given->size);
+    memset(ret, 0, sizeof *ret);
+    memcpy(ret, given, given->size < sizeof *ret ? given->size : sizeof *ret);
+    if (ret->denied_ms < 0 || ret->denied_ms > 24 * INT64_C(3600000))
+        return cm_fail(err, CM_E_INVAL, "option on_demand.denied_ms: %lld is not within a day",
+                       (long long)ret->denied_ms);
+    if (ret->orders_window_s != 0 &&
+        (ret->orders_window_s < 60 || ret->orders_window_s > WINDOW_MAX))
+        return cm_fail(err, CM_E_INVAL,
+                       "option on_demand.orders_window_s: %lld is not between a minute and a week",
+                       (long long)ret->orders_window_s);
+    if (ret->orders > ORDERS_MAX)
+        return cm_fail(err, CM_E_INVAL, "option on_demand.orders: %u, at most %u", ret->orders,
+                       ORDERS_MAX);
+    if (ret->allow_any_dangerous &&
+        (ret->n_names > 0 || ret->n_suffixes > 0 || ret->decide != NULL || ret->ask_url != NULL))
+        return cm_fail(err, CM_E_INVAL,
+                       "option on_demand.allow_any_dangerous excludes lists and decisions");
+    return CM_OK;
+}
+
+static unsigned or_default(unsigned given, unsigned by_default)
+{
+    return given != 0 ? given : by_default;
+}
+
+static void set_limits(struct cm_ondemand *od, const struct cm_ondemand_options *o)
+{
+    struct cm_quota *q = &od->quota;
+
+    q->window_s = o->orders_window_s != 0 ? o->orders_window_s : WINDOW_S;
+    q->total = or_default(o->orders, ORDERS);
+    q->per_domain = or_default(o->orders_per_domain, q->total);
+    q->per_client = or_default(o->orders_per_client, BY_CLIENT);
+    od->max_asking = or_default(o->max_asking, ASKING);
+    od->max_names = or_default(o->max_names, NAMES);
+    od->any = o->allow_any_dangerous;
+}
+
+cm_status cm_ondemand_new(struct cm_config *cfg, const struct cm_ondemand_options *given,
+                          struct cm_ondemand **ret, struct cm_err *err)
+{
+    struct cm_ondemand_options o;
+
+    cm_status rc = read_options(given, &o, err);
+    if (rc != CM_OK)
+        return rc;
+    if (cfg->handshake_wait_ns <= 0)
+        return cm_fail(
+            err, CM_E_INVAL,
+            "option on_demand needs handshakes that wait: handshake_wait_ms is negative");
+    struct cm_ondemand *od = cm_calloc(1, sizeof *od);
+    if (od == NULL)
+        return cm_fail_nomem(err);
+    od->cfg = cfg;
+    cm_mutex_init(&od->lock);
+    set_limits(od, &o);
+    rc = cm_lists_new(&o, &od->lists, err);
+    if (rc == CM_OK)
+        rc = cm_denied_new(cfg->env, (o.denied_ms != 0 ? o.denied_ms : DENIED_MS) * CM_NS_PER_MS,
+                           &od->denied, err);
+    if (rc == CM_OK)
+        rc = cm_pace_new(cfg->env, or_default(o.asks_per_s, PER_S),
+                         or_default(o.asks_per_client_s, PER_CLIENT), &od->pace, err);
+    if (rc == CM_OK)
+        rc = cm_runq_new(WORKERS, &od->work, err);
+    if (rc == CM_OK)
+        rc = cm_decider_new(cfg->env, &o, &od->decider, err);
+    if (rc != CM_OK) {
+        cm_ondemand_free(od);
+        return rc;
+    }
+    *ret = od;
+    return CM_OK;
+}
+
+void cm_ondemand_stop(struct cm_ondemand *od)
+{
+    if (od == NULL)
+        return;
+    if (od->decider != NULL)
+        cm_decider_stop(od->decider);
+    cm_runq_stop(od->work);
+}
+
+void cm_ondemand_free(struct cm_ondemand *od)
+{
+    if (od == NULL)
+        return;
+    cm_ondemand_stop(od);
+    CM_ASSERT(od->n_asks == 0);
+    cm_decider_free(od->decider);
+    cm_runq_free(od->work);
+    cm_pace_free(od->pace);
+    cm_denied_free(od->denied);
+    cm_lists_free(od->lists);
+    (void)pthread_mutex_destroy(&od->lock);
+    free(od);
+}

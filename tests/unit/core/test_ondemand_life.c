@@ -1,0 +1,217 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "ondemand_kit.h"
+
+/* Names that clients asked for: what storage and the limits of orders say, and what becomes of them
+ * with time. */
+
+/* ---- storage and orders ---- */
+
+START_TEST(what_storage_has_is_no_order)
+{
+    set_up(YES);
+    od.orders = 1;
+    kit_start(&k);
+    kit_store_pair(&k.storage.base, "ca.test-dir", "there.example", START_S - 3600, 90 * 86400);
+    kit_store_pair(&k.storage.base, "ca.test-dir", "too.example", START_S - 3600, 90 * 86400);
+    ck_ok(get("there.example"));
+    ck_ok(get("too.example"));
+    ck_assert_uint_eq(atomic_load(&k.issuer->orders), 0);
+    ck_assert(!kit_has(&k.storage.base, "certmesh/ondemand/orders"));
+    kit_stop(&k);
+}
+END_TEST
+
+START_TEST(orders_are_counted_by_all_who_share_the_storage)
+{
+    struct kit_issuer *other = NULL;
+    struct cm_config *peer, *mine;
+
+    set_up(YES);
+    od.orders = 3;
+    od.orders_per_client = 2;
+    kit_start(&k);
+    peer = kit_peer(&k, &other);
+    mine = k.cfg;
+    ck_ok(get("a.example"));
+    k.cfg = peer;
+    ck_ok(get("b.example"));
+    ck_refused(get("c.example"), CM_E_RATELIMITED); /* one client, two orders */
+    ck_assert_int_eq(err.tls_alert, CM_ALERT_INTERNAL);
+    ck_assert_int_gt(err.retry_after_s, 10000);
+    k.cfg = mine;
+    struct cm_pending *p;
+    ck_refused(hello_from("203.0.113.1", "d.example", &p), CM_E_AGAIN);
+    ck_ok(outcome(p));
+    ck_refused(hello_from("203.0.114.1", "e.example", &p), CM_E_AGAIN);
+    ck_refused(outcome(p), CM_E_RATELIMITED); /* three in all */
+    ck_assert_uint_eq(atomic_load(&k.issuer->orders) + atomic_load(&other->orders), 3);
+    ck_ok(get("a.example")); /* what is there is served */
+    kit_pass(&k.env, INT64_C(3) * 3600 * CM_NS_PER_S);
+    ck_ok(get("c.example"));
+    k.cfg = mine;
+    cm_config_free(peer);
+    kit_stop(&k);
+}
+END_TEST
+
+START_TEST(orders_below_one_domain)
+{
+    set_up(YES);
+    od.orders_per_domain = 1;
+    kit_start(&k);
+    ck_ok(get("a.one.example"));
+    ck_refused(get("b.one.example"), CM_E_RATELIMITED);
+    ck_assert_ptr_nonnull(strstr(err.msg, "one.example"));
+    ck_ok(get("b.two.example"));
+    kit_stop(&k);
+}
+END_TEST
+
+START_TEST(storage_that_is_away_means_no_orders)
+{
+    set_up(YES);
+    kit_start(&k);
+    ck_ok(get("before.example"));
+    atomic_store(&k.storage.fail_status, CM_E_IO);
+    atomic_store(&k.storage.fail_loads, -1);
+    ck_refused(get("a.example"), CM_E_IO);
+    ck_ok(get("before.example"));
+    atomic_store(&k.storage.fail_loads, 0);
+    atomic_store(&k.storage.fail_locks, -1);
+    ck_refused(get("b.example"), CM_E_IO);
+    atomic_store(&k.storage.fail_locks, 0);
+    k.storage.fail_key = "certmesh/ondemand";
+    atomic_store(&k.storage.fail_commits, -1);
+    ck_refused(get("c.example"), CM_E_IO);
+    ck_assert_uint_eq(atomic_load(&k.issuer->orders), 1);
+    atomic_store(&k.storage.fail_commits, 0);
+    ck_ok(get("c.example"));
+    kit_stop(&k);
+}
+END_TEST
+
+START_TEST(damaged_note_begins_anew)
+{
+    set_up(YES);
+    od.orders = 1;
+    kit_start(&k);
+    kit_put(&k.storage.base, "certmesh/ondemand/orders", "{\"what\": 1}\n\n99999999999 0 0\nx");
+    ck_ok(get("a.example"));
+    ck_refused(get("b.example"), CM_E_RATELIMITED);
+    kit_stop(&k);
+}
+END_TEST
+
+/* ---- life ---- */
+
+START_TEST(a_failure_is_tried_again_when_somebody_asks)
+{
+    set_up(YES);
+    kit_start(&k);
+    atomic_store(&k.issuer->step, KIT_FAIL_AFTER_CHECKPOINT);
+    ck_refused(get("a.example"), CM_E_STATE);
+    unsigned asked = atomic_load(&k.issuer->asked);
+    ck_assert_uint_eq(atomic_load(&judge.asked), 1);
+    ck_refused(get("a.example"), CM_E_STATE); /* not yet */
+    ck_assert_uint_eq(atomic_load(&judge.asked), 1);
+    kit_pass(&k.env, 7200 * CM_NS_PER_S);
+    for (int i = 0; i < 5; i++)
+        ck_ok(cm_cache_maintain_now(cm_config_cache(k.cfg), false, &err));
+    ck_assert_uint_eq(atomic_load(&k.issuer->asked), asked); /* not by itself */
+    atomic_store(&k.issuer->step, KIT_GO);
+    ck_ok(get("a.example"));
+    ck_assert_uint_eq(atomic_load(&judge.asked), 2);
+    kit_stop(&k);
+}
+END_TEST
+
+static void maintain(void)
+{
+    for (int i = 0; i < 3; i++)
+        ck_ok(cm_cache_maintain_now(cm_config_cache(k.cfg), false, &err));
+}
+
+/* What was begun for @name is done. */
+static bool is_idle(const char *name)
+{
+    struct cm_name_state st = { .size = (uint32_t)sizeof st };
+
+    ck_ok(cm_name_state(k.cfg, name, &st, &err));
+    return !st.busy;
+}
+
+START_TEST(renewals_are_decided_and_a_no_lasts_to_the_end)
+{
+    set_up(YES);
+    kit_start(&k);
+    k.issuer->lifetime_s = 90 * 86400;
+    ck_ok(get("a.example"));
+    kit_pass(&k.env, INT64_C(65) * 86400 * CM_NS_PER_S);
+    kit_until((maintain(), atomic_load(&k.issuer->orders) == 2)); /* nobody came by */
+    kit_until(is_idle("a.example"));
+    ck_assert_uint_eq(atomic_load(&judge.renewals), 1);
+    atomic_store(&judge.manner, NO);
+    kit_pass(&k.env, INT64_C(70) * 86400 * CM_NS_PER_S);
+    kit_until((maintain(), atomic_load(&judge.renewals) == 2));
+    kit_until(is_idle("a.example"));
+    ck_ok(get("a.example"));
+    ck_assert_uint_eq(atomic_load(&k.issuer->orders), 2);
+    kit_pass(&k.env, INT64_C(30) * 86400 * CM_NS_PER_S);
+    kit_until((maintain(), cm_cache_count(cm_config_cache(k.cfg)) == 0));
+    ck_refused(get("a.example"), CM_E_POLICY);
+    ck_assert_uint_eq(atomic_load(&k.issuer->orders), 2);
+    atomic_store(&judge.manner, YES);
+    kit_pass(&k.env, 86400 * CM_NS_PER_S);
+    ck_ok(get("a.example"));
+    kit_stop(&k);
+}
+END_TEST
+
+START_TEST(what_was_evicted_is_loaded_without_a_question)
+{
+    struct cm_cache_options co = { .size = (uint32_t)sizeof co, .capacity = 1 };
+    struct cm_cache *cache = NULL;
+
+    set_up(YES);
+    ck_ok(cm_cache_new(&co, &cache, &err));
+    k.opts.cache = cache;
+    kit_start(&k);
+    for (int i = 0; i < 4; i++) {
+        ck_ok(get("a.example"));
+        ck_ok(get("b.example"));
+    }
+    ck_assert_uint_eq(atomic_load(&judge.asked), 2);
+    ck_assert_uint_eq(atomic_load(&k.issuer->orders), 2);
+    kit_stop(&k);
+    cm_cache_free(cache);
+}
+END_TEST
+
+START_TEST(names_of_a_process_are_bounded)
+{
+    set_up(YES);
+    od.max_names = 1;
+    kit_start(&k);
+    ck_ok(get("a.example"));
+    ck_refused(get("b.example"), CM_E_LIMIT);
+    ck_ok(get("a.example"));
+    kit_stop(&k);
+}
+END_TEST
+
+int main(void)
+{
+    const TTest *const tests[] = {
+        what_storage_has_is_no_order,
+        orders_are_counted_by_all_who_share_the_storage,
+        orders_below_one_domain,
+        storage_that_is_away_means_no_orders,
+        damaged_note_begins_anew,
+        a_failure_is_tried_again_when_somebody_asks,
+        renewals_are_decided_and_a_no_lasts_to_the_end,
+        what_was_evicted_is_loaded_without_a_question,
+        names_of_a_process_are_bounded,
+    };
+
+    return kit_run("ondemand_life", tests, CM_ARRAY_LEN(tests));
+}
