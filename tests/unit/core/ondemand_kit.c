@@ -7,6 +7,7 @@ struct judge judge;
 struct kit k;
 struct cm_err err;
 struct cm_ondemand_options od;
+static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
 
 /* ---- a program that decides ---- */
 
@@ -14,6 +15,7 @@ void decide(void *user, const struct cm_ondemand_ask *ask, struct cm_decision *d
 {
     ck_assert_ptr_eq(user, &judge);
     ck_assert_uint_eq(ask->size, sizeof *ask);
+    cm_mutex_lock(&lock); /* it is called on several threads */
     (void)snprintf(judge.name, sizeof judge.name, "%s", ask->name);
     (void)snprintf(judge.client, sizeof judge.client, "%s", ask->client_ip);
     if (ask->phase == CM_ONDEMAND_RENEW)
@@ -24,6 +26,7 @@ void decide(void *user, const struct cm_ondemand_ask *ask, struct cm_decision *d
         atomic_fetch_add(&judge.n_kept, 1);
     }
     atomic_fetch_add(&judge.asked, 1);
+    cm_mutex_unlock(&lock);
     if (manner == YES || manner == NO)
         cm_decision_answer(d, manner == YES, manner == YES ? NULL : "not a customer\n");
     else if (manner == DROP)
