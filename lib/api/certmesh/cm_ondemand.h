@@ -49,6 +49,16 @@ typedef void (*cm_decide_fn)(void *user, const struct cm_ondemand_ask *ask, stru
  */
 CM_API void cm_decision_answer(struct cm_decision *d, bool allow, const char *reason);
 
+/**
+ * Which certificate is to be obtained for @name, after it was allowed: write its subject to
+ * @ret_subject (256 bytes), @name itself or the wildcard that covers it ("*.example.com" for
+ * "a.example.com"; the issuer must be able to). Hosts below one wildcard share one certificate and
+ * one order; each is decided for itself. Renewals are decided by the subject. Called on threads of
+ * the config, without locks; must not block. Anything but CM_OK, or a subject that does not cover
+ * @name, is a refusal.
+ */
+typedef cm_status (*cm_subject_fn)(void *user, const char *name, char *ret_subject);
+
 /** Everything is copied. 0 = the default of each. */
 struct cm_ondemand_options {
     uint32_t size;
@@ -80,6 +90,8 @@ struct cm_ondemand_options {
     unsigned orders_per_domain; /* below one registered domain, taken to be its last two labels; as
                                    orders, since all names may be below one */
     unsigned orders_per_client; /* asked for by one client as above; 20 */
+    cm_subject_fn subject;      /* NULL = the name itself */
+    void *subject_user;
 };
 #define CM_ONDEMAND_OPTIONS_INIT                                                                   \
     {                                                                                              \

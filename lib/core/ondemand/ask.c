@@ -29,6 +29,7 @@ struct ask {
     struct cm_ondemand *od;
     struct cm_waiters waiters;
     char client[CM_CLIENT_TEXT];
+    char subject[CM_NAME_BUF]; /* of the certificate; known once it was allowed */
     char name[];
 };
 
@@ -40,6 +41,8 @@ struct cm_ondemand {
     struct cm_decider *decider;
     struct cm_runq *work; /* what storage is asked after a yes */
     struct cm_quota quota;
+    cm_subject_fn subject;
+    void *subject_user;
     bool any;
     size_t max_asking;
     size_t max_names;
@@ -126,7 +129,7 @@ static void hand_over(struct ask *a)
     struct cm_err err = CM_ERR_INIT;
 
     cm_mutex_lock(&od->lock);
-    cm_status rc = cm_names_adopt(cfg, a->name, od->max_names, &a->waiters, &start, &err);
+    cm_status rc = cm_names_adopt(cfg, a->subject, od->max_names, &a->waiters, &start, &err);
     if (rc == CM_OK)
         leave_locked(od, a);
     cm_mutex_unlock(&od->lock);
@@ -145,16 +148,51 @@ static void hand_over(struct ask *a)
 
 /* ---- after a yes ---- */
 
+/* Is @subject the name itself, or the wildcard one label above it? */
+static bool does_cover(const char *subject, const char *name)
+{
+    const char *dot = strchr(name, '.');
+
+    return strcmp(subject, name) == 0 ||
+           (subject[0] == '*' && dot != NULL && strcmp(subject + 1, dot) == 0);
+}
+
+static cm_status find_subject(const struct cm_ondemand *od, struct ask *a, struct cm_err *err)
+{
+    char given[CM_NAME_BUF] = "";
+
+    if (od->subject == NULL) {
+        memcpy(a->subject, a->name, strlen(a->name) + 1);
+        return CM_OK;
+    }
+    cm_status rc = od->subject(od->subject_user, a->name, given);
+    if (rc != CM_OK)
+        return cm_fail(err, rc, "the program has no subject for it (%s)", cm_status_name(rc));
+    given[sizeof given - 1] = '\0';
+    rc = cm_normalize_name(given, a->subject, err);
+    if (rc != CM_OK || does_cover(a->subject, a->name))
+        return rc;
+    return cm_fail(err, CM_E_INVAL, "the subject '%s' that the program gave does not cover it",
+                   a->subject);
+}
+
 /* Storage, and if there is nothing, the right to one order. */
-static cm_status look(struct cm_ondemand *od, const struct ask *a, struct cm_err *err)
+static cm_status look(struct cm_ondemand *od, struct ask *a, struct cm_err *err)
 {
     const struct cm_op none = { od->cfg->env, 0, od->cfg->stop };
     const struct cm_op op = cm_op_within(&none, LOOK_NS);
-    const char *name = a->name;
+    const char *name = a->subject;
     struct cm_subject *s = NULL;
     struct cm_cert *cert = NULL;
 
-    cm_status rc = cm_subject_new(&name, 1, &s, err);
+    cm_status rc = find_subject(od, a, err);
+    /* Another host below the wildcard has brought it. */
+    if (rc != CM_OK || cm_names_expect(od->cfg, name))
+        return rc;
+    if (od->subject != NULL)
+        rc = cm_names_may_try(od->cfg, name, err);
+    if (rc == CM_OK)
+        rc = cm_subject_new(&name, 1, &s, err);
     if (rc != CM_OK)
         return rc;
     rc = cm_store_load(od->cfg, &op, s, CM_LOAD_VALID, &cert, err);
@@ -407,6 +445,8 @@ static void set_limits(struct cm_ondemand *od, const struct cm_ondemand_options 
     od->max_asking = or_default(o->max_asking, ASKING);
     od->max_names = or_default(o->max_names, NAMES);
     od->any = o->allow_any_dangerous;
+    od->subject = o->subject;
+    od->subject_user = o->subject_user;
 }
 
 cm_status cm_ondemand_new(struct cm_config *cfg, const struct cm_ondemand_options *given,

@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "ondemand_kit.h"
 
+#include <stdio.h>
+
 /* Names that clients asked for: what storage and the limits of orders say, and what becomes of them
  * with time. */
 
@@ -187,6 +189,57 @@ START_TEST(what_was_evicted_is_loaded_without_a_question)
 }
 END_TEST
 
+static int shop_user;
+
+static cm_status shops(void *user, const char *name, char *ret_subject)
+{
+    const char *dot = strchr(name, '.');
+
+    ck_assert_ptr_eq(user, &shop_user);
+    if (strncmp(name, "error", 5) == 0)
+        return CM_E_STATE;
+    (void)snprintf(ret_subject, 256, "%s", name);
+    if (strstr(name, ".shop.test") != NULL)
+        (void)snprintf(ret_subject, 256, "*%s", dot);
+    if (strncmp(name, "wrong", 5) == 0)
+        (void)snprintf(ret_subject, 256, "*.other.test");
+    if (strncmp(name, "junk", 4) == 0)
+        (void)snprintf(ret_subject, 256, "a b");
+    return CM_OK;
+}
+
+START_TEST(hosts_share_the_wildcard_that_the_program_names)
+{
+    struct cm_pending *p[3];
+
+    set_up(YES);
+    od.orders = 2;
+    od.subject = shops;
+    od.subject_user = &shop_user;
+    kit_start(&k);
+    atomic_store(&k.issuer->hold, true);
+    ck_refused(hello_from("192.0.2.1", "a.shop.test", &p[0]), CM_E_AGAIN);
+    kit_until(cm_name_state(k.cfg, "*.shop.test",
+                            &(struct cm_name_state){ .size = sizeof(struct cm_name_state) },
+                            NULL) == CM_OK);
+    ck_refused(hello_from("192.0.2.1", "b.shop.test", &p[1]), CM_E_AGAIN);
+    ck_refused(hello_from("192.0.2.1", "alone.test", &p[2]), CM_E_AGAIN);
+    kit_until(atomic_load(&judge.asked) == 3); /* each host is decided for itself */
+    atomic_store(&k.issuer->hold, false);
+    for (int i = 0; i < 3; i++)
+        ck_ok(outcome(p[i]));
+    ck_ok(get("c.shop.test"));
+    ck_assert_uint_eq(atomic_load(&judge.asked), 3); /* which is a hit now */
+    ck_assert_uint_eq(atomic_load(&k.issuer->orders), 2);
+    ck_refused(get("x.y.shop.test"), CM_E_RATELIMITED); /* another wildcard */
+    ck_refused(get("wrong.test"), CM_E_INVAL);
+    ck_refused(get("junk.test"), CM_E_INVAL);
+    ck_refused(get("error.test"), CM_E_STATE);
+    ck_assert_uint_eq(atomic_load(&k.issuer->orders), 2);
+    kit_stop(&k);
+}
+END_TEST
+
 START_TEST(names_of_a_process_are_bounded)
 {
     set_up(YES);
@@ -210,6 +263,7 @@ int main(void)
         a_failure_is_tried_again_when_somebody_asks,
         renewals_are_decided_and_a_no_lasts_to_the_end,
         what_was_evicted_is_loaded_without_a_question,
+        hosts_share_the_wildcard_that_the_program_names,
         names_of_a_process_are_bounded,
     };
 
