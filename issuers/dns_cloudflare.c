@@ -324,7 +324,7 @@ static cm_status remove_record(struct cm_dns_provider *base, const struct cm_op 
     for (size_t i = 0; rc == CM_OK && i < n; i++) {
         struct dns_api_answer a = DNS_API_ANSWER_INIT;
 
-        (void)snprintf(path, sizeof path, "/zones/%s/dns_records/%s", zone, ids[i]);
+        (void)snprintf(path, sizeof path, "/zones/%s/dns_records/%.64s", zone, ids[i]);
         rc = call_api(p, op, "DELETE", path, NULL, &a, err);
         if (rc == CM_E_NOTFOUND) /* somebody else was quicker */
             rc = CM_OK;
