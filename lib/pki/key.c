@@ -129,6 +129,8 @@ cm_status cm_key_to_gnutls(const struct cm_key *key, gnutls_privkey_t *ret, stru
     gnutls_privkey_t handle = NULL;
     gnutls_x509_privkey_t x509 = NULL;
 
+    if (key->url_len != 0 && cm__key_is_signers(cm__key_url(key)))
+        return cm__signer_handle(key, ret, err);
     if (key->url_len != 0)
         return cm__key_url_handle(cm__key_url(key), ret, err);
     int rc = gnutls_x509_privkey_init(&x509);

@@ -63,7 +63,18 @@ struct cm_key_shape {
 CM_MUST_CHECK cm_status cm__key_canonical(struct cm_span der, struct cm_buf *out,
                                           struct cm_key_shape *ret, struct cm_err *err);
 
-/* ---- key_token.c: keys in PKCS#11 tokens ---- */
+/* ---- key_signer.c: keys of the program's signers ---- */
+#define CM_KEY_URL_MAX 1025u /* with a NUL */
+bool cm__key_is_signers(struct cm_span bytes);
+CM_MUST_CHECK cm_status cm__signer_url_check(struct cm_span url, struct cm_err *err);
+CM_MUST_CHECK cm_status cm__signer_handle(const struct cm_key *key, gnutls_privkey_t *ret,
+                                          struct cm_err *err);
+/* With what the signer says if it fails, which is lost on its way through GnuTLS. */
+CM_MUST_CHECK cm_status cm__signer_sign(const struct cm_key *key, gnutls_sign_algorithm_t algo,
+                                        struct cm_span input, struct cm_buf *out,
+                                        struct cm_err *err);
+
+/* ---- key_token.c: keys in PKCS#11 tokens, and what both kinds of URL share ---- */
 /* Is @bytes a key by its URL, in the form we keep or as text? */
 bool cm__key_is_url(struct cm_span bytes);
 /* Look through the form we keep. */

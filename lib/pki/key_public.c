@@ -179,6 +179,8 @@ cm_status cm__key_sign(const struct cm_key *key, struct cm_span input, struct cm
 
     if (input.len > UINT32_MAX)
         return cm_fail(err, CM_E_LIMIT, "signature: input of %zu bytes", input.len);
+    if (key->url_len != 0 && cm__key_is_signers(cm__key_url(key)))
+        return cm__signer_sign(key, scheme_of(key)->alg, input, out, err);
     cm_status st = cm__key_handle(key, &handle, err);
     if (st != CM_OK)
         return st;

@@ -7,14 +7,15 @@
 #include <gnutls/pkcs11.h>
 #include <string.h>
 
-/* Keys that stay in a PKCS#11 token. What is kept of one is its URL (RFC 7512) and its public half,
- * so that certificates are matched, loaded and listed without the token; only who signs needs it.
+/* Keys that stay in a PKCS#11 token; with a signer: key_signer.c. What is kept of one is its URL
+ * (RFC 7512) and its public half, so that certificates are matched, loaded and listed without the
+ * token; only who signs needs it.
  *
  * The PIN is in a file that the URL names as pin-source. GnuTLS gets it in place of that name, in a
  * copy of the URL that lives for one call: its own way to read the file takes a newline at the end
  * for a part of the PIN, and its callbacks are the process's. */
 
-#define URL_MAX   1024u
+#define URL_MAX   (CM_KEY_URL_MAX - 1)
 #define PIN_MAX   255u
 #define LABEL_MAX 64u
 #define ID_LEN    16u
@@ -25,7 +26,8 @@ static const char scheme[] = "pkcs11:";
 
 bool cm__key_is_url(struct cm_span bytes)
 {
-    return bytes.len >= sizeof scheme - 1 && memcmp(bytes.data, scheme, sizeof scheme - 1) == 0;
+    return cm__key_is_signers(bytes) ||
+           (bytes.len >= sizeof scheme - 1 && memcmp(bytes.data, scheme, sizeof scheme - 1) == 0);
 }
 
 struct cm_span cm__key_url(const struct cm_key *key)
@@ -106,6 +108,8 @@ static cm_status url_split(struct cm_span url, struct url *ret, struct cm_err *e
         if (url.data[i] <= ' ' || url.data[i] > '~')
             return cm_fail(err, CM_E_INVAL,
                            "URL of a key: byte %zu is a space or no ASCII; write it as %%XX", i);
+    if (cm__key_is_signers(url))
+        return cm__signer_url_check(url, err);
     size_t skip = sizeof scheme - 1;
     ret->path = (struct cm_span){ url.data + skip, url.len - skip };
     const uint8_t *mark = memchr(url.data, '?', url.len);
@@ -358,6 +362,10 @@ cm_status cm__key_url_parse(struct cm_span text, struct cm_buf *out, struct cm_e
     if (rc != CM_OK)
         return rc;
     rc = take_public((struct cm_span){ text.data + len, text.len - len }, out, err);
+    if (rc == CM_E_NOTFOUND && cm__key_is_signers(url))
+        return cm_fail(err, CM_E_PARSE,
+                       "key of a signer: behind its name the public half is "
+                       "needed, as PEM");
     return rc == CM_E_NOTFOUND ? ask_public(url, out, err) : rc;
 }
 
@@ -379,6 +387,8 @@ cm_status cm_key_url_check(const char *url, struct cm_err *err)
     struct url u;
     cm_status rc = url_split(cm_span_str(url), &u, err);
 
+    if (rc == CM_OK && cm__key_is_signers(cm_span_str(url)))
+        rc = cm_fail(err, CM_E_INVAL, "URL of a token: it has to begin with pkcs11:");
     if (rc == CM_OK && u.names_object)
         rc = cm_fail(err, CM_E_INVAL,
                      "URL of a token: it names an object; keys get names of their own there");

@@ -2,7 +2,10 @@
 #ifndef CERTMESH_CM_KEYS_H
 #define CERTMESH_CM_KEYS_H
 
-/* Private keys that are somewhere else: in a PKCS#11 token (an HSM, a smart card, SoftHSM).
+/* Private keys that are somewhere else: in a PKCS#11 token (an HSM, a smart card, SoftHSM), or with
+ * a signer of the program's own (a service of keys).
+ *
+ * ---- tokens ----
  *
  * Wherever certmesh reads a key as PEM, from storage, from a file or from the program, it may be
  * the URL of one in a token instead (RFC 7512), as the first line:
@@ -34,6 +37,55 @@ extern "C" {
 CM_API CM_MUST_CHECK cm_status cm_pkcs11_keys_new(const char *url, struct cm_key_source **ret,
                                                   struct cm_err *err);
 CM_API void cm_key_source_free(struct cm_key_source *ks); /* NULL ok */
+
+/* ------------------------------------------------------------------- signers */
+
+/** Numbers of TLS signature schemes (RFC 8446 4.2.3); the PSS ones are those of RSA keys. */
+enum cm_sign_alg {
+    CM_SIGN_RSA_PKCS1_SHA256 = 0x0401,
+    CM_SIGN_RSA_PKCS1_SHA384 = 0x0501,
+    CM_SIGN_RSA_PKCS1_SHA512 = 0x0601,
+    CM_SIGN_ECDSA_SHA256 = 0x0403,
+    CM_SIGN_ECDSA_SHA384 = 0x0503,
+    CM_SIGN_ECDSA_SHA512 = 0x0603,
+    CM_SIGN_RSA_PSS_SHA256 = 0x0804, /* salt as long as the hash */
+    CM_SIGN_RSA_PSS_SHA384 = 0x0805,
+    CM_SIGN_RSA_PSS_SHA512 = 0x0806,
+    CM_SIGN_ED25519 = 0x0807
+};
+
+struct cm_signer;
+struct cm_signer_ops {
+    CM_OPS_HEAD;
+    /** Sign with the key called @key. @input is the hash that @alg names, and for Ed25519 the
+     *  message. Append to @ret: ECDSA as DER, RSA and Ed25519 as they are. Blocks the thread that
+     *  needs the signature, a handshake's or an order's, until the deadline of @op at most.
+     *  Called from several threads at once, with no lock held. */
+    cm_status (*sign)(struct cm_signer *s, const struct cm_op *op, const char *key,
+                      enum cm_sign_alg alg, struct cm_span input, struct cm_buf *ret,
+                      struct cm_err *err);
+};
+struct cm_signer {
+    const struct cm_signer_ops *ops;
+};
+
+/**
+ * Have @s sign for keys of this process whose text is
+ *
+ *     signer:NAME/KEY
+ *     -----BEGIN PUBLIC KEY----- ...
+ *
+ * Such a text may stand wherever a key is read as PEM, and it is what a key source of the program's
+ * gives for new certificates. @name: 1 to 32 of a-z, 0-9 and hyphen; KEY is the signer's own
+ * affair: up to 900 characters without spaces. A signature takes @timeout_ms at most; 0 = 5000.
+ * Ownership: @s is borrowed until cm_signer_unregister(). Without a signer of that name, and when
+ * it fails, what needs the signature fails: CM_E_IO, or what the signer said.
+ * Errors: CM_E_INVAL, CM_E_UNSUPPORTED (abi), CM_E_EXISTS, CM_E_LIMIT (more than 8).
+ */
+CM_API CM_MUST_CHECK cm_status cm_signer_register(const char *name, struct cm_signer *s,
+                                                  int64_t timeout_ms, struct cm_err *err);
+/** No new call is made from now on; returns when none is under way. Not from a signer. */
+CM_API void cm_signer_unregister(const char *name);
 
 #ifdef __cplusplus
 }

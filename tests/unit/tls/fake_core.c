@@ -178,13 +178,13 @@ static struct cm_cert *cert_new(void)
     return c;
 }
 
-static struct cm_cert *cert_make(struct cm_config *cfg, const char *name, enum cm_pk type)
+static struct cm_cert *cert_make(struct cm_config *cfg, const char *name, struct cm_key *key)
 {
     struct cm_buf csr = CM_BUF_INIT(CM_CERT_DER_MAX);
     struct cm_cert *c = cert_new();
     int64_t now = cm_env_wall_s(cm_env_system());
 
-    must(cm_key_generate(type, &c->key, NULL), "key");
+    c->key = key;
     must(cm_csr_make(c->key, &name, 1, false, &csr, NULL), "CSR");
     must(cm_ca_sign_csr(cfg->ca_key, cm_buf_span(&cfg->ca_der), cm_buf_span(&csr), &name, 1, now,
                         3600, &c->bytes[0], NULL),
@@ -251,11 +251,21 @@ struct fake_name *fake_add_refusal(struct cm_config *cfg, const char *name, cm_s
     return e;
 }
 
-struct fake_name *fake_add(struct cm_config *cfg, const char *name, enum cm_pk type)
+struct fake_name *fake_add_key(struct cm_config *cfg, const char *name, struct cm_key *key)
 {
     struct fake_name *e = fake_add_refusal(cfg, name, CM_OK, 0);
 
-    e->cert = cert_make(cfg, name[0] == '\0' ? "no-name.test" : name, type);
+    e->cert = cert_make(cfg, name[0] == '\0' ? "no-name.test" : name, cm_key_ref(key));
+    return e;
+}
+
+struct fake_name *fake_add(struct cm_config *cfg, const char *name, enum cm_pk type)
+{
+    struct cm_key *key = NULL;
+
+    must(cm_key_generate(type, &key, NULL), "key");
+    struct fake_name *e = fake_add_key(cfg, name, key);
+    cm_key_unref(key);
     return e;
 }
 

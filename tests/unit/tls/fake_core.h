@@ -46,6 +46,7 @@ struct cm_config *fake_config(void);
 void fake_config_drop(struct cm_config *cfg); /* certificates too */
 /* A certificate for @name ("" = asked without a name), signed by the config's own CA. */
 struct fake_name *fake_add(struct cm_config *cfg, const char *name, enum cm_pk type);
+struct fake_name *fake_add_key(struct cm_config *cfg, const char *name, struct cm_key *key);
 struct fake_name *fake_add_refusal(struct cm_config *cfg, const char *name, cm_status rc,
                                    int alert);
 struct fake_name *fake_add_challenge(struct cm_config *cfg, const char *name);
