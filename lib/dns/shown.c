@@ -29,17 +29,27 @@ struct watch {
     struct cm_buf answer;
 };
 
+/* By name, as servers give them in another order each time. */
+static void insert(struct watch *w, const char *name)
+{
+    size_t at = w->n++;
+
+    for (; at > 0 && strcmp(w->ns[at - 1].name, name) > 0; at--)
+        memcpy(w->ns[at].name, w->ns[at - 1].name, DNS_NAME_BUF);
+    memcpy(w->ns[at].name, name, DNS_NAME_BUF);
+}
+
 static void take_servers(struct watch *w, const struct dns_message *m)
 {
     struct dns_walk walk = { .m = m };
     struct dns_rr rr;
+    char name[DNS_NAME_BUF];
 
     while (w->n < NS_MAX && dns_next(&walk, &rr)) {
         size_t at = rr.rdata;
         if (rr.section == DNS_ANSWER && rr.type == DNS_NS && rr.class == DNS_IN &&
-            strcmp(rr.name, w->zone) == 0 && dns_read_name(m->msg, &at, w->ns[w->n].name) &&
-            dns_is_name(w->ns[w->n].name))
-            w->n++;
+            strcmp(rr.name, w->zone) == 0 && dns_read_name(m->msg, &at, name) && dns_is_name(name))
+            insert(w, name);
     }
 }
 
