@@ -51,7 +51,8 @@ CM_MUST_CHECK cm_status dns_resolver_new(const struct dns_resolver_options *opts
 /* NULL ok. */
 void dns_resolver_free(struct dns_resolver *r);
 
-/* Where CNAMEs lead from @name, itself if nowhere. CM_E_LIMIT after 8 of them, which may be a loop.
+/* Where CNAMEs lead from @name, itself if nowhere. One that a "*" record makes is not followed: it
+ * is gone as soon as something is put at the name. CM_E_LIMIT after 8, which may be a loop.
  * Not whether there is anything at that name. */
 CM_MUST_CHECK cm_status dns_follow(const struct dns_resolver *r, const struct cm_op *op,
                                    const char *name, char ret[DNS_NAME_BUF], struct cm_err *err);

@@ -19,6 +19,34 @@ static bool find(const struct dns_message *m, const char *name, enum dns_type ty
     return false;
 }
 
+/* Is the CNAME from @at to @to one that any name beside it has, made of a "*" record? Then it makes
+ * way for whatever is put at @at, and leads nowhere. */
+static cm_status is_wildcard(const struct dns_resolver *r, const struct cm_op *op, const char *at,
+                             const char *to, bool *ret, struct cm_err *err)
+{
+    CM_AUTO_BUF struct cm_buf answer = CM_BUF_INIT(DNS_MESSAGE_MAX);
+    const char *parent = strchr(at, '.');
+    char beside[DNS_NAME_BUF + 32] = "_", name[DNS_NAME_BUF];
+    struct dns_message m;
+    struct dns_rr rr;
+
+    *ret = false;
+    if (parent == NULL)
+        return CM_OK;
+    cm_status rc = cm_random_hex(cm_op_env(op), 8, beside + 1, err);
+    if (rc != CM_OK)
+        return rc;
+    memcpy(beside + strlen(beside), parent, strlen(parent) + 1);
+    if (!dns_is_name(beside))
+        return CM_OK;
+    rc = dns_look_up(r, op, beside, DNS_CNAME, &answer, &m, err);
+    if (rc != CM_OK || !find(&m, beside, DNS_CNAME, &rr))
+        return rc;
+    size_t pos = rr.rdata;
+    *ret = dns_read_name(m.msg, &pos, name) && strcmp(name, to) == 0;
+    return CM_OK;
+}
+
 cm_status dns_follow(const struct dns_resolver *r, const struct cm_op *op, const char *name,
                      char ret[DNS_NAME_BUF], struct cm_err *err)
 {
@@ -26,6 +54,7 @@ cm_status dns_follow(const struct dns_resolver *r, const struct cm_op *op, const
     char at[DNS_NAME_BUF], to[DNS_NAME_BUF];
     struct dns_message m;
     struct dns_rr rr;
+    bool wildcard = false;
 
     if (!dns_is_name(name))
         return cm_fail(err, CM_E_INVAL, "'%s' is no name that DNS can be asked for", name);
@@ -42,6 +71,13 @@ cm_status dns_follow(const struct dns_resolver *r, const struct cm_op *op, const
         if (!dns_read_name(m.msg, &pos, to) || !dns_is_name(to))
             return cm_fail(err, CM_E_PARSE, "the CNAME at %s leads to a name that none can have",
                            at);
+        rc = is_wildcard(r, op, at, to, &wildcard, err);
+        if (rc != CM_OK)
+            return rc;
+        if (wildcard) {
+            memcpy(ret, at, sizeof at);
+            return CM_OK;
+        }
         memcpy(at, to, sizeof at);
     }
     return cm_fail(err, CM_E_LIMIT,

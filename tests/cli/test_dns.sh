@@ -67,6 +67,8 @@ run obtain "${dns[@]}" --san x.two.test y.two.test child.a.test alias.a.test '*.
 is "a slow secondary, two names in one zone, a delegated zone, CNAMEs: one order" "$rc" 0
 is "no record is left, where the CNAMEs lead either" "$(txt x.two.test)$(txt child.a.test)$(
     dig +short -p "$BIND_PORT" @127.0.0.1 alias.acme.test TXT)" ""
+run obtain "${dns[@]}" host.star.a.test
+is "a CNAME that a wildcard record makes is not followed" "$rc" 0
 run obtain "${dns[@]}" --parallel 4 --json p.a.test q.a.test r.a.test '*.r.a.test'
 is "several orders in one zone at once" "$rc" 0
 cm obtain "${dns[@]}" -q s.a.test >"$work/s.out" 2>&1 &

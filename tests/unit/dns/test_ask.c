@@ -235,8 +235,8 @@ START_TEST(what_is_cut_off_is_asked_for_by_tcp)
     struct dns_resolver *r = resolver_at(&s);
     must(dns_follow(r, NULL, "a.test", name, &err));
     ck_assert_str_eq(name, "b.test");
-    ck_assert_int_eq(s.udp_asked, 2);
-    ck_assert_int_eq(s.tcp_asked, 2);
+    ck_assert_int_eq(s.udp_asked, 3); /* the second whether it is of a wildcard */
+    ck_assert_int_eq(s.tcp_asked, 3);
     dns_resolver_free(r);
     server_end(&s);
 }
@@ -373,6 +373,32 @@ START_TEST(cnames_and_zones)
 }
 END_TEST
 
+/* All names have the same CNAME, as a wildcard record makes it. */
+static void say_star(struct server *s, const struct dns_message *q, bool tcp, int n)
+{
+    struct dns_writer w;
+
+    (void)n;
+    put_header(&w, q, 0, 1);
+    put_name_rr(&w, q->qname, DNS_CNAME, "elsewhere.test");
+    answer(s, &w, tcp);
+}
+
+START_TEST(a_cname_of_a_wildcard_is_not_followed)
+{
+    struct server s;
+    char name[DNS_NAME_BUF];
+
+    server_begin(&s, say_star);
+    struct dns_resolver *r = resolver_at(&s);
+    must(dns_follow(r, NULL, "_acme-challenge.a.test", name, &err));
+    ck_assert_str_eq(name, "_acme-challenge.a.test");
+    ck_assert_int_eq(s.udp_asked, 2);
+    dns_resolver_free(r);
+    server_end(&s);
+}
+END_TEST
+
 /* ---- whether it shows */
 
 static void say_shown(struct server *s, const struct dns_message *q, bool tcp, int n)
@@ -420,6 +446,7 @@ int main(void)
                                    waiting_has_an_end,
                                    a_failure_is_asked_again,
                                    cnames_and_zones,
+                                   a_cname_of_a_wildcard_is_not_followed,
                                    a_record_is_waited_for };
 
     return run_tests_how("ask", tests, CM_ARRAY_LEN(tests), (struct run_how){ .timeout_s = 60 });
