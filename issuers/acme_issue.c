@@ -322,6 +322,13 @@ static unsigned types_for(const struct run *r)
     return ai->challenges;
 }
 
+/* A record that could not be put up, or does not show: the CA was not asked yet, so the order is as
+ * good as before. */
+static bool is_before_the_ca(enum acme_challenge_type t, cm_status rc, const struct cm_err *why)
+{
+    return t == ACME_DNS01 && (rc == CM_E_NET || rc == CM_E_TIMEOUT) && !why->whole_ca;
+}
+
 /* An order that is ready or further: the resumed one, or new ones until a challenge type works. */
 static cm_status ready_order(struct run *r, const struct cm_op *op, struct cm_err *err)
 {
@@ -345,18 +352,20 @@ static cm_status ready_order(struct run *r, const struct cm_op *op, struct cm_er
         struct cm_err why = CM_ERR_INIT;
         progress(r, CM_PHASE_VALIDATING);
         rc = acme_validate(r->ai, op, &r->who, r->req, &r->order, t, &why);
-        if (rc == CM_OK || try_other_type(rc, &why))
+        bool before = is_before_the_ca(t, rc, &why), other = before || try_other_type(rc, &why);
+        if (rc == CM_OK || other)
             acme_types_note(r->ai, t, rc == CM_OK);
         if (rc == CM_OK)
             return rc;
-        drop_order(r);
+        if (!before)
+            drop_order(r);
         if (first_rc == CM_OK) {
             /* That the CA offers no challenge of this type is its refusal, to whoever asked. */
             first = why;
             first_rc = rc == CM_E_NOTFOUND ? CM_E_ACME : rc;
             first.status = first_rc;
         }
-        if (!try_other_type(rc, &why) || cm_op_check(op, NULL) != CM_OK)
+        if (!other || cm_op_check(op, NULL) != CM_OK)
             break;
         const struct cm_log_field f[] = { { "name", r->req->names[0] }, { "error", why.msg } };
         cm_logf(&r->ai->host.log, CM_LOG_WARN, "challenge_failed", f, CM_ARRAY_LEN(f),

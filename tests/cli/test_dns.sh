@@ -84,6 +84,10 @@ is "a key that may change this one record is enough" "$rc" 0
 run obtain "${dns[@]}" --challenge http-01,dns-01 --http-port "$HTTP01_PORT" --listen 127.0.0.1 --san \
     both.a.test '*.both.a.test'
 is "http-01 for the name, dns-01 for the wildcard" "$rc" 0
+run obtain "${dns[@]}" --challenge http-01,dns-01 --http-port "$HTTP01_PORT" --listen 127.0.0.1 \
+    --parallel 1 -v far.a.test host.locked.test
+is "where one challenge fails the other one does it" "$rc" 0
+is "... without another order, where the CA was not asked yet" "$(grep -c 'newOrder: HTTP 201' <<<"$err")" 3
 run obtain --dns "$(rfc2136 "$BIND_KEY")" --dns-resolver "127.0.0.1:$FREE_PORT" --no-dns-check u.a.test
 is "without the check the zone is found by its server" "$rc" 0
 CERTMESH_DNS=$(rfc2136 "$BIND_KEY") run obtain "${where[@]}" v.a.test
