@@ -2,6 +2,7 @@
 #include "issuers.h"
 
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 /* One account per CA and e-mail, shared by the whole fleet through storage.
@@ -11,6 +12,8 @@
  * none is ever lost. The files that peers read are written together, when the CA has answered. */
 
 #define ACCOUNT_JSON_MAX (64u * 1024)
+#define LOSSES_MAX       3
+#define LOSS_WINDOW_S    3600
 
 void acme_identity_unref(struct acme_identity *id)
 {
@@ -273,8 +276,9 @@ static cm_status find_or_register(struct acme_issuer *ai, const struct cm_op *op
     rc = acme_account_load(ai, &held, &paths, ret, err);
     if (rc == CM_E_NOTFOUND)
         rc = recover_by_key(ai, &held, &paths, paths.key, lease, ret, err);
-    if (rc == CM_E_NOTFOUND) /* a change of key that was interrupted */
-        rc = recover_by_key(ai, &held, &paths, paths.rollover, lease, ret, err);
+    if (rc == CM_E_NOTFOUND && /* a change of key that was interrupted */
+        recover_by_key(ai, &held, &paths, paths.rollover, lease, ret, NULL) == CM_OK)
+        rc = CM_OK;
     if (rc == CM_E_NOTFOUND && may)
         rc = acme_account_register(ai, &held, &paths, lease, ret, err);
     cm_lease_release(lease);
@@ -356,6 +360,42 @@ void acme_identity_drop(struct acme_issuer *ai, const struct acme_identity *id)
     acme_identity_unref(old);
 }
 
+/* A CA that forgets every account at once would be given new ones without end, by each name that is
+ * tried. "TIMES SINCE_S", for the fleet; what is damaged or of the future counts as not there. */
+static cm_status count_loss(struct acme_issuer *ai, const struct cm_op *op, const char *path,
+                            struct cm_buf *out, struct cm_err *err)
+{
+    CM_AUTO_BUF struct cm_buf text = CM_BUF_INIT(64);
+    int64_t now_s = cm_env_wall_s(cm_op_env(op));
+    unsigned long times = 0;
+    long long since_s = 0;
+    char *end = NULL;
+
+    cm_status rc = cm_storage_load(ai->host.storage, op, path, &text, err);
+    if (rc != CM_OK && rc != CM_E_NOTFOUND && !cm_status_is_damage(rc))
+        return rc;
+    if (rc == CM_OK) {
+        times = strtoul(cm_buf_str(&text), &end, 10);
+        since_s = strtoll(end, NULL, 10);
+    }
+    if (since_s <= 0 || since_s > now_s || now_s - since_s >= LOSS_WINDOW_S) {
+        times = 0;
+        since_s = now_s;
+    }
+    if (times >= LOSSES_MAX) {
+        (void)cm_fail(err, CM_E_ACME,
+                      "%s has forgotten our account %lu times within an hour; no other one is "
+                      "registered before that is over",
+                      ai->directory_url, times);
+        if (err != NULL) {
+            err->whole_ca = true;
+            err->retry_after_s = LOSS_WINDOW_S - (now_s - since_s);
+        }
+        return CM_E_ACME;
+    }
+    return cm_buf_printf(out, err, "%lu %lld\n", times + 1, since_s);
+}
+
 cm_status acme_identity_forget(struct acme_issuer *ai, const struct cm_op *op,
                                struct acme_identity *stale, bool keep_key, struct cm_err *err)
 {
@@ -372,9 +412,13 @@ cm_status acme_identity_forget(struct acme_issuer *ai, const struct cm_op *op,
     /* Only if storage still names the account that is gone: a peer may have replaced it. */
     rc = acme_account_load(ai, op, &paths, &stored, err);
     if (rc == CM_OK && strcmp(stored->url, stale->url) == 0) {
-        const struct cm_commit_item items[] = { { paths.json, { NULL, 0 }, true },
+        CM_AUTO_BUF struct cm_buf lost = CM_BUF_INIT(64);
+        rc = count_loss(ai, op, paths.lost, &lost, err);
+        const struct cm_commit_item items[] = { { paths.lost, cm_buf_span(&lost), false },
+                                                { paths.json, { NULL, 0 }, true },
                                                 { paths.key, { NULL, 0 }, true } };
-        rc = cm_lease_commit(lease, op, items, keep_key ? 1 : CM_ARRAY_LEN(items), err);
+        if (rc == CM_OK)
+            rc = cm_lease_commit(lease, op, items, CM_ARRAY_LEN(items) - (keep_key ? 1 : 0), err);
     }
     acme_identity_unref(stored);
     cm_lease_release(lease);

@@ -77,6 +77,9 @@ cm_status acme_account_paths(const char *prefix, const char *email, struct acme_
                  cm_buf_str(&dir));
     if (n < 0 || (size_t)n >= sizeof ret->rollover)
         return cm_fail(err, CM_E_LIMIT, "storage key of account '%s' is too long", addr);
+    n = snprintf(ret->lost, sizeof ret->lost, "certmesh/%s/%s.lost", prefix, cm_buf_str(&dir));
+    if (n < 0 || (size_t)n >= sizeof ret->lost)
+        return cm_fail(err, CM_E_LIMIT, "storage key of account '%s' is too long", addr);
     const char *const keys[] = { ret->json, ret->key, ret->pending, ret->rollover };
     for (size_t i = 0; i < CM_ARRAY_LEN(keys); i++) {
         rc = cm_storage_key_check(keys[i], false, err);

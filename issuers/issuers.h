@@ -143,6 +143,7 @@ struct acme_account_paths {
     char key[CM_STORAGE_KEY_MAX + 1];
     char pending[CM_STORAGE_KEY_MAX + 1];  /* key of a registration under way, certmesh/ */
     char rollover[CM_STORAGE_KEY_MAX + 1]; /* the next key, while keys are changed, certmesh/ */
+    char lost[CM_STORAGE_KEY_MAX + 1];     /* how often the CA has forgotten it, certmesh/ */
     char lock[CM_LOCK_NAME_MAX + 1];
 };
 
@@ -153,7 +154,8 @@ struct acme_account_paths {
 CM_MUST_CHECK cm_status acme_identity_get(struct acme_issuer *ai, const struct cm_op *op,
                                           bool may_register, struct acme_identity **ret,
                                           struct cm_err *err);
-/* The CA no longer knows @stale: forget it in memory and in the storage of this directory.
+/* The CA no longer knows @stale: forget it in memory and in the storage of this directory. Once for
+ * all nodes; CM_E_ACME when it is the fourth time within an hour, for then the CA is what is wrong.
  * @keep_key: only what is said of it; the key may be another account's. */
 CM_MUST_CHECK cm_status acme_identity_forget(struct acme_issuer *ai, const struct cm_op *op,
                                              struct acme_identity *stale, bool keep_key,

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "zerossl.h"
 
+#include <json-c/json_object_iterator.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -57,30 +58,45 @@ static const struct {
     { "domain_control_validation_failed", CM_E_ACME, false, false },
 };
 
-/* The first reason that is given for one name: {"a.test": {"http://...": {"error_info": ...}}}. */
+/* The first reason that is given for one name: {"http://...": {"error_info": "..."}}. */
+static const char *reason_of(struct json_object *checks)
+{
+    if (!json_object_is_type(checks, json_type_object))
+        return NULL;
+    struct json_object_iterator it = json_object_iter_begin(checks);
+    struct json_object_iterator end = json_object_iter_end(checks);
+
+    for (; !json_object_iter_equal(&it, &end); json_object_iter_next(&it)) {
+        struct json_object *check = json_object_iter_peek_value(&it);
+        const char *info = zerossl_text(check, "error_info", 300);
+
+        if (info == NULL)
+            info = zerossl_text(check, "error_slug", 100);
+        if (info != NULL)
+            return info;
+    }
+    return NULL;
+}
+
+/* ": a.test: reason" of the first name that has one; else "". */
 static void first_reason(struct json_object *details, char *out, size_t size)
 {
     out[0] = '\0';
     if (!json_object_is_type(details, json_type_object))
         return;
-    json_object_object_foreach(details, name, value)
-    {
-        if (!json_object_is_type(value, json_type_object))
-            continue;
-        json_object_object_foreach(value, what, inner)
-        {
-            const char *info = zerossl_text(inner, "error_info", 300);
-            char shown[CM_NAME_BUF];
+    struct json_object_iterator it = json_object_iter_begin(details);
+    struct json_object_iterator end = json_object_iter_end(details);
 
-            (void)what;
-            if (info == NULL)
-                info = zerossl_text(inner, "error_slug", 100);
-            if (info == NULL)
-                continue;
-            (void)snprintf(out, size, ": %s: %s",
-                           cm_escape(name, strlen(name), shown, sizeof shown), info);
-            return;
-        }
+    for (; !json_object_iter_equal(&it, &end); json_object_iter_next(&it)) {
+        const char *name = json_object_iter_peek_name(&it);
+        const char *reason = reason_of(json_object_iter_peek_value(&it));
+        char shown[CM_NAME_BUF];
+
+        if (reason == NULL)
+            continue;
+        (void)snprintf(out, size, ": %s: %s", cm_escape(name, strlen(name), shown, sizeof shown),
+                       reason);
+        return;
     }
 }
 

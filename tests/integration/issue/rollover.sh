@@ -88,4 +88,19 @@ check "the account of a key is found, nothing is agreed to anew" "$CERTMESH" acc
     --storage "file://$work/moved"
 is "and none is registered" "$(accounts)" "$more_before"
 
+# ---- the CA has lost its state: nodes that notice it at once register one account
+STORE=roll
+"$here/tests/util/lab" restart "$LAB_DIR"
+more_before=$(accounts)
+nodes=()
+for name in n1 n2 n3; do
+    cm obtain $name.a.test >"$work/$name.log" 2>&1 &
+    nodes+=($!)
+done
+failed_nodes=0
+for node in "${nodes[@]}"; do wait "$node" || failed_nodes=$((failed_nodes + 1)); done
+is "three nodes at a CA that forgot the account: all are served" "$failed_nodes" 0
+[ "$failed_nodes" = 0 ] || sed 's/^/# /' "$work"/n?.log
+is "by one new account" "$(accounts)" $((more_before + 1))
+
 tap_done

@@ -581,10 +581,30 @@ START_TEST(what_is_known_of_a_ca_is_said_before_it_is_asked)
 }
 END_TEST
 
+START_TEST(a_ca_that_forgets_every_account_is_not_given_new_ones_for_ever)
+{
+    static const char gone[] = "{\"type\":\"urn:ietf:params:acme:error:accountDoesNotExist\"}";
+
+    begin();
+    sh_on(ca, "POST", "/order", &(struct sh_reply){ .status = 400, .body = gone });
+    for (int i = 0; i < 10; i++)
+        ck_status(issue(), CM_E_ACME);
+    /* the first one, and three in its place */
+    ck_assert_uint_eq(sh_count(ca, "POST", "/acct"), 4);
+    ck_assert(err.whole_ca && err.retry_after_s > 3000 && err.retry_after_s <= 3600);
+    ck_assert(strstr(err.msg, "forgotten our account 3 times") != NULL);
+    /* an hour later it may try again */
+    atomic_store(&shift_ns, 3601 * CM_NS_PER_S);
+    ck_status(issue(), CM_E_ACME);
+    ck_assert_uint_eq(sh_count(ca, "POST", "/acct"), 5);
+}
+END_TEST
+
 int main(void)
 {
     const TTest *const all[] = {
         what_is_known_of_a_ca_is_said_before_it_is_asked,
+        a_ca_that_forgets_every_account_is_not_given_new_ones_for_ever,
         predecessor_is_named_when_our_account_ordered_it_or_nobody_knows,
         predecessor_is_not_named_when_renewal_information_is_off,
         already_replaced_is_told_and_nothing_else_is_ordered,
