@@ -221,7 +221,7 @@ report $? "negative control: a foreign key was not noticed: $out"
 
 use_pebble
 sweep account "$(sample 200 15)" "${changing[@]}" "${talking[@]}"
-sweep rollover "$(sample 400 12)" "${changing[@]}" "${talking[@]}"
+sweep rollover "$(sample 400 8)" "${changing[@]}" "${talking[@]}"
 sweep obtain "$(sample 400 35)" "${changing[@]}" "${talking[@]}"
 sweep renew "$(sample 400 35)" "${changing[@]}" "${talking[@]}"
 sweep revoke "$(sample 200 20)" "${changing[@]}" "${talking[@]}"
