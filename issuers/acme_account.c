@@ -210,6 +210,7 @@ static cm_status recover_by_key(struct acme_issuer *ai, const struct cm_op *op,
 {
     const struct cm_acme_new_account req = { .only_existing = true };
     struct cm_acme_account acc = { 0 };
+    struct cm_err why = CM_ERR_INIT;
     struct cm_key *key = NULL;
 
     cm_status rc = acme_account_key(ai, op, key_path, &key, err);
@@ -223,12 +224,14 @@ static cm_status recover_by_key(struct acme_issuer *ai, const struct cm_op *op,
     }
     if (rc != CM_OK)
         return rc;
-    rc = cm_acme_account_new(ai->client, op, key, &req, &acc, NULL, err);
+    rc = cm_acme_account_new(ai->client, op, key, &req, &acc, NULL, &why);
     if (rc == CM_OK && acc.status != CM_ACME_VALID)
-        rc = cm_fail(err, CM_E_NOTFOUND, "account %s at %s is %s", acc.url, ai->directory_url,
+        rc = cm_fail(&why, CM_E_NOTFOUND, "account %s at %s is %s", acc.url, ai->directory_url,
                      cm_acme_status_text(acc.status));
-    else if (rc == CM_E_ACME) /* no such account, or one that was closed */
-        rc = cm_wrap(err, CM_E_NOTFOUND, "account of key '%s'", key_path);
+    else if (rc == CM_E_ACME && why.http_status < 500) /* no such account, or one that was closed */
+        rc = cm_wrap(&why, CM_E_NOTFOUND, "account of key '%s'", key_path);
+    if (why.status != CM_OK && err != NULL)
+        *err = why;
     if (rc == CM_OK)
         rc = acme_account_write(op, paths, lease, key, &acc, err);
     if (rc == CM_OK)
@@ -276,9 +279,15 @@ static cm_status find_or_register(struct acme_issuer *ai, const struct cm_op *op
     rc = acme_account_load(ai, &held, &paths, ret, err);
     if (rc == CM_E_NOTFOUND)
         rc = recover_by_key(ai, &held, &paths, paths.key, lease, ret, err);
-    if (rc == CM_E_NOTFOUND && /* a change of key that was interrupted */
-        recover_by_key(ai, &held, &paths, paths.rollover, lease, ret, NULL) == CM_OK)
-        rc = CM_OK;
+    if (rc == CM_E_NOTFOUND) { /* a change of key that was interrupted */
+        struct cm_err why = CM_ERR_INIT;
+        cm_status next = recover_by_key(ai, &held, &paths, paths.rollover, lease, ret, &why);
+        if (next != CM_E_NOTFOUND) {
+            rc = next;
+            if (err != NULL)
+                *err = why;
+        }
+    }
     if (rc == CM_E_NOTFOUND && may)
         rc = acme_account_register(ai, &held, &paths, lease, ret, err);
     cm_lease_release(lease);

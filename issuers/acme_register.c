@@ -79,6 +79,7 @@ static cm_status registered_elsewhere(struct acme_issuer *ai, const struct cm_op
 {
     const struct cm_acme_new_account req = { .only_existing = true };
     struct cm_acme_account acc = { 0 };
+    struct cm_err why = CM_ERR_INIT;
     struct cm_key *key = NULL;
 
     if (ai->account_key_file == NULL)
@@ -86,12 +87,14 @@ static cm_status registered_elsewhere(struct acme_issuer *ai, const struct cm_op
     cm_status rc = key_from_file(ai, &key, err);
     if (rc != CM_OK) /* not there: registration tells */
         return rc;
-    rc = cm_acme_account_new(ai->client, op, key, &req, &acc, NULL, err);
+    rc = cm_acme_account_new(ai->client, op, key, &req, &acc, NULL, &why);
     if (rc == CM_OK && acc.status != CM_ACME_VALID)
         rc = cm_fail(err, CM_E_ACME, "account %s of key '%s' is %s; use another key", acc.url,
                      ai->account_key_file, cm_acme_status_text(acc.status));
-    else if (rc == CM_E_ACME)
+    else if (rc == CM_E_ACME && why.http_status < 500)
         rc = CM_E_NOTFOUND;
+    else if (rc != CM_OK && err != NULL)
+        *err = why;
     if (rc == CM_OK)
         rc = acme_account_write(op, paths, lease, key, &acc, err);
     if (rc == CM_OK)

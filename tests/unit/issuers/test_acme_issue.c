@@ -125,11 +125,11 @@ static unsigned orders(struct scripted_http *sh)
     return sh_count(sh, "POST", "/order");
 }
 
-/* Has the last newOrder a member @text? */
-static bool order_says(struct scripted_http *sh, const char *text)
+/* Has the last request to @path a member @text? */
+static bool request_says(struct scripted_http *sh, const char *path, const char *text)
 {
     struct cm_buf b = CM_BUF_INIT(64 * 1024);
-    const char *p = strstr(sh_last_body(sh, "/order"), "\"payload\":\"");
+    const char *p = strstr(sh_last_body(sh, path), "\"payload\":\"");
 
     ck_assert_ptr_nonnull(p);
     p += strlen("\"payload\":\"");
@@ -137,6 +137,11 @@ static bool order_says(struct scripted_http *sh, const char *text)
     bool said = strstr(cm_buf_str(&b), text) != NULL;
     cm_buf_free(&b);
     return said;
+}
+
+static bool order_says(struct scripted_http *sh, const char *text)
+{
+    return request_says(sh, "/order", text);
 }
 
 static cm_status checkpoint(void *user, const struct cm_op *o, struct cm_span state,
@@ -581,6 +586,42 @@ START_TEST(what_is_known_of_a_ca_is_said_before_it_is_asked)
 }
 END_TEST
 
+static cm_status drop_json(void *user, const struct cm_key_info *info, struct cm_err *e)
+{
+    size_t len = strlen(info->key);
+
+    (void)user;
+    return len > 5 && strcmp(info->key + len - 5, ".json") == 0
+               ? cm_storage_remove(host.storage, &op, info->key, e)
+               : CM_OK;
+}
+
+START_TEST(an_account_is_not_given_up_for_a_ca_that_is_down)
+{
+    static const struct sh_reply down = { .status = 503 };
+
+    begin();
+    on_order(ca, 201, valid_order);
+    ck_ok(issue());
+    ck_ok(cm_storage_list(host.storage, &op, "acme", true, drop_json, NULL, &err));
+    cm_issuer_destroy(issuer);
+    issuer = NULL;
+    begin();
+    unsigned before = sh_count(ca, "POST", "/acct");
+    sh_clear(ca);
+    sh_on(ca, "POST", "/acct", &down);
+    script(ca);
+    ck_status(issue(), CM_E_ACME);
+    ck_assert_int_eq(err.http_status, 503);
+    ck_assert(request_says(ca, "/acct", "\"onlyReturnExisting\":true")); /* and nothing after it */
+    sh_clear(ca);
+    script(ca);
+    on_order(ca, 201, valid_order);
+    ck_ok(issue());
+    ck_assert_uint_gt(sh_count(ca, "POST", "/acct"), before);
+}
+END_TEST
+
 START_TEST(a_ca_that_forgets_every_account_is_not_given_new_ones_for_ever)
 {
     static const char gone[] = "{\"type\":\"urn:ietf:params:acme:error:accountDoesNotExist\"}";
@@ -604,6 +645,7 @@ int main(void)
 {
     const TTest *const all[] = {
         what_is_known_of_a_ca_is_said_before_it_is_asked,
+        an_account_is_not_given_up_for_a_ca_that_is_down,
         a_ca_that_forgets_every_account_is_not_given_new_ones_for_ever,
         predecessor_is_named_when_our_account_ordered_it_or_nobody_knows,
         predecessor_is_not_named_when_renewal_information_is_off,
