@@ -100,6 +100,8 @@ struct cli_opts {
     int64_t lifetime_s;
     int64_t backdate_s;
     bool stateless;
+    const char *variant;
+    enum cm_key_type also_key_type; /* CM_KEY_DEFAULT = none */
     const char *proxy;              /* "none": none, whatever the environment says */
     struct cli_proxies env_proxies; /* what the environment says */
     bool must_staple;
@@ -176,6 +178,7 @@ struct cli {
     size_t n_names;
     struct cm_cancel *cancel;
     struct cm_config *cfg;      /* after cli_open() */
+    struct cm_config *also;     /* beside it: for --also-key-type; NULL = none */
     struct cm_fetcher *fetcher; /* of its own, through the proxy; NULL = none */
     struct cm_key_source *key_source;
     struct cm_op op;

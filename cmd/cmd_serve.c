@@ -43,12 +43,17 @@ static void ports_are_open(void *user, uint16_t http_port, uint16_t tls_port)
     struct serving *s = user;
     struct cli *c = s->cli;
     const char *host = c->o.listen != NULL ? c->o.listen : "all addresses";
+    struct cm_err err = CM_ERR_INIT;
 
     if (http_port != 0)
         cli_say("certmesh: serving HTTPS on port %u of %s; port %u redirects to it", tls_port, host,
                 http_port);
     else
         cli_say("certmesh: serving HTTPS on port %u of %s", tls_port, host);
+    /* Not before: a port that is open for a challenge could not be had for serving. */
+    if (c->also != NULL && c->n_names > 0 &&
+        cm_manage_async(c->also, c->names, c->n_names, &err) != CM_OK)
+        (void)cli_report(c, "--also-key-type", &err);
     notify("READY=1");
     if (c->n_names > 0)
         s->minder = cli_minder_start(c, tls_port);

@@ -28,6 +28,13 @@ int cli_acme_check(const struct cli *c)
         return cli_usage(c, "--chain smallest and --preferred-chain exclude each other");
     if (c->o.chain == CM_CHAIN_ANY && c->o.preferred_chain == NULL)
         return cli_usage(c, "--chain any needs --preferred-chain, the name to look for");
+    if (c->o.also_key_type != CM_KEY_DEFAULT && cli_is_internal(c))
+        return cli_usage(c, "the internal CA and --also-key-type exclude each other");
+    if (c->o.also_key_type != CM_KEY_DEFAULT && (c->o.variant != NULL || c->o.fallback_cas.n > 0))
+        return cli_usage(c, "--also-key-type excludes --variant and --fallback-ca");
+    if (c->o.also_key_type != CM_KEY_DEFAULT &&
+        c->o.also_key_type == (c->o.key_type == CM_KEY_DEFAULT ? CM_KEY_P256 : c->o.key_type))
+        return cli_usage(c, "--also-key-type is the same as --key-type");
     if (c->o.csr != NULL && (c->n_names > 0 || c->o.san))
         return cli_usage(c, "--csr: the names are those of the request; give none");
     if (c->o.csr == NULL && c->o.out != NULL && c->command->bit == CLI_OBTAIN)
@@ -78,6 +85,7 @@ void cli_fill_extra(const struct cli *c, bool elsewhere, struct cm_acme_extra *x
         x->lifetime_s = c->o.lifetime_s;
         x->backdate_s = c->o.backdate_s;
         x->stateless_http01 = c->o.stateless;
+        x->variant = c->o.variant;
     }
     x->proxy = proxy_of(c, c->o.env_proxies.https);
     x->no_proxy = c->o.env_proxies.except;

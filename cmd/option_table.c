@@ -176,6 +176,12 @@ const struct cli_option cli_options[] = {
     { "key-url", 0, ISSUING, CLI_KIND_TEXT, AT(key_url), "URL",
       "make the keys in a PKCS#11 token, such as "
       "'pkcs11:token=edge?pin-source=file:/etc/certmesh/pin'" },
+    { "also-key-type", 0, CLI_SERVE, CLI_KIND_KEY_TYPE, AT(also_key_type), "TYPE",
+      "a second certificate for each name, with such a key, for clients that cannot check "
+      "the first" },
+    { "variant", 0, ISSUING | CLI_REVOKE | READING, CLI_KIND_TEXT, AT(variant), "NAME",
+      "certificates that are kept apart from the CA's others, such as those that "
+      "--also-key-type got, which are called as the type" },
     { "profile", 0, ISSUING, CLI_KIND_TEXT, AT(profile), "NAME",
       "certificate profile of the CA, such as shortlived" },
     { "preferred-chain", 0, ISSUING, CLI_KIND_TEXT, AT(preferred_chain), "NAME",

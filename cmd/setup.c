@@ -151,6 +151,25 @@ static void fill_acme(const struct cli *c, const struct cm_buf *eab_key,
     o->extra = extra;
 }
 
+/* A config with other keys and a place of its own for them, for the same cache. What is done once
+ * for all stays with the first. */
+static cm_status open_also(struct cli *c, const struct cm_config_options *first, struct cm_err *err)
+{
+    struct cm_config_options o = *first;
+    struct cm_acme_extra extra = *first->acme.extra;
+
+    o.storage = NULL;
+    o.storage_object = cm_config_storage(c->cfg);
+    o.cache = cm_config_cache(c->cfg);
+    o.key_type = c->o.also_key_type;
+    extra.variant = cm_key_type_name(c->o.also_key_type);
+    o.acme.extra = &extra;
+    o.clean_storage = o.announce = false;
+    o.snapshot = o.snapshot_key_file = NULL;
+    o.disable_tickets = true; /* sessions are set up by the first */
+    return cm_config_new(&o, &c->also, err);
+}
+
 int cli_open(struct cli *c)
 {
     struct cm_config_options o = CM_CONFIG_OPTIONS_INIT;
@@ -193,6 +212,8 @@ int cli_open(struct cli *c)
     o.fetcher = c->fetcher;
     if (rc == CM_OK)
         rc = cm_config_new(&o, &c->cfg, &err);
+    if (rc == CM_OK && c->o.also_key_type != CM_KEY_DEFAULT)
+        rc = open_also(c, &o, &err);
     cli_life_end(&life, rc == CM_OK);
     cm_buf_free(&eab_key);
     free(url);
@@ -224,6 +245,8 @@ cm_status cli_open_storage(const struct cli *c, const char *url, struct cm_stora
 
 void cli_close(struct cli *c)
 {
+    cm_config_free(c->also); /* has the other's cache */
+    c->also = NULL;
     cm_config_free(c->cfg);
     c->cfg = NULL;
     cm_fetcher_destroy(c->fetcher);

@@ -17,6 +17,26 @@ static cm_status copy(char **to, const char *from, struct cm_err *err)
     return *to == NULL && from != NULL && from[0] != '\0' ? cm_fail_nomem(err) : CM_OK;
 }
 
+/* It becomes a part of a directory's name, as it stands. */
+static bool is_variant(const char *s)
+{
+    size_t len = strlen(s);
+
+    return len > 0 && len <= 32 && strspn(s, "abcdefghijklmnopqrstuvwxyz0123456789-") == len;
+}
+
+/* Only what certificates lie under: accounts and tokens are found by the prefix. */
+static cm_status add_variant(struct acme_issuer *ai, const char *variant, struct cm_err *err)
+{
+    char *key = cm_asprintf("%s+%s", ai->key, variant);
+
+    if (key == NULL)
+        return cm_fail_nomem(err);
+    free(ai->key);
+    ai->key = key;
+    return CM_OK;
+}
+
 cm_status acme_extra_take(struct acme_issuer *ai, const struct cm_acme_extra *given,
                           struct cm_err *err)
 {
@@ -37,8 +57,14 @@ cm_status acme_extra_take(struct acme_issuer *ai, const struct cm_acme_extra *gi
     ai->lifetime_s = x.lifetime_s;
     ai->backdate_s = x.backdate_s;
     ai->stateless = x.stateless_http01;
+    if (x.variant != NULL && !is_variant(x.variant))
+        return cm_fail(err, CM_E_INVAL, "the variant is not 1 to 32 of a-z, 0-9 and '-'");
     cm_status rc = copy(&ai->proxy, x.proxy, err);
-    return rc == CM_OK ? copy(&ai->no_proxy, x.no_proxy, err) : rc;
+    if (rc == CM_OK)
+        rc = copy(&ai->no_proxy, x.no_proxy, err);
+    if (rc == CM_OK && x.variant != NULL)
+        rc = add_variant(ai, x.variant, err);
+    return rc;
 }
 
 void acme_extra_free(struct acme_issuer *ai)

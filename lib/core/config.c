@@ -396,6 +396,14 @@ struct cm_issuer *cm_config_find_issuer(const struct cm_config *cfg, const char 
     return NULL;
 }
 
+bool cm_config_manages(const struct cm_config *cfg, const struct cm_cert *cert)
+{
+    const char *key = cm_cert_issuer_key(cert);
+
+    return cm_cert_is_managed(cert) &&
+           (key == NULL || key[0] == '\0' || cm_config_find_issuer(cfg, key) != NULL);
+}
+
 const char *cm_config_priority(const struct cm_config *cfg)
 {
     return cfg->priority;

@@ -535,6 +535,9 @@ struct cm_config {
 #define CM_IO_WORKERS 4u
 /* The issuer of cfg with this raw key; NULL if there is none. */
 struct cm_issuer *cm_config_find_issuer(const struct cm_config *cfg, const char *issuer_key);
+/* Is it a managed one of this config's issuers? Others that share the cache may have their own for
+ * the same name. */
+bool cm_config_manages(const struct cm_config *cfg, const struct cm_cert *cert);
 /* Real waiting between threads of this process happens in slices, so that cancellation and a
  * simulated clock are seen. */
 #define CM_WAIT_SLICE_NS (50 * CM_NS_PER_MS)

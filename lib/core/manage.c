@@ -124,7 +124,7 @@ bool cm_is_served_well(struct cm_config *cfg, const char *name)
     bool well = false;
 
     for (size_t i = 0; i < n; i++) {
-        well = well || (cm_cert_is_managed(certs[i]) && cm_cert_is_valid_at(certs[i], now, 0));
+        well = well || (cm_config_manages(cfg, certs[i]) && cm_cert_is_valid_at(certs[i], now, 0));
         cm_cert_unref(certs[i]);
     }
     return well;

@@ -42,7 +42,7 @@ static void check_name(struct cm_managed *m)
     bool anew = false;
 
     for (size_t i = 0; i < n; i++) {
-        if (cm_cert_is_managed(certs[i]) && is_thrown_out(cfg, m->name, certs[i]))
+        if (cm_config_manages(cfg, certs[i]) && is_thrown_out(cfg, m->name, certs[i]))
             anew = true;
         cm_cert_unref(certs[i]);
     }

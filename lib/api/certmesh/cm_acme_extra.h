@@ -44,6 +44,11 @@ struct cm_acme_extra {
      * cm_http01_handle(), answer so by themselves. For one issuer of a config at most: which
      * account is meant cannot be seen from a request. */
     bool stateless_http01;
+    /** A place of their own in storage for the certificates of this issuer: its issuer key gets "+"
+     *  and this at the end; at most 32 of a-z, 0-9 and '-'. The account and the tokens stay those
+     * of the CA. Two configs with one cache, of which one has a variant, serve two pairs for a
+     * name, one with an ECDSA and one with an RSA key say (docs/issuing.md). NULL = none. */
+    const char *variant;
 };
 #define CM_ACME_EXTRA_INIT                                                                         \
     {                                                                                              \

@@ -33,7 +33,7 @@ struct cm_cert *cm_managed_cert(struct cm_managed *m)
     size_t n = cm_cache_find(m->cfg->cache, m->name, strlen(m->name), certs);
 
     for (size_t i = 0; i < n; i++) {
-        bool better = cm_cert_is_managed(certs[i]) &&
+        bool better = cm_config_manages(m->cfg, certs[i]) &&
                       (best == NULL || certs[i]->not_before_s > best->not_before_s);
 
         if (better) {

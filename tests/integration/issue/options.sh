@@ -73,6 +73,30 @@ fails "a request without names is refused" 2 'subjectAltName' cm obtain --csr "$
 fails "what is no request is refused" 1 'certificate request' cm obtain --csr "$work/own.pem"
 fails "one that is not there" 2 'No such file' cm obtain --csr "$work/none.csr"
 
+# ---- two pairs for a name
+STORE=dual
+cm_exec=exec cm serve dual.a.test --also-key-type rsa2048 --no-clean >"$work/dual.log" 2>&1 &
+node=$!
+pids+=("$node")
+served() { # served SIGALGS: what a client that knows only these gets
+    openssl s_client -connect "127.0.0.1:$TLSALPN_PORT" -servername dual.a.test -tls1_2 \
+        -sigalgs "$1" </dev/null 2>/dev/null | openssl x509 -noout -text | grep 'Public Key Algorithm'
+}
+both() { served ECDSA+SHA256 | grep -q id-ecPublicKey && served RSA+SHA256 | grep -q rsaEncryption; }
+check "each client gets what it can check" wait_for 40 both
+is "there are two pairs" "$(find "$work/dual/certificates" -name 'dual.a.test.key' | wc -l)" 2
+variant=$(find "$work/dual/certificates" -path '*rsa2048*' -name dual.a.test.crt)
+before=$(openssl x509 -in "$variant" -noout -serial)
+check "the second is renewed by its name" \
+    cm renew dual.a.test --force --key-type rsa2048 --variant rsa2048
+check "it is another one" test "$(openssl x509 -in "$variant" -noout -serial)" != "$before"
+is "one account is enough" "$(find "$work/dual/acme" -name '*.key' | wc -l)" 1
+kill "$node"
+wait "$node" 2>/dev/null
+is "and ended in good order" "$?" 0
+fails "both of a kind make no sense" 2 'the same as --key-type' \
+    cm serve x.a.test --also-key-type p256
+
 # ---- http-01 without tokens: a web server that was told the thumbprint answers
 STORE=store
 thumbprint=$(cm account show | sed -n 's/^Thumbprint *//p')

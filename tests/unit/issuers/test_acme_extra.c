@@ -205,6 +205,19 @@ START_TEST(times_are_asked_for_when_they_are_set)
 }
 END_TEST
 
+START_TEST(variant_has_its_own_certificates_and_the_accounts_of_the_ca)
+{
+    begin();
+    const char *key = sh_keep(ca, cm_strdup(cm_issuer_key(issuer)));
+    const char *prefix = sh_keep(ca, cm_strdup(cm_issuer_challenge_prefix(issuer, 0)));
+
+    extra.variant = "rsa2048";
+    begin();
+    ck_assert_str_eq(cm_issuer_key(issuer), sh_keep(ca, cm_asprintf("%s+rsa2048", key)));
+    ck_assert_str_eq(cm_issuer_challenge_prefix(issuer, 0), prefix);
+}
+END_TEST
+
 START_TEST(what_makes_no_sense_is_refused_at_the_start)
 {
     static const struct cm_acme_extra bad[] = {
@@ -214,6 +227,10 @@ START_TEST(what_makes_no_sense_is_refused_at_the_start)
         { .size = sizeof extra, .backdate_s = 31 * 86400 },
         { .size = sizeof extra, .chain = (enum cm_chain_choice)3 },
         { .size = 0 },
+        { .size = sizeof extra, .variant = "" },
+        { .size = sizeof extra, .variant = "../x" },
+        { .size = sizeof extra, .variant = "RSA" },
+        { .size = sizeof extra, .variant = "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa" },
     };
 
     for (size_t i = 0; i < CM_ARRAY_LEN(bad); i++) {
@@ -444,6 +461,7 @@ int main(void)
         profile_that_the_ca_does_not_have_is_refused_before_the_order_with_those_it_has,
         profile_is_refused_by_name_where_there_are_none,
         times_are_asked_for_when_they_are_set,
+        variant_has_its_own_certificates_and_the_accounts_of_the_ca,
         what_makes_no_sense_is_refused_at_the_start,
         proxy_that_is_none_is_refused_without_showing_it,
         chain_is_taken_by_root_by_any_signer_or_by_size,
