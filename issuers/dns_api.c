@@ -177,7 +177,6 @@ cm_status dns_api_do(struct dns_api *api, const struct cm_op *op, const struct d
         a.status = resp.status;
         a.text = resp.body;
         resp.body = (struct cm_buf)CM_BUF_INIT(0);
-        cm_program_blot(&a.text, call->secrets);
         *ret = a;
     }
     cm_http_response_free(&resp);
@@ -196,7 +195,8 @@ cm_status dns_api_refused(const struct dns_api *api, const struct dns_api_call *
 
     if (why == NULL)
         why = cm_buf_str(&a->text);
-    if (cm_buf_append(&text, why, strnlen(why, QUOTE_MAX), NULL) == CM_OK)
+    /* More than is shown: half a secret at the cut would not be found. */
+    if (cm_buf_append(&text, why, strnlen(why, text.max), NULL) == CM_OK)
         cm_program_blot(&text, call->secrets);
     (void)cm_escape(cm_buf_str(&text), text.len, shown, sizeof shown);
     return cm_fail(err, rc, "%s %s%.*s: HTTP %d%s%s", call->method, api->base,

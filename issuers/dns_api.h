@@ -34,7 +34,7 @@ struct dns_api_call {
 struct dns_api_answer {
     int status;
     struct json_object *json; /* an object, or NULL: there was none */
-    struct cm_buf text;       /* the body, secrets blotted out */
+    struct cm_buf text;       /* the body as it came: may echo secrets, see dns_api_refused() */
 };
 #define DNS_API_ANSWER_INIT                                                                        \
     {                                                                                              \

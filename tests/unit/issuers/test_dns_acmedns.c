@@ -179,6 +179,51 @@ START_TEST(an_account_is_made_only_when_that_is_wanted)
 }
 END_TEST
 
+struct caller {
+    pthread_t thread;
+    struct cm_dns_record rec;
+    char ident[32], challenge[64];
+    cm_status rc;
+};
+
+static void *call_it(void *arg)
+{
+    struct caller *c = arg;
+
+    c->rc = cm_dns_provider_append(provider, NULL, &c->rec, NULL);
+    return NULL;
+}
+
+START_TEST(registrations_at_the_same_time_do_not_lose_each_other)
+{
+    struct caller callers[6];
+    struct cm_buf text = CM_BUF_INIT(16384);
+
+    ck_ok(open_with("&register=yes"));
+    sh_on(sh, "POST", "/register",
+          &(struct sh_reply){ .status = 201, .body = ACCOUNT, .delay_ms = 50 });
+    for (size_t i = 0; i < CM_ARRAY_LEN(callers); i++) {
+        struct caller *c = &callers[i];
+
+        (void)snprintf(c->ident, sizeof c->ident, "n%zu.example.com", i / 2);
+        (void)snprintf(c->challenge, sizeof c->challenge, "_acme-challenge.%s", c->ident);
+        c->rec = rec;
+        c->rec.ident = c->ident;
+        c->rec.fqdn = c->rec.challenge_name = c->challenge;
+        ck_ok(cm_thread_start(&c->thread, "caller", call_it, c, &err));
+    }
+    for (size_t i = 0; i < CM_ARRAY_LEN(callers); i++) {
+        ck_assert_int_eq(pthread_join(callers[i].thread, NULL), 0);
+        ck_assert_int_eq(callers[i].rc, CM_E_STATE);
+    }
+    ck_assert_uint_eq(sh_count(sh, "POST", "/register"), 3);
+    ck_ok(cm_read_private_file(file, &text, &err));
+    for (size_t i = 0; i < CM_ARRAY_LEN(callers); i++)
+        ck_assert_ptr_nonnull(strstr(cm_buf_str(&text), callers[i].ident));
+    cm_buf_free(&text);
+}
+END_TEST
+
 START_TEST(a_registration_that_gives_nothing_changes_nothing)
 {
     ck_ok(open_with("&register=yes"));
@@ -187,7 +232,7 @@ START_TEST(a_registration_that_gives_nothing_changes_nothing)
     sh_on(sh, "POST", "/register",
           &(struct sh_reply){ .status = 201,
                               .body = "{\"fulldomain\":\"a b\",\"subdomain\":\"a\",\"username\":"
-                                      "\"u\\r\\nX: y\",\"password\":\"p\"}",
+                                      "\"u\",\"password\":\"p\"}",
                               .times = 1 });
     sh_on(sh, "POST", "/register", &(struct sh_reply){ .status = 404, .body = "nothing here" });
     ck_status(append(), CM_E_PARSE);
@@ -253,6 +298,7 @@ int main(void)
         the_name_that_a_cname_leads_to_finds_its_account,
         without_the_cname_it_is_told_what_to_set,
         an_account_is_made_only_when_that_is_wanted,
+        registrations_at_the_same_time_do_not_lose_each_other,
         a_registration_that_gives_nothing_changes_nothing,
         passwords_stay_where_they_belong,
         a_damaged_file_is_named_and_left_alone,

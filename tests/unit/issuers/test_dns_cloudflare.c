@@ -284,6 +284,13 @@ START_TEST(what_it_says_is_quoted_without_the_token)
           &(struct sh_reply){ .status = 200, .body = "<html>\nwrong-t0ken \x1b[31m</html>" });
     ck_status(append(VALUE), CM_E_IO);
     ck_says("<html>\\x0a*********** \\x1b[31m");
+    /* Where the quotation is cut there is none of it, either. */
+    sh_clear(sh);
+    sh_on(sh, "*", "*",
+          &(struct sh_reply){ .status = 200,
+                              .body = sh_keep(sh, cm_asprintf("%0190d wrong-t0ken", 0)) });
+    ck_status(append(VALUE), CM_E_IO);
+    ck_assert_ptr_null(strstr(err.msg, "wron"));
     sh_clear(sh);
     sh_on(sh, "*", "*", &(struct sh_reply){ .fault = SH_ENDLESS_BODY });
     ck_status(append(VALUE), CM_E_LIMIT);
