@@ -38,7 +38,7 @@ sweep() { # EVERY SCENARIO [CA...]
 
 sweep "$(sample 1 3)" obtain
 sweep "$(sample 1 3)" renew
-for scenario in load list status clean gate hook http01 tlsalpn; do
+for scenario in load list status clean gate hook http01 tlsalpn dns-providers; do
     sweep 1 $scenario
 done
 
