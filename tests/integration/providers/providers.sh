@@ -108,7 +108,7 @@ sleep 300 &
 echo $! >>"$0.pids"
 sleep 300
 H
-out=$(obtain "exec:$work/hangs.sh?timeout=1" h.a.test 2>&1)
+out=$(obtain "exec:$work/hangs.sh?timeout=3" h.a.test 2>&1)
 like "one that hangs is ended" "$out" 'did not end in time'
 gone() {
     local p

@@ -120,7 +120,7 @@ START_TEST(what_hangs_is_ended_with_all_its_children)
          "echo 'I shall not go: hunter2'\n"
          "while :; do sleep 1; done\n",
          0755);
-    ck_status(run(1500), CM_E_TIMEOUT);
+    ck_status(run(4000), CM_E_TIMEOUT);
     ck_says("did not end in time");
     ck_says("I shall not go: *******");
     f = fopen(path, "r");
