@@ -241,13 +241,25 @@ static cm_status take_options(struct dns01 *s, const struct cm_dns_options *o, s
     return dns_resolver_new(&ro, &s->resolver, err);
 }
 
+/* The provider is opened before anybody says where to log. */
+static void relay(void *user, enum cm_log_level level, const char *event, const char *msg,
+                  const struct cm_log_field *fields, size_t n)
+{
+    const struct dns01 *s = user;
+
+    if (s->host != NULL && s->host->log.write != NULL && level >= s->host->log.min_level)
+        s->host->log.write(s->host->log.user, level, event, msg, fields, n);
+}
+
 static cm_status take_provider(struct dns01 *s, const struct cm_dns_options *o, struct cm_err *err)
 {
     if ((o->provider_object == NULL) == (o->provider == NULL))
         return cm_fail(err, CM_E_INVAL, "dns.provider and dns.provider_object: give one of them");
     s->own_provider = o->provider_object == NULL;
     s->provider = o->provider_object;
-    return s->own_provider ? cm_dns_provider_open(o->provider, NULL, &s->provider, err) : CM_OK;
+    const struct cm_dns_provider_options po = { .size = (uint32_t)sizeof po,
+                                                .log = { relay, s, CM_LOG_DEBUG } };
+    return s->own_provider ? cm_dns_provider_open(o->provider, &po, &s->provider, err) : CM_OK;
 }
 
 cm_status cm_solver_dns01_new(const struct cm_dns_options *opts, struct cm_solver **ret,

@@ -90,6 +90,13 @@ done:* | failed:*) clear_txt "_acme-challenge.$3." ;;
 esac
 H
 check "one made for uacme" obtain "exec:$work/uacme.sh?style=uacme" u.a.test
+hook chatty <<'H'
+echo "record of $2 is changed"
+case $1 in present) set_txt "$2" "$3" ;; cleanup) clear_txt "$2" ;; esac
+H
+out=$(obtain "exec:$work/chatty.sh" v.a.test --verbose 2>&1)
+like "what it writes is logged with --verbose" "$out" \
+    "chatty.sh cleanup ended .*record of _acme-challenge.v.a.test. is changed"
 out=$(obtain "exec:$work/uacme.sh?style=uacme" no.a.test 2>&1)
 like "it may decline" "$out" 'declined the challenge.*not my name'
 
