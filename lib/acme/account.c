@@ -13,6 +13,7 @@ void cm_acme_account_free(struct cm_acme_account *acc)
     free(acc->orders);
     cm_acme_strv_free(acc->contact);
     free(acc->eab_json);
+    free(acc->json);
     memset(acc, 0, sizeof *acc);
 }
 
@@ -59,6 +60,9 @@ cm_status cm__acme_parse_account(struct cm_span json, struct cm_acme_account *re
     orders = cm__json_url(o, "orders");
     acc.orders = cm_strdup(orders);
     if (orders != NULL && acc.orders == NULL)
+        rc = cm_fail_nomem(err);
+    acc.json = cm_strndup((const char *)json.data, json.len);
+    if (acc.json == NULL)
         rc = cm_fail_nomem(err);
     if (rc == CM_OK)
         rc = parse_contacts(cm__json_array(o, "contact"), &acc, err);

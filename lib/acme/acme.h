@@ -7,6 +7,7 @@
  * challenge types are ignored or reported, never fatal. Objects of several threads run side by
  * side on one client. */
 
+#include <certmesh/cm_acme.h>
 #include <certmesh/cm_spi.h>
 
 #include "net.h"
@@ -32,6 +33,7 @@ struct cm_acme_client_options {
     int64_t poll_first_ns;       /* 0 = 5 ms: first wait before polling, then doubling */
     int64_t poll_cap_ns;         /* 0 = 5 s */
     struct cm_log log;
+    struct cm_acme_transport *transport; /* instead of lib/net; borrowed; NULL */
 };
 CM_MUST_CHECK cm_status cm_acme_new(const struct cm_acme_client_options *opts, struct cm_acme **ret,
                                     struct cm_err *err);
@@ -47,6 +49,7 @@ struct cm_acme_directory {
     char *terms_of_service, *website;
     bool eab_required;
     char **profiles; /* names; NULL-terminated or NULL */
+    char **caa;      /* caaIdentities; likewise */
 };
 CM_MUST_CHECK cm_status cm_acme_directory(struct cm_acme *a, const struct cm_op *op,
                                           const struct cm_acme_directory **ret, struct cm_err *err);
@@ -84,6 +87,7 @@ struct cm_acme_account {
     char **contact;  /* NULL-terminated or NULL */
     bool tos_agreed; /* as the CA says, else as asked */
     char *eab_json;  /* the externalAccountBinding object that was sent; NULL */
+    char *json;      /* as the CA sent it */
 };
 void cm_acme_account_free(struct cm_acme_account *acc); /* members; NULL ok */
 

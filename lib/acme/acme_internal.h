@@ -83,6 +83,7 @@ struct acme_nonce {
 
 struct cm_acme {
     struct cm_http *http;
+    struct cm_acme_transport *transport; /* instead; NULL */
     char *directory_url;
     char **origins; /* further allowed ones, "https://host:port" */
     size_t n_origins;

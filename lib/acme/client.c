@@ -64,6 +64,7 @@ static cm_status copy_options(struct cm_acme *a, const struct cm_acme_client_opt
     a->poll_first_ns = o->poll_first_ns > 0 ? o->poll_first_ns : POLL_FIRST_NS;
     a->poll_cap_ns = o->poll_cap_ns > 0 ? o->poll_cap_ns : POLL_CAP_NS;
     a->log = o->log;
+    a->transport = o->transport;
     if (!cm__acme_is_url(o->directory_url) ||
         !cm_url_same_origin(o->directory_url, o->directory_url))
         return cm_fail(err, CM_E_INVAL, "not an ACME directory URL: '%s'",

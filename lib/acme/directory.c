@@ -21,6 +21,7 @@ void cm__acme_directory_clear(struct cm_acme_directory *d)
     free(d->terms_of_service);
     free(d->website);
     cm_acme_strv_free(d->profiles);
+    cm_acme_strv_free(d->caa);
     memset(d, 0, sizeof *d);
 }
 
@@ -44,6 +45,23 @@ static bool is_profile_name(const char *s)
     return true;
 }
 
+/* Names of the CA for CAA records (RFC 8659); what cannot be one is left out. */
+static cm_status parse_caa(struct json_object *list, struct cm_acme_directory *d,
+                           struct cm_err *err)
+{
+    size_t len = list != NULL ? json_object_array_length(list) : 0;
+    cm_status rc = CM_OK;
+
+    for (size_t i = 0, n = 0; rc == CM_OK && i < len && n < CM_ACME_PROFILES_MAX; i++) {
+        const char *s = cm__json_text_of(json_object_array_get_idx(list, i), CM_NAME_MAX);
+        char name[CM_NAME_BUF];
+
+        if (s != NULL && cm_name_normalize(s, 0, name, NULL) == CM_OK)
+            rc = cm__strv_add(&d->caa, &n, name, err);
+    }
+    return rc;
+}
+
 static cm_status parse_meta(struct json_object *meta, struct cm_acme_directory *d,
                             struct cm_err *err)
 {
@@ -55,6 +73,8 @@ static cm_status parse_meta(struct json_object *meta, struct cm_acme_directory *
 
     if (rc == CM_OK)
         rc = copy_url(meta, "website", &d->website, err);
+    if (rc == CM_OK)
+        rc = parse_caa(cm__json_array(meta, "caaIdentities"), d, err);
     d->eab_required = cm__json_bool(meta, "externalAccountRequired", false);
     if (profiles == NULL || rc != CM_OK)
         return rc;
@@ -173,7 +193,7 @@ static bool same_directory(const struct cm_acme_directory *a, const struct cm_ac
            same_text(a->renewal_info, b->renewal_info) &&
            same_text(a->terms_of_service, b->terms_of_service) &&
            same_text(a->website, b->website) && a->eab_required == b->eab_required &&
-           same_strv(a->profiles, b->profiles);
+           same_strv(a->profiles, b->profiles) && same_strv(a->caa, b->caa);
 }
 
 /* Take @fresh over, or drop it when it says nothing new: so memory grows with real changes only. */

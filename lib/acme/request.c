@@ -34,6 +34,28 @@ static void log_answer(const struct cm_acme *a, const char *what, const char *ur
             what, status);
 }
 
+/* The same as cm_http_do(), by somebody else's means. */
+static cm_status by_transport(struct cm_acme_transport *t, const struct cm_op *op,
+                              const struct cm_http_request *req, struct cm_http_response *resp,
+                              struct cm_err *err)
+{
+    const struct cm_acme_exchange x = { .size = (uint32_t)sizeof x,
+                                        .method = req->method,
+                                        .url = req->url,
+                                        .content_type = req->content_type,
+                                        .accept = req->accept,
+                                        .body = req->body,
+                                        .refuse_local = req->refuse_local };
+
+    cm_http_response_free(resp);
+    resp->body.max = req->max_body;
+    resp->headers.max = CM_HTTP_HEADERS_MAX;
+    cm_status rc = cm_op_check(op, err);
+    return rc == CM_OK
+               ? t->ops->exchange(t, op, &x, &resp->status, &resp->headers, &resp->body, err)
+               : rc;
+}
+
 /* One exchange. What policy refuses here (a redirect to http, a host that resolves to this machine)
  * is the CA's doing: our own URL was checked when the client was made. Tomorrow the CA may answer
  * better, so it must not look like a wrong configuration, after which nobody tries again. */
@@ -44,7 +66,8 @@ static cm_status exchange(struct cm_acme *a, const struct cm_op *op,
     cm_status rc;
 
     atomic_fetch_add(&a->requests, 1);
-    rc = cm_http_do(a->http, op, req, resp, err);
+    rc = a->transport != NULL ? by_transport(a->transport, op, req, resp, err)
+                              : cm_http_do(a->http, op, req, resp, err);
     if (rc == CM_OK)
         cm__acme_clock_note(a, op, resp);
     /* That our own deadline came first says nothing of the CA. */

@@ -11,6 +11,7 @@
  * may be NULL. Unless said otherwise a function may be called from any thread. The library changes
  * nothing process-wide: no signals, no umask, no locale, no atexit. */
 
+#include <certmesh/cm_acme.h>
 #include <certmesh/cm_acme_extra.h>
 #include <certmesh/cm_adapter.h>
 #include <certmesh/cm_autocert.h>
