@@ -21,6 +21,8 @@ cm_status autocert_agree(void *user, const struct cm_op *op, struct cm_err *err)
     const struct cm_acme_client_options co = {
         .directory_url = m->directory_url,
         .http = { .ca_file = m->ca_root_file,
+                  .proxy = m->proxy,
+                  .no_proxy = m->no_proxy,
                   .allow_plain_http = m->allow_plain_http,
                   .log = m->log },
         .log = m->log,

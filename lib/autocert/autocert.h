@@ -110,6 +110,8 @@ struct cm_autocert {
     int64_t token_timeout_ns;
     char *directory_url; /* NULL: no ACME */
     char *ca_root_file;
+    char *proxy;
+    char *no_proxy;
     bool allow_plain_http;
     pthread_mutex_t lock; /* guards failures */
     struct autocert_failure *failures;

@@ -34,6 +34,8 @@ static cm_status check_config(const struct cm_config_options *c, struct cm_err *
         { "fallback_name", c->fallback_name != NULL },
         { "renew_before_s", c->renew_before_s != 0 },
         { "handshake_wait_ms", c->handshake_wait_ms != 0 },
+        { "key_source", c->key_source != NULL },
+        { "on_demand", c->on_demand != NULL },
     };
 
     for (size_t i = 0; i < CM_ARRAY_LEN(ours); i++)
@@ -183,7 +185,11 @@ static cm_status open_half(struct cm_autocert *m, const struct cm_autocert_optio
     c.key_type = rsa ? CM_KEY_RSA2048 : CM_KEY_P256;
     c.acme.email = o->email;
     c.acme.agreed = true; /* autocert_agree() is asked before an account is made */
-    c.acme.challenges = CM_CHALLENGE_TLSALPN01 | (o->http01 ? (unsigned)CM_CHALLENGE_HTTP01 : 0);
+    c.acme.challenges = CM_CHALLENGE_TLSALPN01;
+    if (o->http01)
+        c.acme.challenges |= CM_CHALLENGE_HTTP01;
+    if (base->acme.dns != NULL)
+        c.acme.challenges |= CM_CHALLENGE_DNS01;
     c.renew_before_s = o->renew_before_s;
     c.handshake_wait_ms = m->timeout_ns / CM_NS_PER_MS;
     c.announce = base->announce && !rsa; /* one node */
@@ -193,17 +199,26 @@ static cm_status open_half(struct cm_autocert *m, const struct cm_autocert_optio
     return autocert_view_issuer(h->view, cm_issuer_key(cm_config_issuer(h->cfg, 0)), err);
 }
 
+static bool copy_text(char **to, const char *from)
+{
+    *to = cm_strdup(from);
+    return from == NULL || *to != NULL;
+}
+
+/* For autocert_agree(), which asks the CA as the issuers do. */
 static cm_status copy_acme(struct cm_autocert *m, const struct cm_config_options *c,
                            struct cm_err *err)
 {
     const char *url = c->acme.directory_url != NULL ? c->acme.directory_url : CM_CA_LETSENCRYPT;
+    struct cm_acme_extra extra = CM_ACME_EXTRA_INIT;
 
+    if (c->acme.extra != NULL)
+        memcpy(&extra, c->acme.extra,
+               c->acme.extra->size < sizeof extra ? c->acme.extra->size : sizeof extra);
     m->allow_plain_http = c->acme.allow_plain_http;
-    m->ca_root_file = cm_strdup(c->acme.ca_root_file);
-    if (!c->internal)
-        m->directory_url = cm_strdup(url);
-    if ((!c->internal && m->directory_url == NULL) ||
-        (c->acme.ca_root_file != NULL && m->ca_root_file == NULL))
+    if (!copy_text(&m->directory_url, c->internal ? NULL : url) ||
+        !copy_text(&m->ca_root_file, c->acme.ca_root_file) || !copy_text(&m->proxy, extra.proxy) ||
+        !copy_text(&m->no_proxy, extra.no_proxy))
         return cm_fail_nomem(err);
     return CM_OK;
 }
@@ -283,6 +298,8 @@ void cm_autocert_free(struct cm_autocert *m)
     free(m->hosts);
     free(m->directory_url);
     free(m->ca_root_file);
+    free(m->proxy);
+    free(m->no_proxy);
     free(m->failures);
     (void)pthread_mutex_destroy(&m->lock);
     free(m);

@@ -114,7 +114,8 @@ struct cm_autocert_options {
     /* All else: the CA (acme.directory_url, acme.eab_*), must_staple, ports, log, events. Borrowed
      * for the call. What the manager sets itself must be unset (CM_E_INVAL names it): storage,
      * cache, issuers, snapshot, key_type, acme.email, acme.agreed, acme.account_key_file,
-     * acme.challenges, default_name and fallback_name, renew_before_s, handshake_wait_ms. */
+     * acme.challenges, default_name and fallback_name, renew_before_s, handshake_wait_ms,
+     * key_source, on_demand. */
     const struct cm_config_options *config;
 };
 #define CM_AUTOCERT_OPTIONS_INIT                                                                   \

@@ -212,7 +212,7 @@ struct counting {
     struct cm_autocert_cache base;
     struct cm_autocert_cache *inner;
     _Atomic unsigned gets, puts;
-    cm_status fail;
+    _Atomic cm_status fail;
 };
 
 static cm_status counting_get(struct cm_autocert_cache *c, const struct cm_op *op, const char *name,
