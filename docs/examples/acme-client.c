@@ -3,10 +3,11 @@
 /* One certificate, call by call, as the CA knows it: account, order, http-01, certificate.
  *
  *   acme-client --key ACCOUNT.pem --csr REQUEST.der [--ca URL] [--ca-root FILE] [--http PORT]
- *               [--agree] [--revoke] [--deactivate] NAME...
+ *               [--agree] [--new-key ACCOUNT2.pem] [--revoke] [--deactivate] NAME...
  *
- * The chain goes to standard output, what happens to standard error. --revoke gives the certificate
- * up at once, --deactivate the account: for trying things out. */
+ * --new-key: the account is to be known by that key from then on. The chain goes to standard
+ * output, what happens to standard error. --revoke gives the certificate up at once, --deactivate
+ * the account: for trying things out. */
 
 #include <certmesh/cm.h>
 
@@ -217,18 +218,26 @@ static int give_back(struct cm_span pem)
     return rc;
 }
 
-static int run(char **names, size_t n, struct cm_span csr, bool agree, bool give_up, bool leave)
+struct wishes {
+    struct cm_span csr, new_key;
+    bool agree, give_up, leave;
+};
+
+static int run(char **names, size_t n, const struct wishes *w)
 {
     struct cm_buf chain = CM_BUF_INIT(256 * 1024);
-    int rc = account(agree);
+    int rc = account(w->agree);
 
+    if (rc == 0 && w->new_key.len > 0 &&
+        cm_acme_client_key_change(client, &op, w->new_key, &err) != CM_OK)
+        rc = fail("change of key");
     if (rc == 0)
-        rc = order(names, n, csr, &chain);
+        rc = order(names, n, w->csr, &chain);
     if (rc == 0)
         (void)fwrite(chain.data, 1, chain.len, stdout);
-    if (rc == 0 && give_up)
+    if (rc == 0 && w->give_up)
         rc = give_back(cm_buf_span(&chain));
-    if (rc == 0 && leave && cm_acme_client_deactivate(client, &op, &err) != CM_OK)
+    if (rc == 0 && w->leave && cm_acme_client_deactivate(client, &op, &err) != CM_OK)
         rc = fail("deactivate");
     cm_buf_free(&chain);
     return rc;
@@ -236,19 +245,18 @@ static int run(char **names, size_t n, struct cm_span csr, bool agree, bool give
 
 int main(int argc, char **argv)
 {
-    static const struct option longs[] = { { "key", required_argument, NULL, 'k' },
-                                           { "csr", required_argument, NULL, 'r' },
-                                           { "ca", required_argument, NULL, 'c' },
-                                           { "ca-root", required_argument, NULL, 't' },
-                                           { "http", required_argument, NULL, 'h' },
-                                           { "agree", no_argument, NULL, 'a' },
-                                           { "revoke", no_argument, NULL, 'v' },
-                                           { "deactivate", no_argument, NULL, 'd' },
-                                           { NULL, 0, NULL, 0 } };
+    static const struct option longs[] = {
+        { "key", required_argument, NULL, 'k' },     { "csr", required_argument, NULL, 'r' },
+        { "ca", required_argument, NULL, 'c' },      { "ca-root", required_argument, NULL, 't' },
+        { "http", required_argument, NULL, 'h' },    { "agree", no_argument, NULL, 'a' },
+        { "new-key", required_argument, NULL, 'n' }, { "revoke", no_argument, NULL, 'v' },
+        { "deactivate", no_argument, NULL, 'd' },    { NULL, 0, NULL, 0 }
+    };
     struct cm_acme_client_config cfg = CM_ACME_CLIENT_CONFIG_INIT;
     struct cm_buf key = CM_BUF_SECRET(64 * 1024), csr = CM_BUF_INIT(64 * 1024);
-    const char *key_file = NULL, *csr_file = NULL;
-    bool agree = false, give_up = false, leave = false;
+    struct cm_buf new_key = CM_BUF_SECRET(64 * 1024);
+    const char *key_file = NULL, *csr_file = NULL, *new_key_file = NULL;
+    struct wishes w = { .agree = false };
     struct answers answers = { -1, NULL };
     uint16_t port = 80;
     pthread_t thread;
@@ -272,20 +280,26 @@ int main(int argc, char **argv)
             port = (uint16_t)strtoul(optarg, NULL, 10);
             break;
         case 'a':
-            agree = true;
+            w.agree = true;
+            break;
+        case 'n':
+            new_key_file = optarg;
             break;
         case 'v':
-            give_up = true;
+            w.give_up = true;
             break;
         case 'd':
-            leave = true;
+            w.leave = true;
             break;
         default:
             return 2;
         }
     }
-    if (optind == argc || !read_file(key_file, &key) || !read_file(csr_file, &csr))
+    if (optind == argc || !read_file(key_file, &key) || !read_file(csr_file, &csr) ||
+        (new_key_file != NULL && !read_file(new_key_file, &new_key)))
         return 2;
+    w.csr = cm_buf_span(&csr);
+    w.new_key = cm_buf_span(&new_key);
     cfg.account_key_pem = cm_buf_span(&key);
     op.deadline_ns = cm_env_system()->mono_ns(cm_env_system()) + INT64_C(120) * 1000000000;
     answers.fd = listen_on(port);
@@ -293,7 +307,7 @@ int main(int argc, char **argv)
         cm_cancel_new(NULL, &answers.stop, &err) != CM_OK) {
         rc = fail("start");
     } else if (answers.fd >= 0 && pthread_create(&thread, NULL, answer_all, &answers) == 0) {
-        rc = run(argv + optind, (size_t)(argc - optind), cm_buf_span(&csr), agree, give_up, leave);
+        rc = run(argv + optind, (size_t)(argc - optind), &w);
         cm_cancel_fire(answers.stop);
         (void)pthread_join(thread, NULL);
     }
@@ -301,6 +315,7 @@ int main(int argc, char **argv)
     cm_acme_client_free(client);
     cm_buf_free(&key);
     cm_buf_free(&csr);
+    cm_buf_free(&new_key);
     if (answers.fd >= 0)
         (void)close(answers.fd);
     return rc;

@@ -10,6 +10,23 @@
 
 /* ------------------------------------------------------------------- client */
 
+static cm_status load_key(struct cm_span pem, struct cm_key **ret, struct cm_err *err)
+{
+    struct cm_key *key = NULL;
+
+    cm_status rc = cm_key_from_pem(pem, &key, err);
+    if (rc == CM_OK)
+        rc = cm_key_check(key, err);
+    if (rc == CM_OK && cm_key_jws_alg(key) == NULL)
+        rc = cm_fail(err, CM_E_UNSUPPORTED, "a key of this type signs no requests");
+    if (rc != CM_OK) {
+        cm_key_unref(key);
+        return cm_wrap(err, rc, "ACME account key");
+    }
+    *ret = key;
+    return CM_OK;
+}
+
 static cm_status set_up(struct cm_acme_client *c, const struct cm_acme_client_config *cfg,
                         struct cm_err *err)
 {
@@ -27,13 +44,9 @@ static cm_status set_up(struct cm_acme_client *c, const struct cm_acme_client_co
         .transport = cfg->transport,
     };
 
-    cm_status rc = cm_key_from_pem(cfg->account_key_pem, &c->key, err);
-    if (rc == CM_OK)
-        rc = cm_key_check(c->key, err);
-    if (rc == CM_OK && cm_key_jws_alg(c->key) == NULL)
-        rc = cm_fail(err, CM_E_UNSUPPORTED, "a key of this type signs no requests");
+    cm_status rc = load_key(cfg->account_key_pem, &c->key, err);
     if (rc != CM_OK)
-        return cm_wrap(err, rc, "ACME account key");
+        return rc;
     c->account_url = cm_strdup(cfg->account_url);
     if (cfg->account_url != NULL && c->account_url == NULL)
         return cm_fail_nomem(err);
@@ -119,6 +132,20 @@ static void learn_url(struct cm_acme_client *c, const char *url)
     cm_mutex_unlock(&c->lock);
 }
 
+struct cm_key *cm__acme_client_key(struct cm_acme_client *c)
+{
+    cm_mutex_lock(&c->lock);
+    struct cm_key *key = cm_key_ref(c->key);
+    cm_mutex_unlock(&c->lock);
+    return key;
+}
+
+void cm__acme_session_end(struct acme_session *s)
+{
+    cm_key_unref(s->key);
+    free(s->kid);
+}
+
 static cm_status known_url(struct cm_acme_client *c, char **ret, struct cm_err *err)
 {
     bool known;
@@ -136,8 +163,10 @@ static cm_status new_account(struct cm_acme_client *c, const struct cm_op *op,
                              bool *ret_created, struct cm_err *err)
 {
     struct cm_acme_account acc = { 0 };
-    cm_status rc = cm_acme_account_new(c->a, op, c->key, req, &acc, ret_created, err);
+    struct cm_key *key = cm__acme_client_key(c);
+    cm_status rc = cm_acme_account_new(c->a, op, key, req, &acc, ret_created, err);
 
+    cm_key_unref(key);
     if (rc == CM_E_ACME && err != NULL && cm_acme_problem_is(err->problem, "accountDoesNotExist"))
         err->status = rc = CM_E_NOTFOUND;
     if (rc != CM_OK)
@@ -149,20 +178,20 @@ static cm_status new_account(struct cm_acme_client *c, const struct cm_op *op,
     return rc;
 }
 
-cm_status cm__acme_client_signer(struct cm_acme_client *c, const struct cm_op *op,
-                                 struct cm_acme_signer *ret, char **kid, struct cm_err *err)
+cm_status cm__acme_client_session(struct cm_acme_client *c, const struct cm_op *op,
+                                  struct acme_session *ret, struct cm_err *err)
 {
     const struct cm_acme_new_account existing = { .only_existing = true };
     struct cm_err why = CM_ERR_INIT;
-    cm_status rc = known_url(c, kid, err);
+    cm_status rc = known_url(c, &ret->kid, err);
 
     if (rc != CM_OK)
         return rc;
-    if (*kid == NULL) {
+    if (ret->kid == NULL) {
         rc = new_account(c, op, &existing, NULL, NULL, &why);
         if (rc == CM_OK)
-            rc = known_url(c, kid, &why);
-        if (rc == CM_OK && *kid == NULL)
+            rc = known_url(c, &ret->kid, &why);
+        if (rc == CM_OK && ret->kid == NULL)
             rc = cm_fail_nomem(&why);
         if (rc != CM_OK) {
             if (err != NULL)
@@ -170,8 +199,8 @@ cm_status cm__acme_client_signer(struct cm_acme_client *c, const struct cm_op *o
             return cm_wrap(err, rc, "the account of this key");
         }
     }
-    ret->key = c->key;
-    ret->kid = *kid;
+    ret->key = cm__acme_client_key(c);
+    ret->who = (struct cm_acme_signer){ ret->key, ret->kid };
     return CM_OK;
 }
 
@@ -188,16 +217,15 @@ cm_status cm__acme_client_post(struct cm_acme_client *c, const struct cm_op *op,
                                struct cm_err *err)
 {
     CM_AUTO_ANSWER struct acme_answer ans = ACME_ANSWER_INIT;
-    CM_AUTO_FREE char *kid = NULL;
-    struct cm_acme_signer who = { NULL, NULL };
+    CM_AUTO_SESSION struct acme_session by = { 0 };
 
     if (c == NULL || url == NULL || !cm__acme_is_url(url))
         return cm_fail(err, CM_E_INVAL, "ACME client: no client, or no URL of a %s", what);
-    cm_status rc = cm__acme_client_signer(c, op, &who, &kid, err);
+    cm_status rc = cm__acme_client_session(c, op, &by, err);
     if (rc != CM_OK)
         return rc;
     const struct acme_request post = {
-        .what = what, .url = url, .who = &who, .payload = payload, .idempotent = payload.len == 0
+        .what = what, .url = url, .who = &by.who, .payload = payload, .idempotent = payload.len == 0
     };
     rc = cm__acme_post(c->a, op, &post, &ans, err);
     return rc == CM_OK ? take_doc(&ans, url, what, ret, err) : rc;
@@ -216,11 +244,11 @@ cm_status cm__acme_client_post_endpoint(struct cm_acme_client *c, const struct c
                                         struct cm_acme_doc **ret, struct cm_err *err)
 {
     CM_AUTO_ANSWER struct acme_answer ans = ACME_ANSWER_INIT;
-    CM_AUTO_FREE char *kid = NULL, *url = NULL;
-    struct cm_acme_signer who = { NULL, NULL };
-    struct acme_request post = { .what = what, .who = &who };
+    CM_AUTO_SESSION struct acme_session by = { 0 };
+    CM_AUTO_FREE char *url = NULL;
+    struct acme_request post = { .what = what, .who = &by.who };
 
-    cm_status rc = cm__acme_client_signer(c, op, &who, &kid, err);
+    cm_status rc = cm__acme_client_session(c, op, &by, err);
     if (rc == CM_OK)
         rc = cm__acme_post_endpoint(c->a, op, offset, &post, copy_payload, &payload, &ans, err);
     if (rc == CM_OK)
@@ -290,11 +318,10 @@ cm_status cm_acme_client_account(struct cm_acme_client *c, const struct cm_op *o
 static cm_status post_account(struct cm_acme_client *c, const struct cm_op *op, const char *what,
                               struct cm_span payload, struct cm_acme_doc **ret, struct cm_err *err)
 {
-    CM_AUTO_FREE char *kid = NULL;
-    struct cm_acme_signer who;
+    CM_AUTO_SESSION struct acme_session by = { 0 };
 
-    cm_status rc = cm__acme_client_signer(c, op, &who, &kid, err);
-    return rc == CM_OK ? cm__acme_client_post(c, op, what, kid, payload, ret, err) : rc;
+    cm_status rc = cm__acme_client_session(c, op, &by, err);
+    return rc == CM_OK ? cm__acme_client_post(c, op, what, by.kid, payload, ret, err) : rc;
 }
 
 cm_status cm_acme_client_update(struct cm_acme_client *c, const struct cm_op *op,
@@ -324,4 +351,30 @@ cm_status cm_acme_client_deactivate(struct cm_acme_client *c, const struct cm_op
         return cm_fail(err, CM_E_INVAL, "ACME client: no client");
     return post_account(c, op, "account deactivation", cm_span_str("{\"status\":\"deactivated\"}"),
                         NULL, err);
+}
+
+cm_status cm_acme_client_key_change(struct cm_acme_client *c, const struct cm_op *op,
+                                    struct cm_span new_key_pem, struct cm_err *err)
+{
+    CM_AUTO_SESSION struct acme_session by = { 0 };
+    struct cm_key *key = NULL;
+
+    if (c == NULL)
+        return cm_fail(err, CM_E_INVAL, "ACME client: no client");
+    cm_status rc = load_key(new_key_pem, &key, err);
+    if (rc != CM_OK)
+        return rc;
+    rc = cm__acme_client_session(c, op, &by, err);
+    if (rc == CM_OK)
+        rc = cm_acme_key_change(c->a, op, &by.who, key, err);
+    if (rc == CM_OK) {
+        cm_mutex_lock(&c->lock);
+        struct cm_key *old = c->key;
+
+        c->key = key;
+        key = old;
+        cm_mutex_unlock(&c->lock);
+    }
+    cm_key_unref(key);
+    return rc;
 }

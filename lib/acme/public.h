@@ -16,9 +16,9 @@ struct cm_acme_doc {
 
 struct cm_acme_client {
     struct cm_acme *a;
+    pthread_mutex_t lock; /* guards what follows */
     struct cm_key *key;
-    pthread_mutex_t lock;
-    char *account_url; /* guarded; NULL = not known yet, then never changes */
+    char *account_url; /* NULL = not known yet, then never changes */
 };
 
 /* @json is copied. */
@@ -28,10 +28,19 @@ CM_MUST_CHECK cm_status cm__acme_doc_new(const char *url, struct cm_span json, c
 /* The value at @path, borrowed; NULL when there is none. */
 struct json_object *cm__acme_doc_at(const struct cm_acme_doc *d, const char *path);
 
-/* Who signs: the account, which is asked for by its key if need be. *@kid is to be freed. */
-CM_MUST_CHECK cm_status cm__acme_client_signer(struct cm_acme_client *c, const struct cm_op *op,
-                                               struct cm_acme_signer *ret, char **kid,
-                                               struct cm_err *err);
+/* The client's key as it is now; a reference. */
+struct cm_key *cm__acme_client_key(struct cm_acme_client *c);
+/* Who signs one request, whatever becomes of the client's key meanwhile. */
+struct acme_session {
+    struct cm_acme_signer who;
+    struct cm_key *key;
+    char *kid;
+};
+void cm__acme_session_end(struct acme_session *s);
+#define CM_AUTO_SESSION __attribute__((cleanup(cm__acme_session_end)))
+/* The account, which is asked for by its key if need be. */
+CM_MUST_CHECK cm_status cm__acme_client_session(struct cm_acme_client *c, const struct cm_op *op,
+                                                struct acme_session *ret, struct cm_err *err);
 /* POST @payload (empty: POST-as-GET) to @url; the answer's document goes to @ret, which may be
  * NULL. */
 CM_MUST_CHECK cm_status cm__acme_client_post(struct cm_acme_client *c, const struct cm_op *op,

@@ -262,14 +262,14 @@ cm_status cm_acme_client_fetch_cert(struct cm_acme_client *c, const struct cm_op
                                     const char *url, struct cm_buf *ret_pem, char ***ret_alternates,
                                     struct cm_err *err)
 {
-    CM_AUTO_FREE char *kid = NULL;
-    struct cm_acme_signer who;
+    CM_AUTO_SESSION struct acme_session by = { 0 };
 
     if (c == NULL || ret_pem == NULL || url == NULL || !cm__acme_is_url(url))
         return cm_fail(err, CM_E_INVAL, "ACME client: no client, URL or place for the certificate");
-    cm_status rc = cm__acme_client_signer(c, op, &who, &kid, err);
-    return rc == CM_OK ? cm_acme_certificate_get(c->a, op, &who, url, ret_pem, ret_alternates, err)
-                       : rc;
+    cm_status rc = cm__acme_client_session(c, op, &by, err);
+    return rc == CM_OK
+               ? cm_acme_certificate_get(c->a, op, &by.who, url, ret_pem, ret_alternates, err)
+               : rc;
 }
 
 void cm_acme_urls_free(char **urls)
@@ -314,24 +314,19 @@ cm_status cm_acme_client_revoke(struct cm_acme_client *c, const struct cm_op *op
                                 struct cm_span cert_key_pem, struct cm_span leaf_der, int reason,
                                 struct cm_err *err)
 {
-    CM_AUTO_FREE char *kid = NULL;
-    struct cm_acme_signer who = { NULL, NULL };
-    struct cm_key *key = NULL;
+    CM_AUTO_SESSION struct acme_session by = { 0 };
     cm_status rc;
 
     if (c == NULL || leaf_der.len == 0 || reason < -1 || reason == 7 || reason > 10)
         return cm_fail(err, CM_E_INVAL,
                        "ACME client: no client, no certificate, or a reason that there is not");
     if (cert_key_pem.len > 0) {
-        rc = cm_key_from_pem(cert_key_pem, &key, err);
-        who.key = key;
+        rc = cm_key_from_pem(cert_key_pem, &by.key, err);
+        by.who.key = by.key;
     } else {
-        rc = cm__acme_client_signer(c, op, &who, &kid, err);
+        rc = cm__acme_client_session(c, op, &by, err);
     }
-    if (rc == CM_OK)
-        rc = cm_acme_revoke(c->a, op, &who, leaf_der, reason, err);
-    cm_key_unref(key);
-    return rc;
+    return rc == CM_OK ? cm_acme_revoke(c->a, op, &by.who, leaf_der, reason, err) : rc;
 }
 
 cm_status cm_acme_client_renewal_info(struct cm_acme_client *c, const struct cm_op *op,

@@ -17,12 +17,22 @@ cm_status cm_acme_http01_path(const char *token, struct cm_buf *ret, struct cm_e
     return cm_buf_printf(ret, err, CHALLENGE_DIR "%s", token);
 }
 
+static cm_status key_authorization(struct cm_acme_client *c, const char *token, struct cm_buf *ret,
+                                   struct cm_err *err)
+{
+    struct cm_key *key = cm__acme_client_key(c);
+    cm_status rc = cm_acme_key_authorization(token, key, ret, err);
+
+    cm_key_unref(key);
+    return rc;
+}
+
 cm_status cm_acme_client_http01_response(struct cm_acme_client *c, const char *token,
                                          struct cm_buf *ret, struct cm_err *err)
 {
     if (c == NULL || ret == NULL)
         return cm_fail(err, CM_E_INVAL, "ACME client: no client, or no place for the answer");
-    return cm_acme_key_authorization(token, c->key, ret, err);
+    return key_authorization(c, token, ret, err);
 }
 
 cm_status cm_acme_client_dns01_value(struct cm_acme_client *c, const char *token,
@@ -33,7 +43,7 @@ cm_status cm_acme_client_dns01_value(struct cm_acme_client *c, const char *token
 
     if (c == NULL || ret == NULL)
         return cm_fail(err, CM_E_INVAL, "ACME client: no client, or no place for the answer");
-    cm_status rc = cm_acme_key_authorization(token, c->key, &answer, err);
+    cm_status rc = key_authorization(c, token, &answer, err);
     if (rc != CM_OK)
         return rc;
     cm_sha256(cm_buf_span(&answer), digest);
@@ -59,7 +69,7 @@ cm_status cm_acme_client_tlsalpn01_cert(struct cm_acme_client *c, const char *to
     if (rc == CM_OK && cm_name_is_ip(name) != (id->type == CM_ACME_ID_IP))
         rc = cm_fail(err, CM_E_INVAL, "'%s' is not of the type that is said", name);
     if (rc == CM_OK)
-        rc = cm_acme_key_authorization(token, c->key, &answer, err);
+        rc = key_authorization(c, token, &answer, err);
     if (rc == CM_OK)
         rc = cm_tlsalpn_make(name, cm_buf_str(&answer), cm_env_wall_s(cm_env_system()), &der, &key,
                              err);

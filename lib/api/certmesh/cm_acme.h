@@ -154,6 +154,15 @@ CM_API CM_MUST_CHECK cm_status cm_acme_client_deactivate(struct cm_acme_client *
                                                          const struct cm_op *op,
                                                          struct cm_err *err);
 
+/** Another key for the account (RFC 8555 7.3.5), which the client uses from then on. Keep the new
+ * key where it is not lost before: after CM_E_NET or CM_E_TIMEOUT the CA may have heard of it, and
+ *  cm_acme_client_account() with each key tells. CM_E_ACME with http_status 409: it is another
+ *  account's. CM_E_UNSUPPORTED: the CA changes no keys. */
+CM_API CM_MUST_CHECK cm_status cm_acme_client_key_change(struct cm_acme_client *c,
+                                                         const struct cm_op *op,
+                                                         struct cm_span new_key_pem,
+                                                         struct cm_err *err);
+
 /* ------------------------------------------------- orders and authorizations */
 
 enum cm_acme_id_type { CM_ACME_ID_DNS = 0, CM_ACME_ID_IP = 1 };

@@ -58,6 +58,15 @@ is "the account is found by its key; revoked" "$rc:$(grep -E '^(account|revoked)
 run d.example.com
 is "a request for other names" "$rc" 1
 like "is refused in the CA's words" "$(cat "$work/err")" '^certificate: .*(badCSR|unauthorized)'
+openssl ecparam -name secp384r1 -genkey -noout -out "$work/second.key"
+request g.example.com
+run --new-key "$work/second.key" g.example.com
+is "another key for the account, which orders with it" "$rc:$(grep -c '^authorized' "$work/err")" 0:1
+run g.example.com
+is "the old one has no account any more" "$rc" 1
+mv "$work/second.key" "$work/account.key"
+run g.example.com
+is "the new one has it" "$rc:$(sed -n 1p "$work/err")" "0:account found: valid"
 openssl genrsa -out "$work/account.key" 2048 2>/dev/null
 request e.example.com
 run --agree --deactivate e.example.com

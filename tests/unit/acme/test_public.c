@@ -247,6 +247,47 @@ START_TEST(accounts)
 }
 END_TEST
 
+START_TEST(key_changes)
+{
+    static const struct answer a[] = {
+        { "/dir", 200, NULL, DIRECTORY ",\"keyChange\":\"" CA "/key\"}", 0 },
+        { "/key", 409, "Content-Type: application/problem+json\n",
+          "{\"type\":\"urn:ietf:params:acme:error:malformed\"}", 1 },
+        { "/key", 200, NULL, "{}", 0 },
+        { "/o/1", 200, NULL, "{\"status\":\"ready\"}", 0 },
+    };
+    CM_AUTO_BUF struct cm_buf pem = CM_BUF_SECRET(CM_KEY_PEM_MAX), before = CM_BUF_INIT(512),
+                              after = CM_BUF_INIT(512);
+    struct cm_key *key = NULL;
+    struct cm_acme_doc *doc = NULL;
+    struct cm_acme_client *c;
+    char thumbprint[44];
+    struct ca ca;
+
+    must(cm_key_generate(CM_PK_P384, &key, &err));
+    must(cm_key_to_pem(key, &pem, &err));
+    cm_key_unref(key);
+    must(cm_acme_jwk_thumbprint(cm_buf_span(&pem), thumbprint, &err));
+    c = CLIENT(&ca, a);
+    must(cm_acme_client_http01_response(c, "t", &before, &err));
+    /* refused: the old one stays */
+    must_fail(cm_acme_client_key_change(c, NULL, cm_buf_span(&pem), &err), CM_E_ACME);
+    ck_assert_int_eq(err.http_status, 409);
+    must(cm_acme_client_http01_response(c, "t", &after, &err));
+    ck_assert_str_eq(cm_buf_str(&before), cm_buf_str(&after));
+    must_fail(cm_acme_client_key_change(c, NULL, cm_span_str("x"), &err), CM_E_PARSE);
+    must(cm_acme_client_key_change(c, NULL, cm_buf_span(&pem), &err));
+    ck_assert(strstr(ca.protected_header, "ES256") != NULL); /* the old one asks */
+    cm_buf_reset(&after);
+    must(cm_acme_client_http01_response(c, "t", &after, &err));
+    ck_assert_str_eq(cm_buf_str(&after) + 2, thumbprint);
+    must(cm_acme_client_get(c, NULL, CA "/o/1", &doc, &err));
+    ck_assert(strstr(ca.protected_header, "ES384") != NULL);
+    cm_acme_doc_free(doc);
+    cm_acme_client_free(c);
+}
+END_TEST
+
 START_TEST(orders)
 {
     static const struct answer a[] = {
@@ -510,9 +551,9 @@ END_TEST
 int main(void)
 {
     const TTest *const tests[] = {
-        configuration, directory,    accounts,          orders,
-        waiting,       certificates, too_many_requests, answers_to_challenges,
-        documents,     what_is_gone,
+        configuration, directory,    accounts,          key_changes,           orders,
+        waiting,       certificates, too_many_requests, answers_to_challenges, documents,
+        what_is_gone,
     };
 
     return run_tests_how("acme client", tests, CM_ARRAY_LEN(tests),
