@@ -8,6 +8,7 @@
  * callback of the program or a log line.
  *
  *   1. flights       flight.c   one issuance per name in this process (held for moments only)
+ *      desk          ondemand/ask.c   names that are being decided
  *   2. names         manage.c   the table of managed names and their states
  *   3. pump          life/pump.c      names that wait for their turn at the CA
  *   4. clockwork     life/maintain.c  what is due when
@@ -17,7 +18,8 @@
  *   8. index stripes index.c    all of them, in ascending order, to write; one's own to read
  *   9. leaves        uplink.c, adapter.c (what is attached), board.c, probe.c,
  *                    life/staple_slot.c, life/responders.c, life/ring.c, life/cagate.c,
- *                    life/peers.c, life/tickets.c, snapshot.c: nothing is taken while one of
+ *                    life/peers.c, life/tickets.c, snapshot.c, ondemand/{denied,pace,
+ *                    decision}.c: nothing is taken while one of
  *                    these is held
  */
 

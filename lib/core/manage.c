@@ -345,6 +345,7 @@ cm_status cm_name_state(struct cm_config *cfg, const char *name, struct cm_name_
     const struct cm_managed *m = cm_names_find_locked(cfg->names, normal);
     if (m != NULL) {
         full.managed = true;
+        full.on_demand = m->ondemand;
         full.served = n > 0;
         full.busy =
             m->lined || (m->busy && m->stage != CM_STAGE_TEND && m->stage != CM_STAGE_FETCH);

@@ -118,6 +118,47 @@ static cm_status load(const struct alloc_lab *lab, struct cm_err *err)
     return with_config(lab, do_manage, err);
 }
 
+/* ---- on demand ---- */
+
+static void say_yes(void *user, const struct cm_ondemand_ask *ask, struct cm_decision *d)
+{
+    (void)user;
+    (void)ask;
+    cm_decision_answer(d, true, NULL);
+}
+
+static cm_status ask_for_it(struct cm_config *cfg, struct cm_err *err)
+{
+    const struct cm_hello hello = { .server_name = NAME, .peer_ip = "192.0.2.1" };
+    struct cm_op op = soon();
+    struct cm_pending *p = NULL;
+    struct cm_cert *cert = NULL;
+
+    cm_status rc = cm_get_certificate(cfg, &hello, &cert, &p, err);
+    if (rc == CM_E_AGAIN)
+        rc = cm_pending_wait(p, &op, &cert, err);
+    cm_pending_free(p);
+    cm_cert_unref(cert);
+    return rc;
+}
+
+static cm_status ondemand(const struct alloc_lab *lab, struct cm_err *err)
+{
+    struct cm_ondemand_options od = CM_ONDEMAND_OPTIONS_INIT;
+    struct cm_config_options o = CM_CONFIG_OPTIONS_INIT;
+    struct cm_config *cfg = NULL;
+
+    od.decide = say_yes;
+    o.storage = lab->store;
+    o.internal = true;
+    o.on_demand = &od;
+    cm_status rc = cm_config_new(&o, &cfg, err);
+    if (rc == CM_OK)
+        rc = ask_for_it(cfg, err);
+    cm_config_free(cfg);
+    return rc;
+}
+
 /* ---- list, clean, revoke, account ---- */
 
 static cm_status count_one(void *user, const struct cm_stored_cert *sc, struct cm_err *err)
@@ -468,6 +509,12 @@ const struct alloc_scenario alloc_scenarios[] = {
       .least = 3,
       .run = hook,
       .check = hook_check },
+    { .name = "ondemand",
+      .fresh = true,
+      .also = { CM_E_STATE }, /* "there is no certificate yet" */
+      .least = 150,
+      .run = ondemand,
+      .check = ondemand },
     { .name = "http01",
       .prepare = challenge_prepare,
       .also = { CM_E_POLICY }, /* 404, as the contract has it */

@@ -222,6 +222,7 @@ struct cm_name_state {
     unsigned attempts;  /* failures in a row that were the CA's, as the whole fleet counts them */
     int64_t next_try_s; /* after a failure: seconds since 1970; INT64_MAX: only once something was
                            changed; 0 = now */
+    bool on_demand;     /* a client asked for it */
 };
 /** CM_E_NOTFOUND for a name that is not managed. */
 CM_API CM_MUST_CHECK cm_status cm_name_state(struct cm_config *cfg, const char *name,

@@ -253,7 +253,8 @@ static void drop_if_expired(struct cm_managed *m, struct cm_cert *before, struct
 }
 
 /* Who decides is asked again for each renewal. Until a no is a yes, it is served while it lasts. */
-static bool may_renew(struct cm_managed *m, struct cm_cert *before, struct cm_outcome *o)
+static bool may_renew(struct cm_managed *m, const struct cm_subject *s, struct cm_cert *before,
+                      struct cm_outcome *o)
 {
     int64_t wait_s;
 
@@ -267,7 +268,7 @@ static bool may_renew(struct cm_managed *m, struct cm_cert *before, struct cm_ou
     if (cm_env_wall_s(m->cfg->env) >= before->not_after_s)
         postpone(m, 0); /* from here on it is as if nobody had ever asked for it */
     cm_logf(&m->cfg->log, CM_LOG_WARN, "ondemand_not_renewed", NULL, 0, "%s", o->err.msg);
-    o->served = true;
+    not_allowed(m, s, before, o);
     drop_if_expired(m, before, o);
     return false;
 }
@@ -297,7 +298,7 @@ void cm_attempt_stage(struct cm_managed *m, const struct cm_subject *s, const st
                            : before->not_after_s;
         o->urgent = cm_when_tier(before, cm_env_wall_s(m->cfg->env)) != 0;
     }
-    if (!may_renew(m, before, o)) {
+    if (!may_renew(m, s, before, o)) {
         cm_cert_unref(before);
         return;
     }

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: Apache-2.0
 #
-# Every allocation of our own code fails once, in each of 14 scenarios (tests/fault/alloc*.c): no
+# Every allocation of our own code fails once, in each of 15 scenarios (tests/fault/alloc*.c): no
 # crash, no leak, no other error than that there is no memory, no pair lost, and who tries again
 # succeeds. What GnuTLS, libcurl and json-c allocate is theirs.
 . "$(dirname "$0")/../common.sh"
@@ -17,8 +17,8 @@ allocators() { # FILE...: objects that call the allocator of the C library thems
 }
 
 mapfile -t rooms < <(find "$build/lib" "$build/storage" "$build/issuers" -name 'libcm_*.a')
-[ ${#rooms[@]} = 9 ]
-report $? "alloc: ${#rooms[@]} rooms, not 9: ${rooms[*]}"
+[ ${#rooms[@]} = 11 ]
+report $? "alloc: ${#rooms[@]} rooms, not 11: ${rooms[*]}"
 [ "$(allocators "${rooms[@]}")" = alloc.c.o ]
 report $? "alloc: beside lib/base/alloc.c there allocate: $(allocators "${rooms[@]}" | xargs)"
 [ "$(allocators "$FAULT_TOOLS"/alloc.p/*.o)" = alloc.c.o ] # it has a malloc() of its own
@@ -38,6 +38,7 @@ sweep() { # EVERY SCENARIO [CA...]
 
 sweep "$(sample 1 3)" obtain
 sweep "$(sample 1 3)" renew
+sweep "$(sample 1 5)" ondemand
 for scenario in load list status clean gate hook http01 tlsalpn dns-providers; do
     sweep 1 $scenario
 done

@@ -139,6 +139,7 @@ static bool is_idle(const char *name)
     struct cm_name_state st = { .size = (uint32_t)sizeof st };
 
     ck_ok(cm_name_state(k.cfg, name, &st, &err));
+    ck_assert(st.on_demand);
     return !st.busy;
 }
 
