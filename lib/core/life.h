@@ -344,6 +344,10 @@ enum cm_counter {
     CM_COUNT_CRL_FAILED,
     CM_COUNT_REVOKED,
     CM_COUNT_LOCK_LOST,
+    CM_COUNT_ONDEMAND_ALLOWED, /* from here on: of hellos for names that are not managed */
+    CM_COUNT_ONDEMAND_DENIED,
+    CM_COUNT_ONDEMAND_REFUSED,
+    CM_COUNT_ONDEMAND_LIMITED,
     CM_COUNTERS
 };
 #define CM_LOCK_WAIT_BUCKETS 8

@@ -287,6 +287,12 @@ static const struct counted {
       NULL },
     { CM_COUNT_LOCK_LOST, "certmesh_locks_lost_total",
       "Locks that slipped away while they were held.", NULL, NULL },
+    { CM_COUNT_ONDEMAND_ALLOWED, "certmesh_ondemand_total",
+      "Names on demand: allowed, denied; hellos: refused without a question, over a limit.",
+      "allowed", NULL },
+    { CM_COUNT_ONDEMAND_DENIED, "certmesh_ondemand_total", NULL, "denied", NULL },
+    { CM_COUNT_ONDEMAND_REFUSED, "certmesh_ondemand_total", NULL, "refused", NULL },
+    { CM_COUNT_ONDEMAND_LIMITED, "certmesh_ondemand_total", NULL, "limited", NULL },
 };
 
 static void counters(struct sheet *s)
@@ -294,6 +300,8 @@ static void counters(struct sheet *s)
     for (size_t i = 0; i < CM_ARRAY_LEN(counted); i++) {
         const struct counted *c = &counted[i];
 
+        if (c->counter >= CM_COUNT_ONDEMAND_ALLOWED && s->cfg->ondemand == NULL)
+            continue;
         if (c->help != NULL)
             family(s, c->family, "counter", c->help);
         sample(s, c->family, c->outcome != NULL ? "outcome" : NULL, c->outcome,

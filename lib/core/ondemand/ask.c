@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
+#include "life.h"
 #include "names.h"
 #include "ondemand.h"
 
@@ -211,6 +212,8 @@ static void run_look(struct cm_run *self)
         hand_over(a);
         return;
     }
+    if (err.status == CM_E_RATELIMITED)
+        cm_count(a->od->cfg, CM_COUNT_ONDEMAND_LIMITED);
     (void)cm_fail(&why, err.status, "no certificate for '%s': %s", a->name, err.msg);
     why.retry_after_s = err.retry_after_s;
     refuse(a, &why);
@@ -220,6 +223,7 @@ static void allowed(struct ask *a)
 {
     struct cm_err err = CM_ERR_INIT;
 
+    cm_count(a->od->cfg, CM_COUNT_ONDEMAND_ALLOWED);
     cm_denied_clear(a->od->denied, a->name);
     a->run.run = run_look;
     if (cm_runq_push(a->od->work, &a->run, &err) != CM_OK)
@@ -238,6 +242,7 @@ static void decided(void *arg, bool allow, const char *reason)
         allowed(a);
         return;
     }
+    cm_count(a->od->cfg, CM_COUNT_ONDEMAND_DENIED);
     cm_denied_note(a->od->denied, a->name);
     (void)cm_fail(&err, CM_E_POLICY, "no certificate for '%s' on demand: %s", a->name,
                   reason[0] != '\0' ? reason : "denied");
@@ -323,10 +328,14 @@ cm_status cm_ondemand_wait(struct cm_config *cfg, const struct cm_hello *hello, 
     bool come = false;
 
     cm_status rc = may_ask(od, name, err);
-    if (rc != CM_OK)
+    if (rc != CM_OK) {
+        cm_count(cfg, CM_COUNT_ONDEMAND_REFUSED);
         return rc;
+    }
     cm_client_of(hello->peer_ip, client);
     rc = may_begin(od, name, client, err);
+    if (rc != CM_OK)
+        cm_count(cfg, CM_COUNT_ONDEMAND_LIMITED);
     if (rc == CM_OK)
         rc = cm_pending_new(cfg, hello, name, cfg->handshake_wait_ns, &p, err);
     if (rc == CM_OK) {

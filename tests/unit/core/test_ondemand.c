@@ -296,6 +296,11 @@ START_TEST(flood_of_names_costs_no_memory_no_storage_and_no_order)
 }
 END_TEST
 
+static cm_status keep_text(void *user, struct cm_span text, struct cm_err *e)
+{
+    return cm_buf_append(user, text.data, text.len, e);
+}
+
 START_TEST(clients_and_undecided_names_are_bounded)
 {
     struct cm_pending *p[4];
@@ -321,6 +326,12 @@ START_TEST(clients_and_undecided_names_are_bounded)
     atomic_store(&judge.manner, NO);
     ck_refused(hello_from("192.0.2.1", "e.example", &p[0]), CM_E_AGAIN);
     ck_refused(outcome(p[0]), CM_E_POLICY);
+    /* a, b, c and e; c, d and e */
+    CM_AUTO_BUF struct cm_buf text = CM_BUF_INIT(64 * 1024);
+    ck_ok(cm_metrics_write(k.cfg, keep_text, &text, &err));
+    ck_assert_ptr_nonnull(strstr(cm_buf_str(&text), "ondemand_total{outcome=\"denied\"} 4"));
+    ck_assert_ptr_nonnull(strstr(cm_buf_str(&text), "ondemand_total{outcome=\"limited\"} 3"));
+    ck_assert_ptr_nonnull(strstr(cm_buf_str(&text), "ondemand_total{outcome=\"allowed\"} 0"));
     kit_stop(&k);
 }
 END_TEST
