@@ -128,6 +128,7 @@ struct cli_opts {
     bool on_demand;
     const char *ask;
     struct cli_list allow, allow_suffixes;
+    struct cli_rate demand_rate;
     const char *node_name;
     bool names;
     const char *metrics;
@@ -241,7 +242,7 @@ int cli_set_ca(const struct cli *c, const char *option, const char **ca, const c
 int cli_set_acme_ca(const struct cli *c, const char *option, const char **ca, const char *value);
 int cli_add_ca(const struct cli *c, const char *option, struct cli_list *cas, const char *value);
 int cli_set_ca_order(const struct cli *c, bool *random, const char *value);
-int cli_set_rate(const struct cli *c, struct cli_rate *rate, const char *value);
+int cli_set_rate(const struct cli *c, const char *option, struct cli_rate *rate, const char *value);
 int cli_add_responder(const struct cli *c, struct cli_list *list, const char *value);
 /* What the environment says of CAs, where the command line is silent. */
 int cli_cas_from_environment(struct cli *c);

@@ -92,6 +92,10 @@ static const struct cm_ondemand_options *fill_on_demand(const struct cli *c, str
     o->n_names = c->o.allow.n;
     o->suffixes = c->o.allow_suffixes.at;
     o->n_suffixes = c->o.allow_suffixes.n;
+    o->orders = (unsigned)c->o.demand_rate.events;
+    o->orders_window_s = c->o.demand_rate.window_ms / 1000;
+    if (o->orders > 0) /* a client may have a tenth of it, as by default */
+        o->orders_per_client = o->orders < 10 ? 1 : o->orders / 10;
     return o;
 }
 

@@ -63,7 +63,7 @@ int cli_set_ca_order(const struct cli *c, bool *random, const char *value)
     return cli_usage(c, "--ca-order '%.80s' is not known; there are listed and random", value);
 }
 
-int cli_set_rate(const struct cli *c, struct cli_rate *rate, const char *value)
+int cli_set_rate(const struct cli *c, const char *option, struct cli_rate *rate, const char *value)
 {
     const char *slash = strchr(value, '/');
     char number[16] = "";
@@ -79,9 +79,9 @@ int cli_set_rate(const struct cli *c, struct cli_rate *rate, const char *value)
     if (!cli_parse_uint(number, RATE_EVENTS_MAX, &events) || events == 0 ||
         !cli_parse_duration(slash + 1, &window_s) || window_s <= 0 || window_s > RATE_WINDOW_S)
         return cli_usage(c,
-                         "--rate '%.80s' is neither off nor a number of orders (1 to %u) in a time "
+                         "--%s '%.80s' is neither off nor a number of orders (1 to %u) in a time "
                          "(a year at most) such as 300/3h",
-                         value, RATE_EVENTS_MAX);
+                         option, value, RATE_EVENTS_MAX);
     *rate = (struct cli_rate){ (size_t)events, window_s * 1000 };
     return -1;
 }
@@ -176,6 +176,13 @@ static int check_on_demand(const struct cli *c)
                          : c->o.allow_suffixes.n > 0 ? "allow-suffix"
                                                      : NULL;
 
+    const struct cli_rate *rate = &c->o.demand_rate;
+
+    if (option == NULL && !c->o.on_demand && rate->window_ms != 0)
+        option = "on-demand-rate";
+    if (rate->window_ms < 0 || rate->events > 1000 ||
+        (rate->window_ms > 0 && (rate->window_ms < 60000 || rate->window_ms > 7 * 86400000)))
+        return cli_usage(c, "--on-demand-rate takes 1 to 1000 orders in 1m to 7d, such as 200/3h");
     if (c->o.on_demand && option == NULL)
         return cli_usage(c,
                          "--on-demand for which names? Give --ask, --allow or --allow-suffix, or "

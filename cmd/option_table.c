@@ -80,6 +80,9 @@ const struct cli_option cli_options[] = {
       "with --on-demand: this name may have one; may be given several times" },
     { "allow-suffix", 0, CLI_SERVE, CLI_KIND_LIST, AT(allow_suffixes), "DOMAIN",
       "with --on-demand: any name below it may; may be given several times" },
+    { "on-demand-rate", 0, CLI_SERVE, CLI_KIND_RATE, AT(demand_rate), "ORDERS/TIME",
+      "with --on-demand: new certificates at most, of all machines on the storage, in any such "
+      "time: 1 to 1000 in 1m to 7d; default: 200/3h" },
     { "grace", 0, CLI_CLEAN, CLI_KIND_DURATION, AT(grace_s), "TIME",
       "how long a certificate must have been expired: 14d (default), 36h, ..." },
     { "dry-run", 0, CLI_CLEAN, CLI_KIND_FLAG, AT(dry_run), NULL,

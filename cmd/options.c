@@ -219,7 +219,7 @@ static int set_value(struct cli *c, const struct cli_option *opt, const char *va
     case CLI_KIND_CA_ORDER:
         return cli_set_ca_order(c, slot, value);
     case CLI_KIND_RATE:
-        return cli_set_rate(c, slot, value);
+        return cli_set_rate(c, opt->name, slot, value);
     case CLI_KIND_RESPONDER:
         return cli_add_responder(c, slot, value);
     case CLI_KIND_CHALLENGE:

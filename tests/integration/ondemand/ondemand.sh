@@ -101,14 +101,20 @@ is "when nobody can be asked, new names are refused" "$(shake yes-later.ondemand
 is "and what is served is served" "$(served yes.ondemand.test)" yes.ondemand.test
 stop_serve second
 
-start_serve third --on-demand --allow-suffix list.test --allow one.test
+# Orders of the hour so far count; so does the note of who ordered them, which goes here.
+rm -f "$work/store/certmesh/ondemand/orders"
+start_serve third --on-demand --allow-suffix list.test --allow one.test --on-demand-rate 20/1h
 wait_for 30 grep -q 'serving HTTPS' "$work/third.log"
 is "--allow-suffix" "$(served a.b.list.test)" a.b.list.test
 is "--allow" "$(served one.test)" one.test
 is "nothing else" "$(shake list.test) $(shake a.one.test)" "alert 112 alert 112"
+like "one client has a tenth of --on-demand-rate" "$(shake b.list.test)" 'alert 80'
 stop_serve third
 
 fails "--on-demand for anybody" 2 'anybody' cm serve --on-demand
 fails "--ask without --on-demand" 2 'without --on-demand' cm serve --ask "$ask" a.test
+fails "--on-demand-rate off" 2 '1 to 1000' cm serve --on-demand --ask "$ask" --on-demand-rate off
+fails "--on-demand-rate without --on-demand" 2 'without --on-demand' cm serve \
+    --on-demand-rate 5/1h a.test
 fails "--ask of no URL" 2 'ask_url' cm serve --on-demand --ask /path
 tap_done
