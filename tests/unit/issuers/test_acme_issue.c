@@ -501,91 +501,6 @@ START_TEST(renewal_information_is_asked_for_unless_switched_off)
 }
 END_TEST
 
-START_TEST(limits_are_the_cas_or_the_programs)
-{
-    static const struct {
-        const char *url;
-        size_t events;
-        int64_t window_ms;
-        size_t want_events;
-        int64_t want_s;
-        bool exempt;
-        bool no_staple;
-    } cases[] = {
-        { CM_CA_LETSENCRYPT, 0, 0, 300, 3 * 3600, true, true },
-        { CM_CA_LETSENCRYPT_STAGING, 0, 0, 1500, 3 * 3600, true, true },
-        { "https://dv.acme-v02.api.pki.goog/directory", 0, 0, 300, 10, false, false },
-        { "https://ca.corp.example:14000/dir", 0, 0, 300, 10, false, false },
-        { "https://notacme-v02.api.letsencrypt.org/x", 0, 0, 300, 10, false, false },
-        { "https://a.example/acme-v02.api.letsencrypt.org", 0, 0, 300, 10, false, false },
-        { CM_CA_LETSENCRYPT, 7, 5000, 7, 5, true, true },
-        { CM_CA_LETSENCRYPT, 0, -1, 0, 0, true, true },
-    };
-    static const struct {
-        size_t events;
-        int64_t window_ms;
-    } bad[] = { { 1, 0 },  { 0, 1 },          { 1, -1 },
-                { 0, -2 }, { 1000001, 1000 }, { 1, INT64_C(40000000000) } };
-    struct cm_issuer_limits l;
-
-    for (size_t i = 0; i < CM_ARRAY_LEN(cases); i++) {
-        ck_ok(acme_ca_limits(cases[i].url, cases[i].events, cases[i].window_ms, &l, &err));
-        ck_assert_msg(
-            l.events == cases[i].want_events && l.window_ns == cases[i].want_s * CM_NS_PER_S &&
-                l.renewals_exempt == cases[i].exempt && l.refuses_must_staple == cases[i].no_staple,
-            "%s: %zu in %lld ns", cases[i].url, l.events, (long long)l.window_ns);
-    }
-    for (size_t i = 0; i < CM_ARRAY_LEN(bad); i++) {
-        opts.rate_events = bad[i].events;
-        opts.rate_window_ms = bad[i].window_ms;
-        ck_status(cm_acme_issuer_new(&opts, &issuer, &err), CM_E_INVAL);
-    }
-}
-END_TEST
-
-START_TEST(what_is_known_of_a_ca_is_said_before_it_is_asked)
-{
-    static const struct {
-        const char *url;
-        const char *name;
-        bool ok;
-    } names_of[] = {
-        { CM_CA_LETSENCRYPT, "a.example.com", true },
-        { CM_CA_LETSENCRYPT, "192.0.2.1", true },
-        { "https://acme.zerossl.com/v2/DV90", "192.0.2.1", false },
-        { "https://api.buypass.com/acme/directory", "a.example.com", false },
-        { "https://ca.corp.example/dir", "192.0.2.1", true },
-    };
-    static const struct {
-        const char *url;
-        bool bound, ok;
-    } accounts[] = {
-        { CM_CA_LETSENCRYPT, false, true },
-        { "https://acme.zerossl.com/v2/DV90", false, false },
-        { "https://acme.zerossl.com/v2/DV90", true, true },
-        { "https://dv.acme-v02.api.pki.goog/directory", false, false },
-        { "https://acme.ssl.com/sslcom-dv-ecc", false, false },
-        { "https://acme-api.actalis.com/acme/directory", false, false },
-        { "https://ca.corp.example/dir", false, true },
-    };
-
-    for (size_t i = 0; i < CM_ARRAY_LEN(names_of); i++) {
-        cm_status rc = acme_ca_precheck(names_of[i].url, names_of[i].name, &err);
-        ck_assert_msg(rc == (names_of[i].ok ? CM_OK : CM_E_POLICY), "%s at %s", names_of[i].name,
-                      names_of[i].url);
-    }
-    for (size_t i = 0; i < CM_ARRAY_LEN(accounts); i++) {
-        cm_status rc = acme_ca_binding(accounts[i].url, accounts[i].bound, &err);
-        ck_assert_msg(rc == (accounts[i].ok ? CM_OK : CM_E_POLICY), "%s", accounts[i].url);
-        ck_assert(rc == CM_OK || strstr(err.msg, "--eab-kid") != NULL);
-    }
-    ck_ok(acme_ca_count(CM_CA_LETSENCRYPT, 100, &err));
-    ck_status(acme_ca_count(CM_CA_LETSENCRYPT, 101, &err), CM_E_POLICY);
-    ck_assert(err.no_retry);
-    ck_ok(acme_ca_count("https://ca.corp.example/dir", 101, &err));
-}
-END_TEST
-
 static cm_status drop_json(void *user, const struct cm_key_info *info, struct cm_err *e)
 {
     size_t len = strlen(info->key);
@@ -644,7 +559,6 @@ END_TEST
 int main(void)
 {
     const TTest *const all[] = {
-        what_is_known_of_a_ca_is_said_before_it_is_asked,
         an_account_is_not_given_up_for_a_ca_that_is_down,
         a_ca_that_forgets_every_account_is_not_given_new_ones_for_ever,
         predecessor_is_named_when_our_account_ordered_it_or_nobody_knows,
@@ -662,7 +576,6 @@ int main(void)
         names_without_a_valid_certificate_are_ordered_whatever_the_clock_says,
         small_difference_is_warned_about_once_and_stops_nothing,
         renewal_information_is_asked_for_unless_switched_off,
-        limits_are_the_cas_or_the_programs,
     };
 
     return run_tests_how(

@@ -4,7 +4,7 @@
 
 #include <string.h>
 
-/* Where accounts lie and what they look like: CertMagic's vectors. */
+/* Where accounts lie and what they look like: CertMagic's vectors; and what is known of CAs. */
 
 static struct cm_err err;
 
@@ -176,6 +176,100 @@ START_TEST(names_that_the_ca_cannot_certify_are_refused_before_any_request)
 }
 END_TEST
 
+#define ck_status(call, want)                                                                      \
+    do {                                                                                           \
+        cm_status ck_rc = (call);                                                                  \
+        ck_assert_msg(ck_rc == (want), "%s: %s: %s", #call, cm_status_name(ck_rc), err.msg);       \
+    } while (0)
+#define ck_ok(call) ck_status(call, CM_OK)
+
+START_TEST(limits_are_the_cas_or_the_programs)
+{
+    static const struct {
+        const char *url;
+        size_t events;
+        int64_t window_ms;
+        size_t want_events;
+        int64_t want_s;
+        bool exempt;
+        bool no_staple;
+    } cases[] = {
+        { CM_CA_LETSENCRYPT, 0, 0, 300, 3 * 3600, true, true },
+        { CM_CA_LETSENCRYPT_STAGING, 0, 0, 1500, 3 * 3600, true, true },
+        { "https://dv.acme-v02.api.pki.goog/directory", 0, 0, 300, 10, false, false },
+        { "https://ca.corp.example:14000/dir", 0, 0, 300, 10, false, false },
+        { "https://notacme-v02.api.letsencrypt.org/x", 0, 0, 300, 10, false, false },
+        { "https://a.example/acme-v02.api.letsencrypt.org", 0, 0, 300, 10, false, false },
+        { CM_CA_LETSENCRYPT, 7, 5000, 7, 5, true, true },
+        { CM_CA_LETSENCRYPT, 0, -1, 0, 0, true, true },
+    };
+    static const struct {
+        size_t events;
+        int64_t window_ms;
+    } bad[] = { { 1, 0 },  { 0, 1 },          { 1, -1 },
+                { 0, -2 }, { 1000001, 1000 }, { 1, INT64_C(40000000000) } };
+    struct cm_acme_options opts = { 0 };
+    struct cm_issuer *issuer = NULL;
+    struct cm_issuer_limits l;
+
+    for (size_t i = 0; i < CM_ARRAY_LEN(cases); i++) {
+        ck_ok(acme_ca_limits(cases[i].url, cases[i].events, cases[i].window_ms, &l, &err));
+        ck_assert_msg(
+            l.events == cases[i].want_events && l.window_ns == cases[i].want_s * CM_NS_PER_S &&
+                l.renewals_exempt == cases[i].exempt && l.refuses_must_staple == cases[i].no_staple,
+            "%s: %zu in %lld ns", cases[i].url, l.events, (long long)l.window_ns);
+    }
+    for (size_t i = 0; i < CM_ARRAY_LEN(bad); i++) {
+        opts.rate_events = bad[i].events;
+        opts.rate_window_ms = bad[i].window_ms;
+        ck_status(cm_acme_issuer_new(&opts, &issuer, &err), CM_E_INVAL);
+    }
+}
+END_TEST
+
+START_TEST(what_is_known_of_a_ca_is_said_before_it_is_asked)
+{
+    static const struct {
+        const char *url;
+        const char *name;
+        bool ok;
+    } names_of[] = {
+        { CM_CA_LETSENCRYPT, "a.example.com", true },
+        { CM_CA_LETSENCRYPT, "192.0.2.1", true },
+        { "https://acme.zerossl.com/v2/DV90", "192.0.2.1", false },
+        { "https://api.buypass.com/acme/directory", "a.example.com", false },
+        { "https://ca.corp.example/dir", "192.0.2.1", true },
+    };
+    static const struct {
+        const char *url;
+        bool bound, ok;
+    } accounts[] = {
+        { CM_CA_LETSENCRYPT, false, true },
+        { "https://acme.zerossl.com/v2/DV90", false, false },
+        { "https://acme.zerossl.com/v2/DV90", true, true },
+        { "https://dv.acme-v02.api.pki.goog/directory", false, false },
+        { "https://acme.ssl.com/sslcom-dv-ecc", false, false },
+        { "https://acme-api.actalis.com/acme/directory", false, false },
+        { "https://ca.corp.example/dir", false, true },
+    };
+
+    for (size_t i = 0; i < CM_ARRAY_LEN(names_of); i++) {
+        cm_status rc = acme_ca_precheck(names_of[i].url, names_of[i].name, &err);
+        ck_assert_msg(rc == (names_of[i].ok ? CM_OK : CM_E_POLICY), "%s at %s", names_of[i].name,
+                      names_of[i].url);
+    }
+    for (size_t i = 0; i < CM_ARRAY_LEN(accounts); i++) {
+        cm_status rc = acme_ca_binding(accounts[i].url, accounts[i].bound, &err);
+        ck_assert_msg(rc == (accounts[i].ok ? CM_OK : CM_E_POLICY), "%s", accounts[i].url);
+        ck_assert(rc == CM_OK || strstr(err.msg, "--eab-kid") != NULL);
+    }
+    ck_ok(acme_ca_count(CM_CA_LETSENCRYPT, 100, &err));
+    ck_status(acme_ca_count(CM_CA_LETSENCRYPT, 101, &err), CM_E_POLICY);
+    ck_assert(err.no_retry);
+    ck_ok(acme_ca_count("https://ca.corp.example/dir", 101, &err));
+}
+END_TEST
+
 int main(void)
 {
     Suite *s = suite_create("acme_paths");
@@ -191,6 +285,8 @@ int main(void)
     tcase_add_test(tc, account_json_with_wrong_types_is_read_as_not_registered);
     tcase_add_test(tc, options_that_cannot_work_are_refused_by_name);
     tcase_add_test(tc, names_that_the_ca_cannot_certify_are_refused_before_any_request);
+    tcase_add_test(tc, limits_are_the_cas_or_the_programs);
+    tcase_add_test(tc, what_is_known_of_a_ca_is_said_before_it_is_asked);
     suite_add_tcase(s, tc);
     return run_suite(s);
 }
