@@ -166,6 +166,7 @@ static cm_status open_also(struct cli *c, const struct cm_config_options *first,
     o.acme.extra = &extra;
     o.clean_storage = o.announce = false;
     o.snapshot = o.snapshot_key_file = NULL;
+    o.on_demand = NULL;       /* which names there are is asked of the first alone */
     o.disable_tickets = true; /* sessions are set up by the first */
     return cm_config_new(&o, &c->also, err);
 }
@@ -214,7 +215,7 @@ int cli_open(struct cli *c)
         rc = cm_config_new(&o, &c->cfg, &err);
     if (rc == CM_OK && c->o.also_key_type != CM_KEY_DEFAULT)
         rc = open_also(c, &o, &err);
-    cli_life_end(&life, rc == CM_OK);
+    cli_life_end(&life, c->cfg != NULL);
     cm_buf_free(&eab_key);
     free(url);
     c->op.cancel = c->cancel;
