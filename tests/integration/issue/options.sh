@@ -151,7 +151,9 @@ pids+=($!)
 check "the proxy runs" wait_for 20 test -s "$work/port"
 at=127.0.0.1:$(cat "$work/port")
 STORE=proxied
-fails "without the proxy the CA is not found" 6 'resolve|pebble' cm obtain p0.a.test --timeout 20
+HTTP_PROXY=http://user:s3cret@$at http_proxy=http://user:s3cret@$at \
+    fails "without a proxy, or with one for plain HTTP only, the CA is not found" 6 'resolve|pebble' \
+    cm obtain p0.a.test --timeout 20
 is "and the proxy not asked" "$(cat "$work/proxy.log" 2>/dev/null)" ""
 check "by way of the proxy" cm obtain p1.a.test --proxy "http://user:s3cret@$at"
 check "the pair is good" pair_is_good p1.a.test
@@ -165,12 +167,10 @@ https_proxy=http://user:s3cret@$at NO_PROXY=pebble \
 https_proxy=http://user:s3cret@$at \
     fails "nor when none is to be used" 6 'resolve|pebble' \
     cm obtain p4.a.test --timeout 20 --proxy none
-HTTP_PROXY=http://user:s3cret@$at http_proxy=http://user:s3cret@$at \
-    fails "nor by what is for plain HTTP" 6 'resolve|pebble' cm obtain p4.a.test --timeout 20
-fails "a wrong password is told, and not shown" 6 'proxy|407' \
-    cm obtain p4.a.test --timeout 20 --proxy "http://user:wr0ng@$at"
 cm obtain p4.a.test --timeout 20 --proxy "http://user:wr0ng@$at" -v >"$work/said" 2>&1
-is "nowhere" "$(grep -c 'wr0ng' "$work/said")" 0
+is "a wrong password is a failure of the network" "$?" 6
+like "is told" "$(cat "$work/said")" 'proxy|407'
+is "and shown nowhere" "$(grep -c 'wr0ng' "$work/said")" 0
 ACME_DIR=$direct
 check "an address is asked through it, too" cm obtain p5.a.test --proxy "http://user:s3cret@$at"
 like "by its own name" "$(tail -n 1 "$work/proxy.log")" "^CONNECT 127.0.0.1:$port\$"
