@@ -36,6 +36,10 @@ struct alloc_scenario {
 extern const struct alloc_scenario alloc_scenarios[];
 extern const size_t alloc_n_scenarios;
 
+/* ---- alloc_autocert.c ---- */
+cm_status alloc_autocert(const struct alloc_lab *lab, struct cm_err *err);
+cm_status alloc_autocert_check(const struct alloc_lab *lab, struct cm_err *err);
+
 /* ---- alloc_tls.c: handshakes over a pair of sockets, the client in a thread ---- */
 
 /* @gate: which door. @acme_tls: as a CA validates. */

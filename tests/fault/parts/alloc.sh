@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: Apache-2.0
 #
-# Every allocation of our own code fails once, in each of 15 scenarios (tests/fault/alloc*.c): no
+# Every allocation of our own code fails once, in each of 17 scenarios (tests/fault/alloc*.c): no
 # crash, no leak, no other error than that there is no memory, no pair lost, and who tries again
 # succeeds. What GnuTLS, libcurl and json-c allocate is theirs.
 . "$(dirname "$0")/../common.sh"
@@ -39,6 +39,7 @@ sweep() { # EVERY SCENARIO [CA...]
 sweep "$(sample 1 3)" obtain
 sweep "$(sample 1 3)" renew
 sweep "$(sample 1 5)" ondemand
+sweep "$(sample 1 10)" autocert
 for scenario in load list status clean gate hook http01 tlsalpn dns-providers; do
     sweep 1 $scenario
 done
