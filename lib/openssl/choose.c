@@ -53,13 +53,17 @@ static void settle(struct cm_ossl_session *st, cm_status rc, struct cm_cert *cer
     st->decided = true;
 }
 
-static void read_local_ip(const SSL *ssl, char *out, size_t size)
+typedef int (*name_of_fn)(int fd, struct sockaddr *restrict addr, socklen_t *restrict len);
+
+/* Of one end of the connection; "" where there is no socket. */
+static void read_ip(const SSL *ssl, name_of_fn name_of, char *out, size_t size)
 {
     struct sockaddr_storage ss = { 0 };
     socklen_t len = sizeof ss;
     int fd = SSL_get_rfd(ssl);
 
-    if (fd < 0 || getsockname(fd, (struct sockaddr *)(void *)&ss, &len) != 0)
+    out[0] = '\0';
+    if (fd < 0 || name_of(fd, (struct sockaddr *)(void *)&ss, &len) != 0)
         return;
     if (ss.ss_family == AF_INET) {
         const struct sockaddr_in *a = (const void *)&ss;
@@ -93,9 +97,10 @@ static void ask(SSL *ssl, struct cm_ossl_session *st, struct cm_hello *hello)
     memcpy(st->server_name, hello->server_name, sizeof st->server_name);
     st->challenge = hello->acme_tls;
     if (hello->server_name[0] == '\0' && !hello->sni_invalid) {
-        read_local_ip(ssl, st->local_ip, sizeof st->local_ip);
+        read_ip(ssl, getsockname, st->local_ip, sizeof st->local_ip);
         memcpy(hello->local_ip, st->local_ip, sizeof hello->local_ip);
     }
+    read_ip(ssl, getpeername, hello->peer_ip, sizeof hello->peer_ip); /* quotas of clients */
     if (hello->sni_invalid) {
         rc = cm_fail(&err, CM_E_INVAL, "the server name in the ClientHello is no host name");
         err.tls_alert = SSL_AD_UNRECOGNIZED_NAME;

@@ -65,9 +65,10 @@ static void report(const SSL *ssl, int rc)
     struct cm_err err = CM_ERR_INIT;
     cm_status refusal = cm_openssl_refusal(ssl, &err);
 
-    (void)printf("conn rc=%s resumed=%d challenge=%d refusal=%s alert=%d asked=%u ip=%s\n",
+    (void)printf("conn rc=%s resumed=%d challenge=%d refusal=%s alert=%d asked=%u ip=%s peer=%s\n",
                  rc == 1 ? "OK" : "failed", SSL_session_reused(ssl), cm_openssl_is_challenge(ssl),
-                 cm_status_name(refusal), err.tls_alert, atomic_load(&cfg->asked), cfg->last_ip);
+                 cm_status_name(refusal), err.tls_alert, atomic_load(&cfg->asked), cfg->last_ip,
+                 cfg->last_peer);
     (void)fflush(stdout);
 }
 

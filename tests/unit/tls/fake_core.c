@@ -402,6 +402,7 @@ cm_status cm_get_certificate(struct cm_config *cfg, const struct cm_hello *hello
 
     atomic_fetch_add(&cfg->asked, 1);
     memcpy(cfg->last_ip, hello->local_ip, sizeof cfg->last_ip);
+    memcpy(cfg->last_peer, hello->peer_ip, sizeof cfg->last_peer);
     for (size_t i = 0; i < cfg->n_names && e == NULL; i++) {
         if (strcmp(cfg->names[i].name, hello->server_name) == 0 &&
             cfg->names[i].challenge == hello->acme_tls)

@@ -25,6 +25,7 @@ struct cm_config {
     atomic_uint asked;   /* calls of cm_get_certificate */
     atomic_uint waiting; /* pendings alive */
     char last_ip[64];
+    char last_peer[64];
     bool no_tickets;
     struct cm_ticket_set *tickets; /* one key; fake_ticket_keys() */
     int64_t wait_ns;
