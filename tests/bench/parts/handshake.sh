@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: Apache-2.0
 #
-# A full TLS 1.3 handshake, through both doors, against GnuTLS alone and against nginx.
+# A full TLS 1.3 handshake, through both doors, against GnuTLS alone; through the OpenSSL adapter, against
+# OpenSSL alone; and against nginx, haproxy and hitch.
 #
 # Instructions are counted in user mode by callgrind, in the server alone: exact, the same on every
 # machine that runs it. CPU time is the server process's own clock, in rounds that take turns, as a
@@ -73,13 +74,12 @@ done
 
 # ---- CPU time
 
-start_nginx() {
-    local store=$work/nginx.store port pid i base
-    base=$store/certificates/certmesh-local/n0000000.bench.test/n0000000.bench.test
-    "$BENCH_TOOLS/bench-load" make "$store" 1 || die 'no certificate for nginx'
-    for ((i = 0; i < 20; i++)); do
-        port=$((20000 + RANDOM % 10000))
-        cat >"$work/nginx.conf" <<N
+# Peers: servers of others, with one certificate of the same kind and the same curve, on CPU 0.
+peer_store=$work/peer.store
+peer_base=$peer_store/certificates/certmesh-local/n0000000.bench.test/n0000000.bench.test
+
+conf_of_nginx() { # PORT
+    cat <<N
 daemon off;
 master_process off;
 pid $work/nginx.pid;
@@ -88,20 +88,71 @@ events { worker_connections 1024; }
 http {
     access_log off;
     server {
-        listen 127.0.0.1:$port ssl;
-        ssl_certificate $base.crt;
-        ssl_certificate_key $base.key;
+        listen 127.0.0.1:$1 ssl;
+        ssl_certificate $peer_base.crt;
+        ssl_certificate_key $peer_base.key;
         ssl_protocols TLSv1.2 TLSv1.3;
         ssl_ecdh_curve X25519;
     }
 }
 N
-        taskset -c 0 nginx -p "$work" -c "$work/nginx.conf" 2>"$work/nginx.err" &
+}
+
+conf_of_haproxy() { # PORT
+    cat <<H
+global
+    nbthread 1
+    maxconn 1024
+    tune.ssl.cachesize 0
+defaults
+    mode http
+    timeout client 10s
+frontend bench
+    bind 127.0.0.1:$1 ssl crt $work/peer.pem curves X25519 ssl-min-ver TLSv1.2
+    http-request return status 204
+H
+}
+
+conf_of_hitch() { # PORT
+    cat <<H
+frontend = "[127.0.0.1]:$1"
+backend = "[127.0.0.1]:9"
+pem-file = "$work/peer.pem"
+workers = 1
+tls-protos = TLSv1.2 TLSv1.3
+ecdh-curve = "X25519"
+daemon = off
+quiet = on
+user = "$(id -un)"
+H
+}
+
+run_peer() { # NAME
+    case $1 in
+    nginx) exec taskset -c 0 nginx -p "$work" -c "$work/nginx.conf" ;;
+    haproxy) exec taskset -c 0 haproxy -db -f "$work/haproxy.conf" ;;
+    hitch) exec taskset -c 0 hitch --config="$work/hitch.conf" ;;
+    esac
+}
+
+# Of hitch it is the worker that is measured, not who looks after it.
+working_pid() { # NAME PID
+    local child
+    child=$([ "$1" = hitch ] && ps -o pid= --ppid "$2" | head -n 1)
+    echo "${child:-$2}" | tr -d ' '
+}
+
+start_peer() { # NAME
+    local port pid i name=$1
+    for ((i = 0; i < 20; i++)); do
+        port=$((20000 + RANDOM % 10000))
+        "conf_of_$name" "$port" >"$work/$name.conf"
+        run_peer "$name" >"$work/$name.err" 2>&1 &
         pid=$!
         for _ in $(seq 100); do
             if (: <>"/dev/tcp/127.0.0.1/$port") 2>/dev/null; then
                 at_exit end_of "$pid"
-                servers+=("nginx:bare-epoll:$port:$pid:1")
+                servers+=("$name:bare-epoll:$port:$(working_pid "$name" "$pid"):1")
                 return
             fi
             kill -0 "$pid" 2>/dev/null || break
@@ -109,7 +160,19 @@ N
         done
         end_of "$pid"
     done
-    die "nginx did not start: $(cat "$work/nginx.err" "$work/nginx.log" 2>/dev/null)"
+    die "$name did not start: $(cat "$work/$name.err" "$work/$name.log" 2>/dev/null)"
+}
+
+peers=()
+start_peers() {
+    local name
+    "$BENCH_TOOLS/bench-load" make "$peer_store" 1 || die 'no certificate for peers'
+    cat "$peer_base.crt" "$peer_base.key" >"$work/peer.pem"
+    for name in nginx haproxy hitch; do
+        command -v "$name" >/dev/null || continue
+        start_peer "$name"
+        peers+=("$name")
+    done
 }
 
 servers=()
@@ -118,7 +181,11 @@ start_server bare-again bare-epoll 1 "$BENCH_TOOLS/bench-server" bare-epoll 1
 for n in $(pick 1 '1 1000' '1 1000 100000'); do
     start_server "gate-$n" bare-epoll "$(working_set "$n")" "$BENCH_TOOLS/bench-server" gate "$n"
 done
-start_nginx
+if [ -x "$BENCH_TOOLS/bench-server-openssl" ]; then
+    start_server bare-openssl bare-openssl 1 "$BENCH_TOOLS/bench-server-openssl" bare 1
+    start_server openssl-1 bare-openssl 1 "$BENCH_TOOLS/bench-server-openssl" adapter 1
+fi
+start_peers
 start_server bare-block bare-block 1 "$BENCH_TOOLS/bench-server" bare-block 1
 for n in $(pick 1 '1 1000' '1 1000 100000'); do
     start_server "hook-$n" bare-block "$(working_set "$n")" "$BENCH_TOOLS/bench-server" hook "$n"
@@ -134,15 +201,29 @@ head_row "CPU us, $rounds rounds (limit: GnuTLS alone)"
 while read -r label us ratio q1 q3; do
     aim=1.02 base=bare-epoll
     case $label in
-    bare-epoll | bare-block) continue ;;
+    bare-epoll | bare-block | bare-openssl) continue ;;
     bare-again) aim='(the noise)' ;;
-    nginx) aim='(a peer)' ;;
+    nginx | haproxy | hitch) aim='(a peer)' ;;
+    openssl-*) base='bare-openssl' aim=1.10 ;;
     hook-*) base='bare-block' ;;
     esac
     row "$label  [$q1-$q3]" "$(us_of "$base")" "$us" "$ratio" "$aim"
 done <"$work/cpu"
-row 'gate-1, peer: nginx' "$(us_of nginx)" "$(us_of gate-1)" \
-    "$(calc "$(us_of gate-1) / $(us_of nginx)")" 0.90
+for peer in "${peers[@]}"; do
+    row "gate-1, peer: $peer" "$(us_of "$peer")" "$(us_of gate-1)" \
+        "$(calc "$(us_of gate-1) / $(us_of "$peer")")" 0.90
+    [ -z "$(us_of openssl-1)" ] || row "openssl-1, peer: $peer" "$(us_of "$peer")" \
+        "$(us_of openssl-1)" "$(calc "$(us_of openssl-1) / $(us_of "$peer")")" ''
+done
+head_row 'handshakes per second and core'
+for label in gate-1 openssl-1; do
+    [ -n "$(us_of "$label")" ] || continue
+    for peer in "${peers[@]}"; do
+        row "$label, peer: $peer" "$(calc "1e6 / $(us_of "$peer")" %.0f)" \
+            "$(calc "1e6 / $(us_of "$label")" %.0f)" \
+            "$(calc "$(us_of "$peer") / $(us_of "$label")")" ''
+    done
+done
 
 # ---- nine of ten resumed
 
