@@ -30,7 +30,7 @@ _certmesh() {
     --ca-order) set -- 'listed random' ;;
     --log-format) set -- 'text json' ;;
     --rate) set -- 'off' ;;
-    --challenge) set -- 'http-01 tls-alpn-01 dns-01' ;;
+    --challenge) set -- 'http-01 tls-alpn-01 dns-01 dns-account-01' ;;
     --dns) set -- 'rfc2136://' ;;
     --key-type) set -- 'p256 p384 rsa2048 rsa3072 rsa4096 ed25519' ;;
     --reason)

@@ -156,7 +156,8 @@ const struct cli_option cli_options[] = {
 
     /* how to get them */
     { "challenge", 0, ISSUING, CLI_KIND_CHALLENGE, AT(challenges), "TYPE",
-      "http-01, tls-alpn-01 or dns-01; may be given several times; default: the first two; with "
+      "http-01, tls-alpn-01, dns-01 or dns-account-01; may be given several times; default: the "
+      "first two; with "
       "--dns: dns-01, and those for addresses" },
     { "dns", 0, ISSUING, CLI_KIND_TEXT, AT(dns), "PROVIDER",
       "who puts up the records for dns-01, so that wildcards can be had: "

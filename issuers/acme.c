@@ -35,7 +35,7 @@ static cm_status acme_precheck(struct cm_issuer *is, const char *const *names, s
     for (size_t i = 0; i < n; i++) {
         cm_status rc;
 
-        if (cm_name_is_wildcard(names[i]) && (self(is)->challenges & CM_CHALLENGE_DNS01) == 0)
+        if (cm_name_is_wildcard(names[i]) && (self(is)->challenges & ACME_DNS_CHALLENGES) == 0)
             rc = cm_fail(err, CM_E_POLICY,
                          "%s: a wildcard needs a DNS challenge, so a DNS provider that puts its "
                          "answer up; or name the hosts one by one",
@@ -293,12 +293,13 @@ static cm_status take_challenges(struct acme_issuer *ai, const struct cm_acme_op
                                  struct cm_err *err)
 {
     const unsigned open_port = CM_CHALLENGE_HTTP01 | CM_CHALLENGE_TLSALPN01;
-    const unsigned all = open_port | CM_CHALLENGE_DNS01;
+    const unsigned all = open_port | ACME_DNS_CHALLENGES;
 
     if ((o->challenges & ~all) != 0)
         return cm_fail(err, CM_E_INVAL, "unknown challenge bits 0x%x", o->challenges & ~all);
-    if ((o->challenges & CM_CHALLENGE_DNS01) != 0 && o->dns == NULL)
-        return cm_fail(err, CM_E_INVAL, "dns-01 needs a DNS provider");
+    if ((o->challenges & ACME_DNS_CHALLENGES) != 0 && o->dns == NULL)
+        return cm_fail(err, CM_E_INVAL, "%s needs a DNS provider",
+                       (o->challenges & CM_CHALLENGE_DNS01) != 0 ? "dns-01" : "dns-account-01");
     ai->challenges = o->challenges;
     if (o->challenges == 0)
         ai->challenges = o->dns == NULL ? open_port : CM_CHALLENGE_DNS01;

@@ -316,9 +316,9 @@ static unsigned types_for(const struct run *r)
         addresses += cm_name_is_ip(r->req->names[i]);
     }
     if (wildcards == r->req->n_names)
-        return CM_CHALLENGE_DNS01;
+        return ai->challenges & ACME_DNS_CHALLENGES;
     if (addresses == r->req->n_names)
-        return (ai->challenges | ai->challenges_ip) & ~(unsigned)CM_CHALLENGE_DNS01;
+        return (ai->challenges | ai->challenges_ip) & ~ACME_DNS_CHALLENGES;
     return ai->challenges;
 }
 
@@ -326,7 +326,8 @@ static unsigned types_for(const struct run *r)
  * good as before. */
 static bool is_before_the_ca(enum acme_challenge_type t, cm_status rc, const struct cm_err *why)
 {
-    return t == ACME_DNS01 && (rc == CM_E_NET || rc == CM_E_TIMEOUT) && !why->whole_ca;
+    return ((1u << t) & ACME_DNS_CHALLENGES) != 0 && (rc == CM_E_NET || rc == CM_E_TIMEOUT) &&
+           !why->whole_ca;
 }
 
 /* An order that is ready or further: the resumed one, or new ones until a challenge type works. */

@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "issuers.h"
 
+#include "dns01.h"
+
 #include <stdio.h>
 #include <string.h>
 
@@ -14,6 +16,7 @@ static const char *const type_names[ACME_CHALLENGE_TYPES] = {
     [ACME_HTTP01] = "http-01",
     [ACME_TLSALPN01] = "tls-alpn-01",
     [ACME_DNS01] = "dns-01",
+    [ACME_DNSACCOUNT01] = "dns-account-01",
 };
 
 #define SETTLE_RESERVE_NS (2 * CM_NS_PER_S) /* of the clean-up's time, kept for deactivating */
@@ -61,7 +64,7 @@ static void list_offered(const struct cm_acme_authz *z, char *out, size_t size)
 
 static struct cm_solver *solver_for(const struct acme_issuer *ai, enum acme_challenge_type type)
 {
-    return type == ACME_DNS01 ? ai->dns_solver : ai->solver;
+    return ((1u << type) & ACME_DNS_CHALLENGES) != 0 ? ai->dns_solver : ai->solver;
 }
 
 static bool is_able(const struct acme_issuer *ai, enum acme_challenge_type type,
@@ -104,14 +107,15 @@ static cm_status present(struct round *r, const struct cm_op *op, const struct c
     if (rc != CM_OK)
         return rc;
 
-    const struct cm_challenge pub = {
-        .type = type,
-        .url = ch->url,
-        .token = ch->token,
-        .key_authorization = cm_buf_str(&ka),
-        .ident_type = z->is_ip ? CM_IDENT_IP : CM_IDENT_DNS,
-        .ident = z->ident,
-        .prefix = r->ai->prefix,
+    const struct dns01_challenge own = {
+        .pub = { .type = type,
+                 .url = ch->url,
+                 .token = ch->token,
+                 .key_authorization = cm_buf_str(&ka),
+                 .ident_type = z->is_ip ? CM_IDENT_IP : CM_IDENT_DNS,
+                 .ident = z->ident,
+                 .prefix = r->ai->prefix },
+        .account = r->who->kid,
     };
     struct presented p = { .solver = solver_for(r->ai, kind),
                            .type = type,
@@ -121,7 +125,7 @@ static cm_status present(struct round *r, const struct cm_op *op, const struct c
     if (p.url == NULL || p.ident == NULL)
         rc = cm_fail_nomem(err);
     else
-        rc = cm_solver_present(p.solver, op, &pub, &p.state, err);
+        rc = cm_solver_present(p.solver, op, &own.pub, &p.state, err);
     if (rc == CM_OK) {
         r->done[r->n_done++] = p;
         return rc;

@@ -9,12 +9,18 @@
 #include <stdio.h>
 #include <string.h>
 
-/* dns-01 (RFC 8555 8.4). A record is noted before it is put up, and its note goes after it: at no
+/* dns-01 (RFC 8555 8.4), and dns-account-01 (draft-ietf-acme-dns-account-label), which differs in
+ * the name of the record: each account has its own, so that several can hold delegations of one
+ * name.
+ *
+ * A record is noted before it is put up, and its note goes after it: at no
  * time is there a record that nobody would take down.
  *
  * Looking names up is for finding where the record belongs, and for not asking the CA too early.
  * Without the check (no_check) a lookup that fails is no failure: the provider may know itself. */
 
+#define DNS_ACCOUNT     "dns-account-01"
+#define LABEL_BYTES     10u /* of the SHA-256 of the account's URL */
 #define CHECK_DEFAULT_S 120
 #define POLL_DEFAULT_MS 500
 #define TTL_DEFAULT     60u
@@ -49,7 +55,8 @@ static bool dns01_can(struct cm_solver *sv, const char *type, enum cm_ident_type
 {
     (void)sv;
     (void)wildcard;
-    return ident_type == CM_IDENT_DNS && strcmp(type, "dns-01") == 0;
+    return ident_type == CM_IDENT_DNS &&
+           (strcmp(type, "dns-01") == 0 || strcmp(type, DNS_ACCOUNT) == 0);
 }
 
 static void sweep(struct dns01 *s, const struct dns_holder *holder, const struct cm_op *op)
@@ -138,6 +145,39 @@ static cm_status outside(cm_status rc, struct cm_err *err)
     return CM_E_NET;
 }
 
+/* "_", base32 (RFC 4648 6) in lower case, "." */
+static void account_label(const char *url, char ret[LABEL_BYTES * 8 / 5 + 3])
+{
+    static const char digits[] = "abcdefghijklmnopqrstuvwxyz234567";
+    uint8_t digest[CM_SHA256_LEN];
+    unsigned bits = 0, have = 0;
+    size_t n = 0;
+
+    cm_sha256(cm_span_str(url), digest);
+    ret[n++] = '_';
+    for (size_t i = 0; i < LABEL_BYTES; i++) {
+        bits = (bits << 8 | digest[i]) & 0xffffu;
+        for (have += 8; have >= 5; have -= 5)
+            ret[n++] = digits[bits >> (have - 5) & 31u];
+    }
+    ret[n++] = '.';
+    ret[n] = '\0';
+}
+
+static cm_status challenge_name(const struct cm_challenge *ch, char ret[DNS_NAME_BUF],
+                                struct cm_err *err)
+{
+    char label[LABEL_BYTES * 8 / 5 + 3] = "";
+
+    if (strcmp(ch->type, DNS_ACCOUNT) == 0)
+        account_label(CM_CONTAINER_OF(ch, const struct dns01_challenge, pub)->account, label);
+    int len = snprintf(ret, DNS_NAME_BUF, "%s_acme-challenge.%s", label, ch->ident);
+    if (len < 0 || len > DNS_NAME_MAX)
+        return cm_fail(err, CM_E_INVAL, "%s: with _acme-challenge. before it it is too long a name",
+                       ch->ident);
+    return CM_OK;
+}
+
 static cm_status dns01_present(struct cm_solver *sv, const struct cm_op *op,
                                const struct cm_challenge *ch, void **ret_state, struct cm_err *err)
 {
@@ -146,11 +186,9 @@ static cm_status dns01_present(struct cm_solver *sv, const struct cm_op *op,
     struct dns_holder *holder = NULL;
     char name[DNS_NAME_BUF], fqdn[DNS_NAME_BUF], zone[DNS_NAME_BUF];
 
-    int len = snprintf(name, sizeof name, "_acme-challenge.%s", ch->ident);
-    if (len < 0 || len > DNS_NAME_MAX)
-        return cm_fail(err, CM_E_INVAL, "%s: with _acme-challenge. before it it is too long a name",
-                       ch->ident);
-    cm_status rc = outside(locate(s, op, name, fqdn, zone, err), err);
+    cm_status rc = challenge_name(ch, name, err);
+    if (rc == CM_OK)
+        rc = outside(locate(s, op, name, fqdn, zone, err), err);
     if (rc == CM_OK)
         rc = dns_record_new(ch, s->provider->ops->describe(s->provider), name, fqdn,
                             zone[0] == '\0' ? NULL : zone, s->ttl, &r, err);

@@ -2,12 +2,18 @@
 #ifndef CM_ISSUERS_DNS01_H
 #define CM_ISSUERS_DNS01_H
 
-/* The solver for dns-01. Made with the issuer, so that what is wrong with its options is said then;
- * attached before its first challenge. */
+/* The solver for dns-01 and dns-account-01. Made with the issuer, so that what is wrong with its
+ * options is said then; attached before its first challenge. */
 
 #include <certmesh/cm_dns.h>
 
 #include "base.h"
+
+/* What it is given to present: for dns-account-01 also whose challenge it is. */
+struct dns01_challenge {
+    struct cm_challenge pub;
+    const char *account; /* URL; for dns-01 of no matter */
+};
 
 CM_MUST_CHECK cm_status cm_solver_dns01_new(const struct cm_dns_options *opts,
                                             struct cm_solver **ret, struct cm_err *err);

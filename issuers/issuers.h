@@ -13,6 +13,9 @@
 
 #include <stdatomic.h>
 
+/* The challenges that a DNS provider can answer, and wildcards need. */
+#define ACME_DNS_CHALLENGES ((unsigned)CM_CHALLENGE_DNS01 | (unsigned)CM_CHALLENGE_DNSACCOUNT01)
+
 /* --------------------------------------------------------- shared solver */
 
 /* Solves http-01 and tls-alpn-01 by putting the token where every process on the storage finds it
@@ -76,7 +79,8 @@ enum acme_challenge_type {
     ACME_HTTP01 = 0,
     ACME_TLSALPN01 = 1,
     ACME_DNS01 = 2,
-    ACME_CHALLENGE_TYPES = 3
+    ACME_DNSACCOUNT01 = 3,
+    ACME_CHALLENGE_TYPES = 4
 };
 
 /* An account that is known to the CA: immutable, reference counted, so that jobs keep signing with

@@ -123,6 +123,14 @@ fails "a resolver that answers nothing but nonsense" 6 "127\.0\.0\.1:$((FREE_POR
     w.a.test
 is "nothing is left of all that" "$(notes) $(txt w.a.test)" "0 "
 
+# ---- a record for each account, if this CA has that
+if cm obtain "${dns[@]}" --challenge dns-account-01 '*.acc.a.test' >"$work/acc.out" 2>&1; then
+    is "dns-account-01" "$(names_of '*.acc.a.test') $(notes)" "['*.acc.a.test'] 0"
+else
+    like "dns-account-01: this CA has none, or another draft's" "$(cat "$work/acc.out")" \
+        'offers no dns-account-01|dns-account-01 failed'
+fi
+
 # ---- killed while the record is up: who comes next takes it down
 "$certmesh" obtain "${dns[@]}" stuck.test >"$work/stuck.out" 2>&1 </dev/null &
 server=$!

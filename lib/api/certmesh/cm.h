@@ -58,7 +58,8 @@ CM_API CM_MUST_CHECK cm_status cm_key_type_parse(const char *name, enum cm_key_t
 enum cm_challenge_bits {
     CM_CHALLENGE_HTTP01 = 1,
     CM_CHALLENGE_TLSALPN01 = 2,
-    CM_CHALLENGE_DNS01 = 4
+    CM_CHALLENGE_DNS01 = 4,
+    CM_CHALLENGE_DNSACCOUNT01 = 8
 };
 
 /** The ACME CA that a config orders from. All strings are copied. */

@@ -26,7 +26,8 @@ struct cm_dns_record {
     uint32_t ttl;      /* seconds */
     /* What the record is for; hooks by the conventions of others want to know. */
     const char *ident;             /* the name that the CA validates, without "*." */
-    const char *challenge_name;    /* "_acme-challenge.<ident>", before CNAMEs */
+    const char *challenge_name;    /* "_acme-challenge.<ident>", before CNAMEs; for dns-account-01
+                                      with a label of the account before that */
     const char *token;             /* of the challenge */
     const char *key_authorization; /* @value is its SHA-256 in base64url */
 };
@@ -107,8 +108,9 @@ CM_API CM_MUST_CHECK cm_status cm_dns_provider_wait(struct cm_dns_provider *p,
 
 /**
  * The DNS side of an ACME issuer (cm_acme_options.dns). Copied, but for @provider_object.
- * With a provider dns-01 can be used, and so can wildcards. Unless cm_acme_options.challenges says
- * otherwise dns-01 is then the only challenge for names; addresses are validated as without.
+ * With a provider dns-01 and dns-account-01 can be used, and so can wildcards. Unless
+ * cm_acme_options.challenges says otherwise dns-01 is then the only challenge for names; addresses
+ * are validated as without.
  */
 struct cm_dns_options {
     uint32_t size;

@@ -186,6 +186,31 @@ START_TEST(a_record_is_noted_put_up_and_taken_down)
 }
 END_TEST
 
+/* The example of the draft. */
+START_TEST(each_account_has_a_name)
+{
+    struct cm_solver *sv = process_new(&first);
+    const struct dns01_challenge own = {
+        .pub = { .type = "dns-account-01",
+                 .url = "",
+                 .token = "token",
+                 .key_authorization = "token.thumbprint",
+                 .ident_type = CM_IDENT_DNS,
+                 .ident = "example.org",
+                 .prefix = "acme/ca.test-dir" },
+        .account = "https://example.com/acme/acct/ExampleAccount",
+    };
+    void *state = NULL;
+
+    ck_assert(cm_solver_can(sv, "dns-account-01", CM_IDENT_DNS, true));
+    must(cm_solver_present(sv, &op, &own.pub, &state, &err));
+    ck_assert_str_eq(first.fqdn, "_ujmmovf2vn55tgye._acme-challenge.example.org");
+    ck_assert_str_eq(first.value, VALUE);
+    cm_solver_cleanup(sv, &op, state);
+    cm_solver_destroy(sv);
+}
+END_TEST
+
 START_TEST(what_was_refused_is_not_taken_down)
 {
     struct cm_solver *sv = process_new(&first);
@@ -383,6 +408,7 @@ END_TEST
 int main(void)
 {
     const TTest *const tests[] = { a_record_is_noted_put_up_and_taken_down,
+                                   each_account_has_a_name,
                                    what_was_refused_is_not_taken_down,
                                    what_cannot_be_taken_down_is_taken_down_later,
                                    records_of_the_dead_are_taken_down,
