@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "seal.h"
 
+#include <certmesh/cm_names.h>
+
 #include <ctype.h>
 #include <string.h>
 
@@ -144,18 +146,30 @@ static cm_status unknown_scheme(const char *url, size_t len, struct cm_err *err)
 }
 
 /* Where certmagic keeps its files when nobody says anything else. */
-static cm_status open_default(const struct cm_storage_open_options *opts, struct cm_storage **ret,
-                              struct cm_err *err)
+static char *default_path(void)
 {
     const char *xdg = secure_getenv("XDG_DATA_HOME");
     const char *home = secure_getenv("HOME");
-    CM_AUTO_FREE char *path = NULL;
 
     if (xdg != NULL && xdg[0] != '\0')
-        path = cm_asprintf("%s/certmagic", xdg);
-    else
-        path =
-            cm_asprintf("%s/.local/share/certmagic", home != NULL && home[0] != '\0' ? home : ".");
+        return cm_asprintf("%s/certmagic", xdg);
+    return cm_asprintf("%s/.local/share/certmagic", home != NULL && home[0] != '\0' ? home : ".");
+}
+
+cm_status cm_storage_default_path(struct cm_buf *ret, struct cm_err *err)
+{
+    CM_AUTO_FREE char *path = default_path();
+
+    if (ret == NULL)
+        return cm_fail(err, CM_E_INVAL, "cm_storage_default_path: nowhere to put it");
+    return path == NULL ? cm_fail_nomem(err) : cm_buf_puts(ret, path, err);
+}
+
+static cm_status open_default(const struct cm_storage_open_options *opts, struct cm_storage **ret,
+                              struct cm_err *err)
+{
+    CM_AUTO_FREE char *path = default_path();
+
     if (path == NULL)
         return cm_fail_nomem(err);
     return cm_storage_file_open(path, opts, ret, err);

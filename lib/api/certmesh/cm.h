@@ -19,6 +19,7 @@
 #include <certmesh/cm_dns.h>
 #include <certmesh/cm_keys.h>
 #include <certmesh/cm_life.h>
+#include <certmesh/cm_names.h>
 #include <certmesh/cm_ondemand.h>
 #include <certmesh/cm_spi.h>
 

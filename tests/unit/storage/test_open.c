@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "fixture.h"
 
+#include <certmesh/cm_names.h>
+
 #include <stdio.h>
 #include <string.h>
 #include <unistd.h>
@@ -109,6 +111,33 @@ START_TEST(the_default_place_is_that_of_certmagic)
 }
 END_TEST
 
+START_TEST(the_default_place_is_told)
+{
+    CM_AUTO_BUF struct cm_buf path = CM_BUF_INIT(512);
+    CM_AUTO_BUF struct cm_buf small = CM_BUF_INIT(4);
+    char want[256];
+
+    ck_assert_int_eq(setenv("XDG_DATA_HOME", "/nowhere/xdg", 1), 0);
+    ck_assert_int_eq(setenv("HOME", "/nowhere", 1), 0);
+    ck_assert_int_eq(cm_storage_default_path(&path, &err), CM_OK);
+    ck_assert_str_eq(cm_buf_str(&path), "/nowhere/xdg/certmagic");
+    cm_buf_reset(&path);
+    ck_assert_int_eq(setenv("XDG_DATA_HOME", "", 1), 0);
+    ck_assert_int_eq(cm_storage_default_path(&path, NULL), CM_OK);
+    ck_assert_str_eq(cm_buf_str(&path), "/nowhere/.local/share/certmagic");
+    ck_assert_int_eq(cm_storage_default_path(&small, &err), CM_E_LIMIT);
+    ck_assert_uint_eq(small.len, 0);
+    ck_assert_int_eq(cm_storage_default_path(NULL, &err), CM_E_INVAL);
+    /* it is the one that is opened */
+    cm_buf_reset(&path);
+    ck_assert_int_eq(setenv("XDG_DATA_HOME", at("told"), 1), 0);
+    ck_assert_int_eq(cm_storage_default_path(&path, &err), CM_OK);
+    (void)snprintf(want, sizeof want, "file://%s", cm_buf_str(&path));
+    opens(NULL, want);
+    opens(cm_buf_str(&path), want);
+}
+END_TEST
+
 START_TEST(a_root_that_cannot_be_is_refused)
 {
     char url[256];
@@ -166,6 +195,7 @@ int main(void)
         memory_is_private_or_shared_by_name,
         what_is_unknown_is_named,
         the_default_place_is_that_of_certmagic,
+        the_default_place_is_told,
         a_root_that_cannot_be_is_refused,
         the_root_may_be_reached_through_a_link,
         a_root_deleted_while_in_use_is_made_anew,
