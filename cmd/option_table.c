@@ -234,15 +234,15 @@ const struct cli_option cli_options[] = {
 };
 
 const struct cli_reason cli_reasons[] = {
-    { "unspecified", 0 },
-    { "keyCompromise", 1 },
-    { "cACompromise", 2 },
-    { "affiliationChanged", 3 },
-    { "superseded", 4 },
-    { "cessationOfOperation", 5 },
-    { "certificateHold", 6 },
-    { "removeFromCRL", 8 },
-    { "privilegeWithdrawn", 9 },
-    { "aACompromise", 10 },
+    { "unspecified", CM_REVOKE_UNSPECIFIED },
+    { "keyCompromise", CM_REVOKE_KEY_COMPROMISE },
+    { "cACompromise", CM_REVOKE_CA_COMPROMISE },
+    { "affiliationChanged", CM_REVOKE_AFFILIATION_CHANGED },
+    { "superseded", CM_REVOKE_SUPERSEDED },
+    { "cessationOfOperation", CM_REVOKE_CESSATION_OF_OPERATION },
+    { "certificateHold", CM_REVOKE_CERTIFICATE_HOLD },
+    { "removeFromCRL", CM_REVOKE_REMOVE_FROM_CRL },
+    { "privilegeWithdrawn", CM_REVOKE_PRIVILEGE_WITHDRAWN },
+    { "aACompromise", CM_REVOKE_AA_COMPROMISE },
     { NULL, 0 },
 };

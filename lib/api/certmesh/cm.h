@@ -249,7 +249,7 @@ CM_API CM_MUST_CHECK cm_status cm_obtain(struct cm_config *cfg, const struct cm_
 CM_API CM_MUST_CHECK cm_status cm_renew(struct cm_config *cfg, const struct cm_op *op,
                                         const char *name, bool force, struct cm_obtain_result *ret,
                                         struct cm_err *err);
-/** Revoke what storage holds for @name at its CA (@reason RFC 5280 code, -1 none), then remove it
+/** Revoke what storage holds for @name at its CA (@reason as enum cm_revoke_reason), then remove it
  *  from storage and cache unless @keep. */
 CM_API CM_MUST_CHECK cm_status cm_revoke(struct cm_config *cfg, const struct cm_op *op,
                                          const char *name, int reason, bool keep,

@@ -16,6 +16,22 @@ struct cm_cert;
 struct cm_config;
 struct cm_hello;
 
+/** Why a certificate is revoked (RFC 5280 5.3.1): what cm_revoke() takes, and events tell. CAs take
+ *  some of them from those whom they certify: Let's Encrypt 0, 1, 4 and 5. */
+enum cm_revoke_reason {
+    CM_REVOKE_NO_REASON = -1, /* say nothing of it; in events 0 */
+    CM_REVOKE_UNSPECIFIED = 0,
+    CM_REVOKE_KEY_COMPROMISE = 1,
+    CM_REVOKE_CA_COMPROMISE = 2,
+    CM_REVOKE_AFFILIATION_CHANGED = 3,
+    CM_REVOKE_SUPERSEDED = 4,
+    CM_REVOKE_CESSATION_OF_OPERATION = 5,
+    CM_REVOKE_CERTIFICATE_HOLD = 6,
+    CM_REVOKE_REMOVE_FROM_CRL = 8,
+    CM_REVOKE_PRIVILEGE_WITHDRAWN = 9,
+    CM_REVOKE_AA_COMPROMISE = 10
+};
+
 /* ------------------------------------------------------------------- events */
 
 enum cm_event_type {
@@ -49,7 +65,7 @@ struct cm_event {
     bool renewal;
     bool forced;
     bool replacement;
-    int reason;          /* RFC 5280 5.3.1 */
+    int reason;          /* enum cm_revoke_reason */
     unsigned attempts;   /* failures in a row, this one included */
     unsigned tier;       /* 20, 50: that part of the lifetime is left; 0: expired */
     int64_t remaining_s; /* until the old certificate expires; negative once it has */
