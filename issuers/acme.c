@@ -65,6 +65,8 @@ static cm_status attach(struct acme_issuer *ai, const struct cm_issuer_host *hos
         .http = { .ca_file = ai->ca_root_file,
                   .proxy = ai->proxy,
                   .no_proxy = ai->no_proxy,
+                  .user_agent = ai->user_agent,
+                  .total_timeout_ns = ai->request_timeout_ns,
                   .allow_plain_http = ai->allow_plain_http,
                   .log = host->log },
         .log = host->log,
@@ -383,6 +385,8 @@ static cm_status add_test_ca(struct acme_issuer *ai, const struct cm_acme_option
         extra.proxy = ai->proxy;
         extra.no_proxy = ai->no_proxy;
     }
+    extra.user_agent = ai->user_agent;
+    extra.request_timeout_s = ai->request_timeout_ns / CM_NS_PER_S;
     o.extra = &extra;
     cm_status rc = issuer_new(&o, &ai->test, err);
     if (rc != CM_OK)

@@ -8,6 +8,8 @@
 
 #define LIFETIME_MAX_S (3660 * INT64_C(86400))
 #define BACKDATE_MAX_S (30 * INT64_C(86400))
+#define REQUEST_MAX_S  3600
+#define AGENT_MAX      256u
 
 /* ------------------------------------------------------------------- options */
 
@@ -23,6 +25,17 @@ static bool is_variant(const char *s)
     size_t len = strlen(s);
 
     return len > 0 && len <= 32 && strspn(s, "abcdefghijklmnopqrstuvwxyz0123456789-") == len;
+}
+
+/* It becomes a part of a header line. */
+static bool is_agent(const char *s)
+{
+    size_t len = strnlen(s, AGENT_MAX + 1);
+
+    for (size_t i = 0; i < len; i++)
+        if (s[i] < 0x20 || s[i] > 0x7e)
+            return false;
+    return len > 0 && len <= AGENT_MAX;
 }
 
 /* Only what certificates lie under: accounts and tokens are found by the prefix. */
@@ -59,7 +72,16 @@ cm_status acme_extra_take(struct acme_issuer *ai, const struct cm_acme_extra *gi
     ai->stateless = x.stateless_http01;
     if (x.variant != NULL && !is_variant(x.variant))
         return cm_fail(err, CM_E_INVAL, "the variant is not 1 to 32 of a-z, 0-9 and '-'");
+    if (x.user_agent != NULL && !is_agent(x.user_agent))
+        return cm_fail(err, CM_E_INVAL, "user_agent is not 1 to %u printable ASCII characters",
+                       AGENT_MAX);
+    if (x.request_timeout_s < 0 || x.request_timeout_s > REQUEST_MAX_S)
+        return cm_fail(err, CM_E_INVAL, "request_timeout_s must be between 0 and %d",
+                       REQUEST_MAX_S);
+    ai->request_timeout_ns = x.request_timeout_s * CM_NS_PER_S;
     cm_status rc = copy(&ai->proxy, x.proxy, err);
+    if (rc == CM_OK)
+        rc = copy(&ai->user_agent, x.user_agent, err);
     if (rc == CM_OK)
         rc = copy(&ai->no_proxy, x.no_proxy, err);
     if (rc == CM_OK && x.variant != NULL)
@@ -73,6 +95,7 @@ void acme_extra_free(struct acme_issuer *ai)
         cm_wipe(ai->proxy, strlen(ai->proxy));
     free(ai->proxy);
     free(ai->no_proxy);
+    free(ai->user_agent);
 }
 
 static cm_status thumbprint(void *user, const struct cm_op *op, char ret[44], struct cm_err *err)

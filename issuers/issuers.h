@@ -113,6 +113,8 @@ struct acme_issuer {
     int64_t backdate_s;
     char *proxy;
     char *no_proxy;
+    char *user_agent;           /* NULL = certmesh's own */
+    int64_t request_timeout_ns; /* 0 = as lib/net has it */
     bool stateless;
     char *listen_host;
     unsigned challenges;

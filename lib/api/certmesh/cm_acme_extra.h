@@ -49,6 +49,12 @@ struct cm_acme_extra {
      * of the CA. Two configs with one cache, of which one has a variant, serve two pairs for a
      * name, one with an ECDSA and one with an RSA key say (docs/issuing.md). NULL = none. */
     const char *variant;
+    /** Who asks, in each request to the CA: 1 to 256 printable ASCII characters, by RFC 8555 6.1
+     *  program and version; NULL = "certmesh/<version>". */
+    const char *user_agent;
+    /** One request to the CA takes so long at most, 0 = 60; at most 3600. An issuance is many of
+     *  them, see obtain_timeout_s. */
+    int64_t request_timeout_s;
 };
 #define CM_ACME_EXTRA_INIT                                                                         \
     {                                                                                              \

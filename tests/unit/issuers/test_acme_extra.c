@@ -48,9 +48,8 @@ static void note_log(void *user, enum cm_log_level level, const char *event, con
 }
 
 /* @meta: members of the directory's meta. */
-static void script(const char *meta)
+static void script_with(const char *meta)
 {
-    sh_clear(ca);
     sh_on(ca, "GET", "/dir",
           &(struct sh_reply){
               .body = sh_keep(ca, cm_asprintf("{\"newNonce\":\"{BASE}/nonce\",\"newAccount\":"
@@ -63,6 +62,12 @@ static void script(const char *meta)
           &(struct sh_reply){ .status = 201,
                               .headers = "Location: {BASE}/acct/1\r\n",
                               .body = "{\"status\":\"valid\"}" });
+}
+
+static void script(const char *meta)
+{
+    sh_clear(ca);
+    script_with(meta);
     sh_on(ca, "POST", "/order",
           &(struct sh_reply){ .status = 201,
                               .headers = "Location: {BASE}/order/1\r\n",
@@ -70,6 +75,14 @@ static void script(const char *meta)
                                       "\"value\":\"a.test\"}],\"authorizations\":[],"
                                       "\"finalize\":\"{BASE}/fin\","
                                       "\"certificate\":\"{BASE}/cert\"}" });
+}
+
+/* The CA takes an order and says nothing. */
+static void stall_orders(void)
+{
+    sh_clear(ca);
+    script_with("");
+    sh_on(ca, "POST", "/order", &(struct sh_reply){ .fault = SH_STALL });
 }
 
 static void set_up(void)
@@ -454,9 +467,115 @@ START_TEST(second_order_begins_with_what_the_first_ended_with)
 }
 END_TEST
 
+START_TEST(who_asks_is_told_as_the_program_says)
+{
+    char longest[258];
+
+    sh_on(ca, "POST", "/cert", &(struct sh_reply){ .body = "the chain" });
+    extra.user_agent = "shop/7 (ops@example.com)";
+    begin();
+    ck_ok(issue());
+    ck_assert_ptr_nonnull(
+        strstr(sh_last_header(ca, "/dir"), "User-Agent: shop/7 (ops@example.com)\r\n"));
+    ck_assert_ptr_nonnull(
+        strstr(sh_last_header(ca, "/order"), "User-Agent: shop/7 (ops@example.com)\r\n"));
+    extra.user_agent = NULL;
+    begin();
+    ck_ok(issue());
+    ck_assert_ptr_nonnull(strstr(sh_last_header(ca, "/order"), "User-Agent: certmesh/"));
+    cm_issuer_destroy(issuer);
+    issuer = NULL;
+    memset(longest, 'a', sizeof longest - 1);
+    longest[sizeof longest - 1] = '\0';
+    const char *const bad[] = { "", "a\r\nX: y", "\x7f", "m\xc3\xbcnchen/1", longest };
+    for (size_t i = 0; i < CM_ARRAY_LEN(bad); i++) {
+        extra.user_agent = bad[i];
+        ck_status(cm_acme_issuer_new(&opts, &issuer, &err), CM_E_INVAL);
+    }
+    longest[256] = '\0';
+    extra.user_agent = longest;
+    begin();
+}
+END_TEST
+
+/* The order is not asked for a second time: whether the CA has it is not known. */
+START_TEST(a_request_takes_so_long_and_no_longer)
+{
+    struct cm_issuer *is = NULL;
+
+    extra.request_timeout_s = 3601;
+    ck_status(cm_acme_issuer_new(&opts, &is, &err), CM_E_INVAL);
+    extra.request_timeout_s = -1;
+    ck_status(cm_acme_issuer_new(&opts, &is, &err), CM_E_INVAL);
+    stall_orders();
+    extra.request_timeout_s = 1;
+    int64_t began_ns = cm_env_system()->mono_ns(cm_env_system());
+    begin();
+    ck_status(issue(), CM_E_TIMEOUT);
+    /* who says nothing for a quarter of a minute is given up in any case */
+    ck_assert_int_lt(cm_env_system()->mono_ns(cm_env_system()) - began_ns, 12 * CM_NS_PER_S);
+    ck_assert_uint_eq(sh_count(ca, "POST", "/order"), 1);
+}
+END_TEST
+
+START_TEST(an_issuance_takes_so_long_and_no_longer)
+{
+    stall_orders();
+    opts.obtain_timeout_s = 1;
+    int64_t began_ns = cm_env_system()->mono_ns(cm_env_system());
+    begin();
+    ck_status(issue(), CM_E_TIMEOUT);
+    ck_assert_int_lt(cm_env_system()->mono_ns(cm_env_system()) - began_ns, 45 * CM_NS_PER_S);
+}
+END_TEST
+
+/* Did the last request to @path give the authorization up? */
+static bool gave_up(const char *path)
+{
+    CM_AUTO_BUF struct cm_buf b = CM_BUF_INIT(64 * 1024);
+    const char *p = strstr(sh_last_body(ca, path), "\"payload\":\"");
+
+    if (p == NULL)
+        return false;
+    p += strlen("\"payload\":\"");
+    ck_ok(cm_b64url_decode((struct cm_span){ (const uint8_t *)p, strcspn(p, "\"") }, &b, &err));
+    return strstr(cm_buf_str(&b), "\"deactivated\"") != NULL;
+}
+
+/* They count against a limit of the CA. */
+START_TEST(what_is_pending_after_a_failure_is_given_up)
+{
+    static const char order[] =
+        "{\"status\":\"pending\",\"identifiers\":[{\"type\":\"dns\",\"value\":\"a.test\"}],"
+        "\"authorizations\":[\"{BASE}/z/1\",\"{BASE}/z/2\"],\"finalize\":\"{BASE}/fin\"}";
+    static const char pending[] =
+        "{\"status\":\"pending\",\"identifier\":{\"type\":\"dns\",\"value\":\"a.test\"},"
+        "\"challenges\":[{\"type\":\"other-01\",\"url\":\"{BASE}/ch\",\"token\":\"tok\"}]}";
+    static const char valid[] =
+        "{\"status\":\"valid\",\"identifier\":{\"type\":\"dns\",\"value\":\"a.test\"},"
+        "\"challenges\":[]}";
+
+    sh_clear(ca);
+    sh_on(ca, "POST", "/order",
+          &(struct sh_reply){
+              .status = 201, .headers = "Location: {BASE}/order/1\r\n", .body = order });
+    script_with("");
+    sh_on(ca, "POST", "/z/1", &(struct sh_reply){ .body = valid });
+    sh_on(ca, "POST", "/z/2", &(struct sh_reply){ .body = pending });
+    begin();
+    ck_assert_int_ne(issue(), CM_OK);
+    ck_assert(gave_up("/z/2"));
+    ck_assert(!gave_up("/z/1"));
+}
+END_TEST
+
 int main(void)
 {
     const TTest *const all[] = {
+        who_asks_is_told_as_the_program_says,
+        a_request_takes_so_long_and_no_longer,
+        an_issuance_takes_so_long_and_no_longer,
+        what_is_pending_after_a_failure_is_given_up,
         profile_that_the_ca_does_not_have_is_refused_before_the_order_with_those_it_has,
         profile_is_refused_by_name_where_there_are_none,
         times_are_asked_for_when_they_are_set,
