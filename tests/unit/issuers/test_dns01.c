@@ -350,8 +350,10 @@ START_TEST(damaged_notes_do_no_harm)
         "{}",
         "{\"provider\":\"fake:first\"}",
         "{\"provider\":\"fake:first\",\"fqdn\":1,\"value\":\"v\"}",
-        "{\"provider\":\"fake:first\",\"fqdn\":\"a b\",\"value\":\"v\",\"identifier\":\"; rm -rf\","
-        "\"challenge_name\":\"x\",\"token\":\"t\",\"key_authorization\":\"k\",\"slot\":-1}",
+        /* in parentheses: one text, not two that lack a comma */
+        ("{\"provider\":\"fake:first\",\"fqdn\":\"a b\",\"value\":\"v\",\"identifier\":\"; rm "
+         "-rf\","
+         "\"challenge_name\":\"x\",\"token\":\"t\",\"key_authorization\":\"k\",\"slot\":-1}"),
     };
     struct cm_solver *sv = process_new(&first);
     char key[64];
