@@ -86,6 +86,7 @@ struct cli_opts {
     const char *key_url;
     uint16_t http_port;
     uint16_t tls_port;
+    uint16_t alt_http_port, alt_tls_port; /* of challenges; 0 = the same */
     uint16_t redirect_port;
     const char *listen;
     const char *eab_kid;
@@ -105,6 +106,7 @@ struct cli_opts {
     const char *proxy;              /* "none": none, whatever the environment says */
     struct cli_proxies env_proxies; /* what the environment says */
     bool must_staple;
+    struct cli_list csr_extensions; /* "OID=[critical:]HEX" */
     struct cli_rate rate;
     bool no_ari;
     int64_t renew_before_s;
@@ -209,6 +211,7 @@ enum cli_option_kind {
     CLI_KIND_RESPONDER,
     CLI_KIND_CHALLENGE,
     CLI_KIND_CHAIN,
+    CLI_KIND_CSR_EXTENSION,
     CLI_KIND_KEY_TYPE,
     CLI_KIND_REASON,
     CLI_KIND_LIST,
@@ -397,6 +400,9 @@ struct cli_life {
     char *texts[CLI_LIST_MAX];
     size_t n_overrides;
     struct cm_ondemand_options on_demand;
+    struct cm_config_extra extra;
+    struct cm_csr_extension extensions[CM_CSR_EXTENSIONS_MAX];
+    char *extension_memory[CM_CSR_EXTENSIONS_MAX];
 };
 /* The same account holder at another CA. What belongs to one CA alone (its external account, its
  * profiles and roots) would only be refused there. */
@@ -406,6 +412,16 @@ cm_status cli_life_fill(const struct cli *c, struct cm_config_options *o, struct
                         struct cm_err *err);
 /* @taken: a config has taken the issuers over. */
 void cli_life_end(struct cli_life *life, bool taken);
+
+/* ---- option_csr.c: extensions of requests, other ports for challenges ---- */
+
+/* -1 to go on, else the exit code (already explained). */
+int cli_add_csr_extension(const struct cli *c, struct cli_list *list, const char *value);
+int cli_extra_check(const struct cli *c);
+/* o->extra, of memory that cli_extra_end() frees, also after a failure. */
+cm_status cli_extra_fill(const struct cli *c, struct cm_config_options *o, struct cli_life *life,
+                         struct cm_err *err);
+void cli_extra_end(struct cli_life *life);
 
 /* ---- signals.c ---- */
 

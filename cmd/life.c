@@ -120,7 +120,9 @@ cm_status cli_life_fill(const struct cli *c, struct cm_config_options *o, struct
     o->poll_storage_s = c->o.poll_storage_s;
     if (c->o.on_demand)
         o->on_demand = fill_on_demand(c, life);
-    cm_status rc = fill_responders(c, o, life, err);
+    cm_status rc = cli_extra_fill(c, o, life, err);
+    if (rc == CM_OK)
+        rc = fill_responders(c, o, life, err);
     return rc == CM_OK ? fill_issuers(c, o, life, err) : rc;
 }
 
@@ -130,4 +132,5 @@ void cli_life_end(struct cli_life *life, bool taken)
         cm_issuer_destroy(life->issuers[i]);
     for (size_t i = 0; i < life->n_overrides; i++)
         free(life->texts[i]);
+    cli_extra_end(life);
 }

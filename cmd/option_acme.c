@@ -39,7 +39,7 @@ int cli_acme_check(const struct cli *c)
         return cli_usage(c, "--csr: the names are those of the request; give none");
     if (c->o.csr == NULL && c->o.out != NULL && c->command->bit == CLI_OBTAIN)
         return cli_usage(c, "--out is for the chain that comes of --csr");
-    return -1;
+    return cli_extra_check(c);
 }
 
 /* ------------------------------------------------------------------- proxies */

@@ -8,7 +8,7 @@
 /* Command line: `certmesh [OPTION...] COMMAND [OPTION... NAME...]`. The command is found first,
  * because it decides which options there are; then getopt_long() does the rest. */
 
-#define OPTIONS_MAX 96
+#define OPTIONS_MAX 128
 #define FIRST_VALUE 256 /* getopt values: FIRST_VALUE + index in the table */
 
 static const struct cli_option *option_find(const char *name, size_t len)
@@ -230,6 +230,8 @@ static int set_value(struct cli *c, const struct cli_option *opt, const char *va
         return set_challenge(c, slot, value);
     case CLI_KIND_CHAIN:
         return cli_set_chain(c, slot, value);
+    case CLI_KIND_CSR_EXTENSION:
+        return cli_add_csr_extension(c, slot, value);
     case CLI_KIND_KEY_TYPE:
         if (cm_key_type_parse(value, slot, &err) != CM_OK)
             return cli_usage(c, "--%s: %s", opt->name, err.msg);

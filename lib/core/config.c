@@ -40,6 +40,30 @@ static cm_status one_name(const char *given, const char *option, char ret[CM_NAM
     return CM_OK;
 }
 
+static cm_status take_extra(struct cm_config *cfg, const struct cm_config_extra *given,
+                            struct cm_err *err)
+{
+    struct cm_config_extra x = { .size = 0 };
+    cm_status rc = CM_OK;
+
+    if (given != NULL && (given->size < sizeof given->size || given->size > 64u * 1024))
+        return cm_fail(err, CM_E_INVAL, "cm_config_extra: size is not set");
+    if (given != NULL)
+        memcpy(&x, given, given->size < sizeof x ? given->size : sizeof x);
+    cfg->alt_http_port = x.alt_http_port != 0 ? x.alt_http_port : cfg->http_port;
+    cfg->alt_tls_port = x.alt_tls_port != 0 ? x.alt_tls_port : cfg->tls_port;
+    if (x.n_csr_extensions > CM_CSR_EXTENSIONS_MAX ||
+        (x.n_csr_extensions > 0 && x.csr_extensions == NULL))
+        return cm_fail(err, CM_E_INVAL, "option csr_extensions: %zu entries, at most %u",
+                       x.n_csr_extensions, CM_CSR_EXTENSIONS_MAX);
+    for (size_t i = 0; rc == CM_OK && i < x.n_csr_extensions; i++) {
+        const struct cm_csr_extension *e = &x.csr_extensions[i];
+
+        rc = cm_csr_ext_add(e->oid, e->critical, e->value, &cfg->csr_exts, err);
+    }
+    return rc == CM_OK ? rc : cm_wrap(err, rc, "option csr_extensions");
+}
+
 static cm_status take_options(struct cm_config *cfg, const struct cm_config_options *o,
                               struct cm_err *err)
 {
@@ -95,6 +119,9 @@ static cm_status take_options(struct cm_config *cfg, const struct cm_config_opti
     cfg->clean_storage = o->clean_storage;
     cfg->clean_interval_s = o->clean_interval_s;
     cfg->clean_grace_s = o->clean_grace_s;
+    rc = take_extra(cfg, o->extra, err);
+    if (rc != CM_OK)
+        return rc;
     return cm_ocsp_overrides_take(cfg, o->ocsp_overrides, o->n_ocsp_overrides, err);
 }
 
@@ -207,8 +234,8 @@ static cm_status set_up_issuers(struct cm_config *cfg, const struct cm_config_op
                                          .env = cfg->env,
                                          .log = cfg->log,
                                          .listen_host = cfg->listen_host,
-                                         .http_port = cfg->http_port,
-                                         .tls_port = cfg->tls_port,
+                                         .http_port = cfg->alt_http_port,
+                                         .tls_port = cfg->alt_tls_port,
                                          .config = cfg };
     for (size_t i = 0; rc == CM_OK && i < cfg->n_issuers; i++) {
         rc = cm_issuer_attach(cfg->issuers[i], &cfg->host, err);
@@ -294,6 +321,7 @@ cm_status cm_config_new(const struct cm_config_options *opts, struct cm_config *
         return cm_fail_nomem(err);
     cfg->env = o.env != NULL ? o.env : cm_env_system();
     cfg->log = o.log;
+    cfg->csr_exts = (struct cm_buf)CM_BUF_INIT(CM_CSR_EXTENSION_BYTES_MAX);
     rc = take_options(cfg, &o, err);
     if (rc == CM_OK)
         rc = set_up_storage(cfg, &o, err);
@@ -366,6 +394,7 @@ void cm_config_free(struct cm_config *cfg)
         cm_cache_free(cfg->cache);
     if (cfg->owns_storage)
         cm_storage_close(cfg->storage);
+    cm_buf_free(&cfg->csr_exts);
     free(cfg->listen_host);
     free(cfg->priority);
     free(cfg);

@@ -484,6 +484,7 @@ struct cm_config {
     enum cm_pk key_type;
     bool reuse_key;
     bool must_staple;
+    struct cm_buf csr_exts; /* as cm_csr_ext_add() makes them */
     bool disable_tickets;
     bool default_name_set, fallback_name_set;
     char default_name[CM_NAME_BUF];
@@ -492,6 +493,7 @@ struct cm_config {
     char *priority;
     uint16_t http_port;
     uint16_t tls_port;
+    uint16_t alt_http_port, alt_tls_port; /* of challenges; never 0 */
     int64_t handshake_wait_ns;
     double renew_ratio;
     cm_select_fn select;

@@ -84,6 +84,7 @@ static bool is_usable(const struct issuance *is, const struct cm_journal *j)
 
     return names != NULL && strcmp(names, j->names) == 0 && age < CM_JOURNAL_FRESH_S &&
            age > -CM_JOURNAL_FRESH_S && j->must_staple == cfg->must_staple &&
+           cm_csr_ext_is(cm_buf_span(&j->csr_der), cm_buf_span(&cfg->csr_exts)) &&
            (cfg->reuse_key || cm_key_type_of(j->key) == cfg->key_type) &&
            cm_config_find_issuer(cfg, j->issuer_key) != NULL && !is_lost(is, j->key) &&
            /* else the CA would certify a key that is not here */
@@ -141,8 +142,8 @@ static cm_status prepare(struct issuance *is, const struct cm_cert *old, struct 
     else
         rc = cm_key_generate(cfg->key_type, &is->journal.key, err);
     if (rc == CM_OK)
-        rc = cm_csr_make(is->journal.key, s->names, s->n, cfg->must_staple, &is->journal.csr_der,
-                         err);
+        rc = cm_csr_make_ext(is->journal.key, s->names, s->n, cfg->must_staple,
+                             cm_buf_span(&cfg->csr_exts), &is->journal.csr_der, err);
     if (rc != CM_OK)
         return cm_wrap(err, rc, "key and CSR for '%s'", s->ident);
     is->journal.must_staple = cfg->must_staple;

@@ -9,6 +9,13 @@ enum { CSR_NAMES_MAX = 256 };
 cm_status cm_csr_make(const struct cm_key *key, const char *const *names, size_t n,
                       bool must_staple, struct cm_buf *ret_der, struct cm_err *err)
 {
+    return cm_csr_make_ext(key, names, n, must_staple, (struct cm_span){ NULL, 0 }, ret_der, err);
+}
+
+cm_status cm_csr_make_ext(const struct cm_key *key, const char *const *names, size_t n,
+                          bool must_staple, struct cm_span ext_list, struct cm_buf *ret_der,
+                          struct cm_err *err)
+{
     static const uint8_t zero[] = { 0 };
     CM_AUTO_BUF struct cm_buf info = CM_BUF_INIT(CM_CERT_DER_MAX);
     struct cm_derw w = CM_DERW_INIT(&info, err);
@@ -33,6 +40,8 @@ cm_status cm_csr_make(const struct cm_key *key, const char *const *names, size_t
     }
     if (must_staple)
         cm_ext_must_staple(&w);
+    if (ext_list.len > 0)
+        cm_derw_raw(&w, ext_list);
     cm_derw_close(&w, exts);
     cm_derw_close(&w, values);
     cm_derw_close(&w, attr);

@@ -134,6 +134,19 @@ CM_MUST_CHECK cm_status cm_key_thumbprint(const struct cm_key *key, char ret[CM_
  * @must_staple the TLS feature extension (RFC 7633). Names normalized, n >= 1, n <= 256. */
 CM_MUST_CHECK cm_status cm_csr_make(const struct cm_key *key, const char *const *names, size_t n,
                                     bool must_staple, struct cm_buf *ret_der, struct cm_err *err);
+/* The same with @ext_list, as cm_csr_ext_add() made it; empty = none. */
+CM_MUST_CHECK cm_status cm_csr_make_ext(const struct cm_key *key, const char *const *names,
+                                        size_t n, bool must_staple, struct cm_span ext_list,
+                                        struct cm_buf *ret_der, struct cm_err *err);
+
+/* ---- csr_ext.c: extensions beside the names and must-staple (cm_config_extra.h) ---- */
+
+/* Append one to @list. CM_E_INVAL (OID, value, twice, one that is not to be asked for), CM_E_LIMIT.
+ */
+CM_MUST_CHECK cm_status cm_csr_ext_add(const char *oid, bool critical, struct cm_span value,
+                                       struct cm_buf *list, struct cm_err *err);
+/* Are those in the request just @list, in its order? */
+bool cm_csr_ext_is(struct cm_span csr_der, struct cm_span list);
 
 /* Append as PEM. */
 CM_MUST_CHECK cm_status cm_csr_to_pem(struct cm_span csr_der, struct cm_buf *out,

@@ -231,7 +231,7 @@ static bool ext_features(struct cm_span v, struct cm_x509_exts *x)
     return true;
 }
 
-static bool ext_one(struct cm_span oid, struct cm_span v, struct cm_x509_exts *x)
+bool cm_x509_ext_look(struct cm_span oid, struct cm_span v, struct cm_x509_exts *x)
 {
     if (CM_SPAN_IS(oid, oid_ext_aia))
         return ext_aia(v, x);
@@ -271,7 +271,7 @@ static bool exts_parse(struct cm_span in, struct cm_x509_exts *x)
         if (cm_der_is(&ext, CM_DER_BOOLEAN) && !cm_der_take(&ext, CM_DER_BOOLEAN, &critical))
             return false;
         if (!cm_der_take(&ext, CM_DER_OCTET_STRING, &value) || ext.len != 0 ||
-            !ext_one(oid, value, x))
+            !cm_x509_ext_look(oid, value, x))
             return false;
     }
     return true;
@@ -377,6 +377,8 @@ cm_status cm_x509_parse_csr(struct cm_span der, struct cm_x509 *ret, struct cm_e
             (!cm_der_take(&values, CM_DER_SEQUENCE, &exts) || values.len != 0 ||
              !exts_parse(exts, &ret->ext)))
             return malformed(err, object, "extension list");
+        if (CM_SPAN_IS(oid, cm_oid_ext_request))
+            ret->ext_list = exts;
     }
     return CM_OK;
 }

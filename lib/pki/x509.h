@@ -49,6 +49,7 @@ struct cm_x509 {
     int64_t not_after_s;
     struct cm_spki spki;
     struct cm_x509_exts ext;
+    struct cm_span ext_list; /* of a request: Extension elements one after the other */
 };
 
 /* Errors: CM_E_PARSE with the field that is malformed, CM_E_LIMIT over CM_CERT_DER_MAX. */
@@ -57,6 +58,9 @@ CM_MUST_CHECK cm_status cm_x509_parse(struct cm_span der, struct cm_x509 *ret, s
 /* A PKCS#10 request in the same form: issuer, serial and dates stay empty. */
 CM_MUST_CHECK cm_status cm_x509_parse_csr(struct cm_span der, struct cm_x509 *ret,
                                           struct cm_err *err);
+
+/* Note in @ret what an extension says. False: it is one of those that matter, and malformed. */
+bool cm_x509_ext_look(struct cm_span oid, struct cm_span value, struct cm_x509_exts *ret);
 
 /* One GeneralName as the text of a normalized name; false for kinds and values that no TLS client
  * matches a host against. */

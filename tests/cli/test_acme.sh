@@ -55,6 +55,18 @@ fails "a CA that is not trusted: exit code 6 and what to do" 6 '--ca-root' \
     env -u CERTMESH_CA_ROOT "$certmesh" obtain "${ports[@]}" --agree other.test
 fails "wildcards: exit code 4, nothing ordered" 4 '\*\.a\.test' cm obtain "${ports[@]}" '*.a.test'
 
+# ---- extensions in requests; challenges elsewhere than what is served
+free=$(free_port)
+run obtain --listen 127.0.0.1 --http-port "$free" --tls-port "$free" --alt-http-port "$HTTP01_PORT" \
+    --alt-tls-port "$TLSALPN_PORT" --challenge http-01 \
+    --csr-extension 2.5.29.32=300a3008060667810c010201 --csr-extension 1.3.6.1.4.1.311.20.2=0c03616263 ext.test
+is "http-01 on the alternate port, with extensions in the request" "$rc" 0
+run renew --force --listen 127.0.0.1 --http-port "$free" --tls-port "$free" --alt-tls-port "$TLSALPN_PORT" \
+    --challenge tls-alpn-01 ext.test
+is "tls-alpn-01 on the alternate port" "$rc" 0
+run revoke --yes ext.test
+is "and revoked" "$rc" 0
+
 # ---- renew while a server has the ports: it answers for the other process
 "$certmesh" serve "${ports[@]}" http.test >"$work/serve.out" 2>"$work/serve.err" </dev/null &
 server=$!

@@ -48,6 +48,14 @@ fails "lifetime 0" 2 'not a time above 0' cm obtain --lifetime 0 a.test
 fails "proxy that is none" 2 'no URL of one' cm obtain --agree --root "$work/none" --proxy ftp://x a.test
 fails "a request and names" 2 'csr: the names are those of the request' cm obtain --csr x.csr a.test
 fails "out without a request" 2 'out is for the chain' cm obtain --out x.pem a.test
+for text in 1.2.3 1.2.3= =0500 1.2.3=5 1.2.3=0x 1.2.3=critical: 1.2.3=0500:; do
+    fails "extension $text" 2 'not OID=HEX' cm obtain --csr-extension "$text" a.test
+done
+fails "extension of the CA" 2 'subjectAltName is made of the names' \
+    cm obtain --agree --root "$work/none" --csr-extension 2.5.29.17=0500 a.test
+fails "extension of a request" 2 'what the request asks for stands in it' \
+    cm obtain --csr x.csr --csr-extension 1.2.3=0500
+fails "alternate port 0" 2 'not a port' cm obtain --alt-http-port 0 a.test
 fails "reason" 2 'did you mean superseded' cm revoke --reason superseeded a.test
 fails "reason 7 does not exist" 2 'no reason of RFC 5280' cm revoke --reason 7 a.test
 fails "grace" 2 'not a time such as' cm clean --grace 14x

@@ -15,6 +15,7 @@
 #include <certmesh/cm_acme_extra.h>
 #include <certmesh/cm_adapter.h>
 #include <certmesh/cm_autocert.h>
+#include <certmesh/cm_config_extra.h>
 #include <certmesh/cm_csr.h>
 #include <certmesh/cm_dns.h>
 #include <certmesh/cm_keys.h>
@@ -172,6 +173,7 @@ struct cm_config_options {
                                   even if nobody tells of it; 0 = 10 minutes; 10 s to a day;
                                   negative: only what the storage tells of, and when it is due */
     const struct cm_ondemand_options *on_demand; /* names that clients ask for; NULL = none */
+    const struct cm_config_extra *extra; /* copied; NULL = all defaults; see cm_config_extra.h */
 };
 #define CM_CONFIG_OPTIONS_INIT                                                                     \
     {                                                                                              \

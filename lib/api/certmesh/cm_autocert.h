@@ -111,7 +111,8 @@ struct cm_autocert_options {
     bool http01;        /* try http-01, too: the program answers on port 80 by cm_autocert_http() */
     int64_t timeout_ms; /* one handshake, with the order; 0 = 5 minutes */
     int64_t token_timeout_ms; /* a CA's handshake or request; 0 = 1 minute */
-    /* All else: the CA (acme.directory_url, acme.eab_*), must_staple, ports, log, events. Borrowed
+    /* All else: the CA (acme.directory_url, acme.eab_*), must_staple, ports, log, events; extra,
+     * with the extensions that requests ask for (ExtraExtensions) and ports of challenges. Borrowed
      * for the call. What the manager sets itself must be unset (CM_E_INVAL names it): storage,
      * cache, issuers, snapshot, key_type, acme.email, acme.agreed, acme.account_key_file,
      * acme.challenges, default_name and fallback_name, renew_before_s, handshake_wait_ms,

@@ -3,6 +3,7 @@
 #include "run.h"
 
 #include "autocert.h"
+#include "core_private.h"
 #include "must.h"
 #include "temp_dir.h"
 
@@ -299,10 +300,15 @@ static cm_status ask(struct cm_autocert *m, const char *name, bool ec, struct cm
 START_TEST(options_are_checked)
 {
     static const char *const hosts[] = { "a.example.com" }, *const bad[] = { "a..b" };
+    static const uint8_t null[] = { 0x05, 0x00 };
+    struct cm_csr_extension extension = { .oid = "2.5.29.17", .value = { null, sizeof null } };
+    struct cm_config_extra extra = CM_CONFIG_EXTRA_INIT;
     struct cm_config_options c = CM_CONFIG_OPTIONS_INIT;
     struct cm_autocert_options o = CM_AUTOCERT_OPTIONS_INIT;
     struct cm_autocert *m = NULL;
 
+    extra.csr_extensions = &extension;
+    extra.n_csr_extensions = 1;
     c.internal = true;
     must_fail(cm_autocert_new(NULL, &m, &err), CM_E_INVAL);
     must_fail(cm_autocert_new(&o, &m, &err), CM_E_INVAL);
@@ -321,7 +327,13 @@ START_TEST(options_are_checked)
     must_fail(cm_autocert_new(&o, &m, &err), CM_E_INVAL);
     ck_assert(strstr(err.msg, "config->storage") != NULL);
     c.storage = NULL;
+    c.extra = &extra; /* extensions of requests go on to both of its configs */
+    must_fail(cm_autocert_new(&o, &m, &err), CM_E_INVAL);
+    ck_assert(strstr(err.msg, "subjectAltName") != NULL);
+    extension.oid = "1.2.3";
     must(cm_autocert_new(&o, &m, &err));
+    for (size_t i = 0; i < 2; i++)
+        ck_assert_uint_gt(m->half[i].cfg->csr_exts.len, 0);
     cm_autocert_free(m);
     cm_autocert_free(NULL);
 }

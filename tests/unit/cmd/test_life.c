@@ -105,6 +105,28 @@ START_TEST(flags_reach_the_library)
 }
 END_TEST
 
+START_TEST(extensions_and_other_ports_reach_the_library)
+{
+    static const uint8_t want[] = { 0x04, 0x02, 0xab, 0xcd };
+
+    forget();
+    fill("obtain --alt-http-port 5002 --alt-tls-port 5001 --csr-extension 1.2.3=0402abCD "
+         "--csr-extension 1.2.4=critical:0500 a.test");
+    ck_assert_uint_eq(o.extra->alt_http_port, 5002);
+    ck_assert_uint_eq(o.extra->alt_tls_port, 5001);
+    ck_assert_uint_eq(o.extra->n_csr_extensions, 2);
+    const struct cm_csr_extension *e = o.extra->csr_extensions;
+    ck_assert_str_eq(e[0].oid, "1.2.3");
+    ck_assert(!e[0].critical);
+    ck_assert_uint_eq(e[0].value.len, sizeof want);
+    ck_assert_mem_eq(e[0].value.data, want, sizeof want);
+    ck_assert_str_eq(e[1].oid, "1.2.4");
+    ck_assert(e[1].critical);
+    ck_assert_uint_eq(e[1].value.len, 2);
+    cli_life_end(&life, false);
+}
+END_TEST
+
 START_TEST(rates)
 {
     forget();
@@ -229,6 +251,7 @@ int main(void)
 {
     const TTest *tests[] = { defaults_are_the_librarys_but_serve_cleans,
                              flags_reach_the_library,
+                             extensions_and_other_ports_reach_the_library,
                              rates,
                              responders_in_order_with_all_that_is_behind_the_first_sign,
                              further_cas_stand_behind_the_first,

@@ -227,11 +227,59 @@ START_TEST(fetcher_is_built_in_unless_one_is_given_or_none_is_needed)
 }
 END_TEST
 
+START_TEST(extra_is_copied_and_checked)
+{
+    static const uint8_t null[] = { 0x05, 0x00 };
+    struct cm_csr_extension e[CM_CSR_EXTENSIONS_MAX + 1] = { { .oid = "1.2.3",
+                                                               .value = { null, sizeof null } } };
+    struct cm_config_extra x = CM_CONFIG_EXTRA_INIT;
+
+    kit_init(&k);
+    k.opts.http_port = 8080;
+    kit_start(&k);
+    ck_assert_uint_eq(k.cfg->host.http_port, 8080);
+    ck_assert_uint_eq(k.cfg->host.tls_port, 443);
+    ck_assert_uint_eq(k.cfg->csr_exts.len, 0);
+    kit_stop(&k);
+
+    kit_init(&k);
+    k.opts.http_port = 8080;
+    k.opts.extra = &x;
+    x.csr_extensions = e;
+    x.n_csr_extensions = 1;
+    x.alt_http_port = 5002;
+    x.alt_tls_port = 5001;
+    kit_start(&k);
+    e[0].oid = "1.2.4";
+    ck_assert_uint_gt(k.cfg->csr_exts.len, 0);
+    ck_assert_uint_eq(k.cfg->host.http_port, 5002); /* challenges */
+    ck_assert_uint_eq(k.cfg->host.tls_port, 5001);
+    ck_assert_uint_eq(cm_config_http_port(k.cfg), 8080); /* listeners */
+    ck_assert_uint_eq(cm_config_tls_port(k.cfg), 443);
+    kit_stop(&k);
+
+    kit_init(&k);
+    k.opts.extra = &x;
+    x.n_csr_extensions = CM_ARRAY_LEN(e);
+    bad("csr_extensions");
+    x.csr_extensions = NULL;
+    x.n_csr_extensions = 1;
+    bad("csr_extensions");
+    x.csr_extensions = e;
+    e[0].oid = "2.5.29.17";
+    bad("subjectAltName");
+    x.size = 0;
+    bad("size");
+    kit_storage_free(&k.storage);
+}
+END_TEST
+
 int main(void)
 {
     const TTest *const tests[] = {
         bad_options_are_named,
         issuers_are_told_apart_by_key,
+        extra_is_copied_and_checked,
         defaults_are_as_written,
         older_program_with_shorter_options_works,
         own_storage_and_cache_are_closed,

@@ -174,6 +174,47 @@ START_TEST(journal_is_for_these_names_this_kind_of_key_and_a_day)
 }
 END_TEST
 
+START_TEST(journal_is_for_these_extensions)
+{
+    static const uint8_t null[] = { 0x05, 0x00 }, yes[] = { 0x01, 0x01, 0xff };
+    struct cm_csr_extension e = { .oid = "1.2.3", .value = { null, sizeof null } };
+    struct cm_config_extra x = CM_CONFIG_EXTRA_INIT;
+    struct cm_journal j;
+    struct kit_issuer *other;
+    struct cm_config *peer;
+
+    kit_init(&k);
+    x.csr_extensions = &e;
+    x.n_csr_extensions = 1;
+    k.opts.extra = &x;
+    kit_start(&k);
+    atomic_store(&k.issuer->step, KIT_CRASH_AFTER_CHECKPOINT);
+    ck_refused(cm_obtain(k.cfg, NULL, example, 1, NULL, &err), CM_E_NET);
+    CM_AUTO_FREE char *text = kit_get(&k.storage.base, "certmesh/journal/example.com");
+    ck_ok(cm_journal_parse(cm_span_str(text), &j, &err));
+    ck_assert(cm_csr_ext_is(cm_buf_span(&j.csr_der), cm_buf_span(&k.cfg->csr_exts)));
+    cm_journal_free(&j);
+    peer = kit_peer(&k, &other); /* of the same mind */
+    ck_ok(cm_obtain(peer, NULL, example, 1, NULL, &err));
+    ck_assert_uint_eq(atomic_load(&other->resumed), 1);
+    cm_config_free(peer);
+
+    const struct cm_config_extra *const others[] = { &x, NULL };
+    for (size_t i = 0; i < CM_ARRAY_LEN(others); i++) {
+        e.value = (struct cm_span){ null, sizeof null };
+        ck_refused(cm_renew(k.cfg, NULL, "example.com", true, NULL, &err), CM_E_NET);
+        e.value = (struct cm_span){ yes, sizeof yes };
+        k.opts.extra = others[i];
+        peer = kit_peer(&k, &other);
+        ck_ok(cm_renew(peer, NULL, "example.com", true, NULL, &err));
+        ck_assert_uint_eq(atomic_load(&other->resumed), 0);
+        ck_assert_uint_eq(atomic_load(&other->orders), 1);
+        cm_config_free(peer);
+    }
+    kit_stop(&k);
+}
+END_TEST
+
 START_TEST(damaged_journal_is_no_obstacle)
 {
     kit_init(&k);
@@ -559,6 +600,7 @@ int main(void)
         failure_leaves_a_note_of_it_and_the_lock_free,
         crash_after_checkpoint_is_resumed_by_a_peer,
         journal_is_for_these_names_this_kind_of_key_and_a_day,
+        journal_is_for_these_extensions,
         damaged_journal_is_no_obstacle,
         unacceptable_certificate_is_not_stored_nor_resumed,
         next_issuer_takes_over_and_its_order_is_resumed_first,
