@@ -180,6 +180,9 @@ START_TEST(extensions_go_in_beside_the_names)
     /* Told from requests for others, or for none. */
     ck_assert(cm_csr_ext_is(cm_buf_span(&der), cm_buf_span(&list)));
     ck_assert(!cm_csr_ext_is(cm_buf_span(&der), (struct cm_span){ NULL, 0 }));
+    list.data[list.len - 1] ^= 1; /* of the same length */
+    ck_assert(!cm_csr_ext_is(cm_buf_span(&der), cm_buf_span(&list)));
+    list.data[list.len - 1] ^= 1;
     ck_ok(cm_csr_ext_add("2.5.29.32", false, policies, &other, &err));
     ck_assert(!cm_csr_ext_is(cm_buf_span(&der), cm_buf_span(&other)));
     ck_ok(cm_csr_ext_add("1.3.6.1.4.1.311.20.2", false, text, &other, &err));
