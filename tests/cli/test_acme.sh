@@ -67,6 +67,23 @@ is "tls-alpn-01 on the alternate port" "$rc" 0
 run revoke --yes ext.test
 is "and revoked" "$rc" 0
 
+plain=$(free_port)
+while [ "$plain" = "$free" ]; do plain=$(free_port); done
+"$certmesh" serve --listen 127.0.0.1 --http-port "$plain" --tls-port "$free" --alt-http-port "$HTTP01_PORT" \
+    --alt-tls-port "$TLSALPN_PORT" served.test >"$work/serve.out" 2>"$work/serve.err" </dev/null &
+server=$!
+await grep -q ' is up' "$work/serve.err" || await grep -q ' is up' "$work/serve.err"
+like "a server on other ports gets its certificate by the alternate ones" \
+    "$(curl -s --cacert <(curl -s --cacert "$LAB_CA" "$PEBBLE_MGMT/roots/0") -o /dev/null -w '%{http_code}' \
+        --resolve "served.test:$free:127.0.0.1" "https://served.test:$free/")" '^200$'
+like "and redirects from its own" "$(curl -s -o /dev/null -w '%{redirect_url}' \
+    --resolve "served.test:$plain:127.0.0.1" "http://served.test:$plain/x")" "^https://served.test:$free/x"
+kill -TERM "$server"
+wait "$server"
+server=
+run revoke --yes served.test
+is "that one is revoked, too" "$rc" 0
+
 # ---- renew while a server has the ports: it answers for the other process
 "$certmesh" serve "${ports[@]}" http.test >"$work/serve.out" 2>"$work/serve.err" </dev/null &
 server=$!

@@ -440,7 +440,7 @@ struct cm_issuer_host {
     const struct cm_env *env;
     struct cm_log log;
     const char *listen_host;  /* for solvers that open a port of their own; NULL = all */
-    uint16_t http_port;       /* 80 */
+    uint16_t http_port;       /* 80; where challenges are answered, and so is the next */
     uint16_t tls_port;        /* 443 */
     struct cm_config *config; /* the config itself; usable once attach has returned */
 };
