@@ -18,7 +18,7 @@
  *   8. index stripes index.c    all of them, in ascending order, to write; one's own to read
  *   9. leaves        uplink.c, adapter.c (what is attached), board.c, probe.c,
  *                    life/staple_slot.c, life/responders.c, life/ring.c, life/cagate.c,
- *                    life/peers.c, life/tickets.c, snapshot.c, ondemand/{denied,pace,
+ *                    life/peers.c, life/tickets.c, snapshot.c, ondemand/{denied,pace,source,
  *                    decision}.c: nothing is taken while one of
  *                    these is held
  */

@@ -5,8 +5,8 @@
 /* Names that clients ask for (cm_ondemand.h): the files of lib/core/ondemand. Everything that a
  * client can make grow has a bound here.
  *
- * LOCK ORDER, beside that of core_private.h: the desk (ask.c) comes before names; denied.c, pace.c
- * and decision.c are leaves. */
+ * LOCK ORDER, beside that of core_private.h: the desk (ask.c) comes before names; denied.c, pace.c,
+ * decision.c and source.c are leaves. */
 
 #include "core_private.h"
 
@@ -73,8 +73,18 @@ CM_MUST_CHECK cm_status cm_quota_take(struct cm_config *cfg, const struct cm_op 
 
 /* Puts questions and sees that each gets an answer in time. */
 struct cm_decider;
-/* @reason is escaped. Once for each question, on any thread, without locks. */
-typedef void (*cm_decided_fn)(void *arg, bool allow, const char *reason);
+/* All borrowed. */
+struct cm_verdict {
+    bool allow;
+    const char *reason;   /* escaped, in what is told */
+    struct cm_cert *cert; /* from here on of a source; NULL = none */
+    int64_t keep_s;
+    bool not_mine;
+};
+/* Once for each question, on any thread, without locks. */
+typedef void (*cm_decided_fn)(void *arg, const struct cm_verdict *v);
+/* cm_decision_answer() with more to it. */
+void cm_decision_settle(struct cm_decision *d, const struct cm_verdict *v);
 CM_MUST_CHECK cm_status cm_decider_new(const struct cm_env *env,
                                        const struct cm_ondemand_options *o, struct cm_decider **ret,
                                        struct cm_err *err);
@@ -88,6 +98,29 @@ CM_MUST_CHECK cm_status cm_decider_begin(struct cm_decider *d, const char *name,
 void cm_decider_stop(struct cm_decider *d);
 /* What the program still owes an answer to stays until it comes. NULL ok. */
 void cm_decider_free(struct cm_decider *d);
+
+/* --------------------------------------------------------------- source.c */
+
+/* Certificates that the program's source has (cm_cert_source.h): asked for, looked at, put into
+ * the cache and taken out when their time is over. */
+struct cm_sourcer;
+/* *@ret NULL when there is no source. */
+CM_MUST_CHECK cm_status cm_sourcer_new(struct cm_config *cfg, const struct cm_ondemand_options *o,
+                                       struct cm_sourcer **ret, struct cm_err *err);
+/* Is there a source, and has it not just had nothing for @name? @s NULL ok. */
+bool cm_sourcer_wants(struct cm_sourcer *s, const char *name);
+/* Is there a source, and a certificate for @name in the cache? @s NULL ok. */
+bool cm_sourcer_has(struct cm_sourcer *s, const char *name);
+/* @served: a certificate for it is in the cache. Once for each question, on any thread, without
+ * locks. */
+typedef void (*cm_sourced_fn)(void *arg, bool served);
+/* On failure @fn is not called. */
+CM_MUST_CHECK cm_status cm_sourcer_begin(struct cm_sourcer *s, const char *name,
+                                         const char *client_ip, cm_sourced_fn fn, void *arg,
+                                         struct cm_err *err);
+/* As of a decider. What is kept leaves the cache with free. NULL ok. */
+void cm_sourcer_stop(struct cm_sourcer *s);
+void cm_sourcer_free(struct cm_sourcer *s);
 
 /* ------------------------------------------------------------------ ask.c */
 

@@ -5,14 +5,15 @@
 /* Certificates for names that nobody told the program before a client asked for them. Included by
  * <certmesh/cm.h>; see docs/on-demand.md.
  *
- * A hello for a name that is neither served nor managed goes through this, and whatever says no is
- * the end of it: the lists; what was denied a short while ago; the pace of asking; the decision;
+ * A hello for a name that is neither served nor managed goes to a source of certificates, if there
+ * is one. When that has none for it, it goes through this, and whatever says no is the end of it:
+ * the lists; what was denied a short while ago; the pace of asking; the decision;
  * storage, which may have a certificate already; the quotas of orders; the CA. However many hellos
  * for one name come meanwhile, all this happens once and they share what comes of it. A name that
  * was let in is managed from then on (it is renewed when due, after the decision was asked again);
  * what is known of it is gone with the process, its certificate stays in storage. */
 
-#include <certmesh/cm_base.h>
+#include <certmesh/cm_cert_source.h>
 
 #ifdef __cplusplus
 extern "C" {
@@ -92,6 +93,14 @@ struct cm_ondemand_options {
     unsigned orders_per_client; /* asked for by one client as above; 20 */
     cm_subject_fn subject;      /* NULL = the name itself */
     void *subject_user;
+    /* Who may have certificates of his own; asked before all of the above but the pace and
+     * max_asking, also about names that are not on the lists. Stays the program's, and until the
+     * config is gone. NULL = none. */
+    struct cm_cert_source *source;
+    int64_t source_timeout_ms; /* no answer by then is none; 2000, at most 60000 */
+    int64_t source_miss_ms;    /* not asked about a name again for so long after it gave nothing
+                                  for it; 10000, at most a day */
+    unsigned source_kept;      /* certificates of it at once, the first to end makes room; 10000 */
 };
 #define CM_ONDEMAND_OPTIONS_INIT                                                                   \
     {                                                                                              \

@@ -3,6 +3,7 @@
 #include "names.h"
 #include "ondemand.h"
 
+#include <stdio.h>
 #include <string.h>
 
 /* One ask per name, from the first hello to a refusal or to the table of managed names, in the
@@ -30,6 +31,7 @@ struct ask {
     struct cm_ondemand *od;
     struct cm_waiters waiters;
     char client[CM_CLIENT_TEXT];
+    char peer_ip[sizeof((struct cm_hello *)0)->peer_ip];
     char subject[CM_NAME_BUF]; /* of the certificate; known once it was allowed */
     char name[];
 };
@@ -40,7 +42,8 @@ struct cm_ondemand {
     struct cm_denied *denied;
     struct cm_pace *pace;
     struct cm_decider *decider;
-    struct cm_runq *work; /* what storage is asked after a yes */
+    struct cm_sourcer *source; /* NULL = none */
+    struct cm_runq *work;      /* what storage is asked after a yes */
     struct cm_quota quota;
     cm_subject_fn subject;
     void *subject_user;
@@ -64,7 +67,8 @@ static struct ask **slot_of(struct cm_ondemand *od, const char *name)
     return at;
 }
 
-static struct ask *ask_new_locked(struct cm_ondemand *od, const char *name, const char *client)
+static struct ask *ask_new_locked(struct cm_ondemand *od, const char *name, const char *client,
+                                  const char *peer_ip)
 {
     size_t len = strlen(name) + 1;
     struct ask *a = cm_calloc(1, sizeof *a + len);
@@ -75,6 +79,7 @@ static struct ask *ask_new_locked(struct cm_ondemand *od, const char *name, cons
     a->od = od;
     memcpy(a->name, name, len);
     memcpy(a->client, client, sizeof a->client);
+    (void)snprintf(a->peer_ip, sizeof a->peer_ip, "%s", peer_ip);
     *at = a;
     od->n_asks++;
     return a;
@@ -121,6 +126,26 @@ static void refuse(struct ask *a, struct cm_err *why)
     free(a);
 }
 
+/* Of an ask that has left the desk. */
+static void answer_all(struct ask *a)
+{
+    struct cm_config *cfg = a->od->cfg;
+
+    cm_waiters_answer(cfg->hub, cm_waiters_take(cfg->hub, &a->waiters), cm_choose_by_name, cfg);
+    free(a);
+}
+
+/* It is served. */
+static void finish(struct ask *a)
+{
+    struct cm_ondemand *od = a->od;
+
+    cm_mutex_lock(&od->lock);
+    leave_locked(od, a);
+    cm_mutex_unlock(&od->lock);
+    answer_all(a);
+}
+
 /* It is managed from here on, and who waits here waits there. */
 static void hand_over(struct ask *a)
 {
@@ -142,9 +167,7 @@ static void hand_over(struct ask *a)
     cm_rounds_begin(cfg);
     if (start != NULL)
         cm_managed_start(start);
-    /* Who is left: it is served already. */
-    cm_waiters_answer(cfg->hub, cm_waiters_take(cfg->hub, &a->waiters), cm_choose_by_name, cfg);
-    free(a);
+    answer_all(a); /* who is left: it is served already */
 }
 
 /* ---- after a yes ---- */
@@ -230,12 +253,13 @@ static void allowed(struct ask *a)
         refuse(a, &err);
 }
 
-static void decided(void *arg, bool allow, const char *reason)
+static void decided(void *arg, const struct cm_verdict *v)
 {
     struct ask *a = arg;
+    const char *reason = v->reason;
     struct cm_err err = CM_ERR_INIT;
 
-    if (allow) {
+    if (v->allow) {
         cm_logf(&a->od->cfg->log, CM_LOG_INFO, "ondemand_allowed", NULL, 0,
                 "'%s' for %s is allowed%s%s", a->name, a->client, reason[0] != '\0' ? ": " : "",
                 reason);
@@ -247,17 +271,6 @@ static void decided(void *arg, bool allow, const char *reason)
     (void)cm_fail(&err, CM_E_POLICY, "no certificate for '%s' on demand: %s", a->name,
                   reason[0] != '\0' ? reason : "denied");
     refuse(a, &err);
-}
-
-static void begin(struct ask *a, const char *client_ip)
-{
-    struct cm_decider *d = a->od->decider;
-    struct cm_err err = CM_ERR_INIT;
-
-    if (!cm_decider_any(d))
-        allowed(a);
-    else if (cm_decider_begin(d, a->name, client_ip, CM_ONDEMAND_OBTAIN, decided, a, &err) != CM_OK)
-        refuse(a, &err);
 }
 
 /* ---- hellos ---- */
@@ -317,6 +330,54 @@ static cm_status may_begin(struct cm_ondemand *od, const char *name, const char 
     return CM_OK;
 }
 
+/* ---- from the source to the decision ---- */
+
+static void put_question(struct ask *a)
+{
+    struct cm_decider *d = a->od->decider;
+    struct cm_err err = CM_ERR_INIT;
+
+    if (!cm_decider_any(d))
+        allowed(a);
+    else if (cm_decider_begin(d, a->name, a->peer_ip, CM_ONDEMAND_OBTAIN, decided, a, &err) !=
+             CM_OK)
+        refuse(a, &err);
+}
+
+/* What could not be said before the source was asked. */
+static void sourced(void *arg, bool served)
+{
+    struct ask *a = arg;
+    struct cm_ondemand *od = a->od;
+    struct cm_err err = CM_ERR_INIT;
+
+    if (served) {
+        finish(a);
+    } else if (may_ask(od, a->name, &err) == CM_OK) {
+        put_question(a);
+    } else {
+        cm_count(od->cfg, CM_COUNT_ONDEMAND_REFUSED);
+        refuse(a, &err);
+    }
+}
+
+static void begin(struct ask *a, bool ask_source)
+{
+    struct cm_err err = CM_ERR_INIT;
+
+    if (!ask_source)
+        put_question(a);
+    else if (cm_sourcer_begin(a->od->source, a->name, a->peer_ip, sourced, a, &err) != CM_OK)
+        refuse(a, &err);
+}
+
+/* Has a certificate come meanwhile, or is it coming? What is handed over leaves the desk while its
+ * lock is held, and so does what the source gave. */
+static bool has_come_locked(struct cm_ondemand *od, const char *name)
+{
+    return cm_names_expect(od->cfg, name) || cm_sourcer_has(od->source, name);
+}
+
 cm_status cm_ondemand_wait(struct cm_config *cfg, const struct cm_hello *hello, const char *name,
                            struct cm_pending **ret_pending, struct cm_err *err)
 {
@@ -327,7 +388,8 @@ cm_status cm_ondemand_wait(struct cm_config *cfg, const struct cm_hello *hello, 
     bool start = false;
     bool come = false;
 
-    cm_status rc = may_ask(od, name, err);
+    bool ask_source = cm_sourcer_wants(od->source, name);
+    cm_status rc = ask_source ? CM_OK : may_ask(od, name, err);
     if (rc != CM_OK) {
         cm_count(cfg, CM_COUNT_ONDEMAND_REFUSED);
         return rc;
@@ -341,10 +403,9 @@ cm_status cm_ondemand_wait(struct cm_config *cfg, const struct cm_hello *hello, 
     if (rc == CM_OK) {
         cm_mutex_lock(&od->lock);
         a = *slot_of(od, name);
-        /* What is handed over leaves the desk while this lock is held. */
-        come = a == NULL && cm_names_expect(cfg, name);
+        come = a == NULL && has_come_locked(od, name);
         if (a == NULL && !come) {
-            a = ask_new_locked(od, name, client);
+            a = ask_new_locked(od, name, client, hello->peer_ip);
             start = a != NULL;
             rc = start ? CM_OK : cm_fail_nomem(err);
         }
@@ -353,7 +414,7 @@ cm_status cm_ondemand_wait(struct cm_config *cfg, const struct cm_hello *hello, 
         cm_mutex_unlock(&od->lock);
     }
     if (start) /* even if who asked cannot wait */
-        begin(a, hello->peer_ip);
+        begin(a, ask_source);
     if (rc != CM_OK || come) {
         cm_pending_free(p);
         if (rc != CM_OK && err != NULL && err->tls_alert == 0)
@@ -373,14 +434,14 @@ struct renewal {
     char reason[200];
 };
 
-static void renewal_decided(void *arg, bool allow, const char *reason)
+static void renewal_decided(void *arg, const struct cm_verdict *v)
 {
     struct renewal *r = arg;
 
     cm_mutex_lock(&r->lock);
     r->done = true;
-    r->allow = allow;
-    (void)cm_escape(reason, strlen(reason), r->reason, sizeof r->reason);
+    r->allow = v->allow;
+    (void)cm_escape(v->reason, strlen(v->reason), r->reason, sizeof r->reason);
     (void)pthread_cond_broadcast(&r->changed);
     cm_mutex_unlock(&r->lock);
 }
@@ -487,6 +548,8 @@ cm_status cm_ondemand_new(struct cm_config *cfg, const struct cm_ondemand_option
         rc = cm_runq_new(WORKERS, &od->work, err);
     if (rc == CM_OK)
         rc = cm_decider_new(cfg->env, &o, &od->decider, err);
+    if (rc == CM_OK)
+        rc = cm_sourcer_new(cfg, &o, &od->source, err);
     if (rc != CM_OK) {
         cm_ondemand_free(od);
         return rc;
@@ -499,6 +562,7 @@ void cm_ondemand_stop(struct cm_ondemand *od)
 {
     if (od == NULL)
         return;
+    cm_sourcer_stop(od->source);
     if (od->decider != NULL)
         cm_decider_stop(od->decider);
     cm_runq_stop(od->work);
@@ -510,6 +574,7 @@ void cm_ondemand_free(struct cm_ondemand *od)
         return;
     cm_ondemand_stop(od);
     CM_ASSERT(od->n_asks == 0);
+    cm_sourcer_free(od->source);
     cm_decider_free(od->decider);
     cm_runq_free(od->work);
     cm_pace_free(od->pace);

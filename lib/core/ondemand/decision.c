@@ -34,6 +34,9 @@ struct cm_decision {
     int64_t deadline_ns;
     cm_decided_fn fn;
     void *arg;
+    struct cm_cert *cert; /* what came with the answer, as did ... */
+    int64_t keep_s;
+    bool not_mine;
     enum cm_ondemand_phase phase;
     char client_ip[64];
     char name[CM_NAME_BUF];
@@ -77,8 +80,10 @@ static void unref(struct cm_decision *q)
         cm_mutex_unlock(&k->lock);
         return;
     }
+    struct cm_cert *cert = q->cert;
     free(q);
     desk_unref_unlock(k);
+    cm_cert_unref(cert);
 }
 
 static void unlink_locked(struct cm_decision *q)
@@ -102,19 +107,25 @@ static bool settle_locked(struct cm_decision *q, bool allow, const char *reason)
     k->telling++;
     cm_mutex_unlock(&k->lock);
     (void)cm_escape(reason, strnlen(reason, REASON_MAX), text, sizeof text);
-    q->fn(q->arg, allow, text);
+    const struct cm_verdict v = { allow, text, q->cert, q->keep_s, q->not_mine };
+    q->fn(q->arg, &v);
     cm_mutex_lock(&k->lock);
     k->telling--;
     (void)pthread_cond_broadcast(&k->changed);
     return true;
 }
 
-static void settle(struct cm_decision *q, bool allow, const char *reason)
+static void settle(struct cm_decision *q, const struct cm_verdict *v)
 {
     struct desk *k = q->desk;
 
     cm_mutex_lock(&k->lock);
-    bool mine = settle_locked(q, allow, reason);
+    if (!q->settled) { /* else somebody may be reading them */
+        q->cert = v->cert != NULL ? cm_cert_ref(v->cert) : NULL;
+        q->keep_s = v->keep_s;
+        q->not_mine = v->not_mine;
+    }
+    bool mine = settle_locked(q, v->allow, v->reason);
     cm_mutex_unlock(&k->lock);
     if (mine)
         unref(q);
@@ -122,9 +133,18 @@ static void settle(struct cm_decision *q, bool allow, const char *reason)
 
 void cm_decision_answer(struct cm_decision *d, bool allow, const char *reason)
 {
-    if (d == NULL)
-        return;
-    settle(d, allow, reason != NULL ? reason : "");
+    const struct cm_verdict v = { .allow = allow, .reason = reason };
+
+    if (d != NULL)
+        cm_decision_settle(d, &v);
+}
+
+void cm_decision_settle(struct cm_decision *d, const struct cm_verdict *v)
+{
+    struct cm_verdict said = *v;
+
+    said.reason = v->reason != NULL ? v->reason : "";
+    settle(d, &said);
     unref(d);
 }
 
@@ -143,7 +163,7 @@ static void *watch(void *arg)
             (void)cm_cond_wait_ns(&k->changed, &k->lock, CM_NS_PER_S);
         } else if (d->env->mono_ns(d->env) < q->deadline_ns) {
             (void)cm_cond_wait_ns(&k->changed, &k->lock, WATCH_SLICE);
-        } else if (settle_locked(q, false, "no decision in time")) {
+        } else if (settle_locked(q, false, "no answer in time")) {
             cm_mutex_unlock(&k->lock);
             unref(q);
             cm_mutex_lock(&k->lock);
