@@ -13,15 +13,16 @@ struct list {
     struct cm_cert **at;
     size_t n;
     size_t cap;
+    size_t hand; /* of the clock */
 };
 
 struct cm_cache {
     pthread_mutex_t writer;
     struct cm_index *index;
     struct list managed;
-    struct list own; /* the program's own: never evicted */
-    size_t capacity; /* 0 = unlimited */
-    size_t hand;     /* of the clock, over managed */
+    struct list passing; /* of names that clients asked for: the first to be evicted */
+    struct list own;     /* the program's own: never evicted */
+    size_t capacity;     /* 0 = unlimited */
     struct cm_maint *maint;
     struct cm_owns *owns;
     struct cm_audience audience;
@@ -78,6 +79,7 @@ void cm_cache_free(struct cm_cache *c)
     cm_hotfiles_free(c->hotfiles);
     cm_index_free(c->index);
     list_free(&c->managed);
+    list_free(&c->passing);
     list_free(&c->own);
     cm_audience_end(&c->audience);
     (void)pthread_mutex_destroy(&c->writer);
@@ -96,7 +98,9 @@ struct cm_audience *cm_cache_audience(struct cm_cache *c)
 
 static struct list *list_for(struct cm_cache *c, const struct cm_cert *cert)
 {
-    return cm_cert_is_managed(cert) ? &c->managed : &c->own;
+    if (!cm_cert_is_managed(cert))
+        return &c->own;
+    return cert->passing ? &c->passing : &c->managed;
 }
 
 static bool is_in_locked(struct cm_cache *c, const struct cm_cert *cert)
@@ -140,33 +144,48 @@ static cm_status put_in_locked(struct cm_cache *c, struct cm_cert *cert, struct 
     return CM_OK;
 }
 
-/* A managed certificate to give up, as the clock algorithm chooses it: the hand goes round and
- * takes the first that nobody has asked for since it last came by. So a flood of rare names does
- * not push out the busy ones, and the cost does not grow with the cache. NULL if there is none. */
-static struct cm_cert *pick_victim_locked(struct cm_cache *c)
+/* One of @l to give up, as the clock algorithm chooses it: the hand goes round and takes the first
+ * that nobody has asked for since it last came by. So a flood of rare names does not push out the
+ * busy ones, and the cost does not grow with the cache. NULL if there is none. */
+static struct cm_cert *pick_victim_locked(struct list *l)
 {
     struct cm_cert *victim = NULL;
 
-    for (unsigned i = 0; i < STEPS_MAX && c->managed.n > 0; i++) {
-        if (c->hand >= c->managed.n)
-            c->hand = 0;
-        victim = c->managed.at[c->hand];
+    for (unsigned i = 0; i < STEPS_MAX && l->n > 0; i++) {
+        if (l->hand >= l->n)
+            l->hand = 0;
+        victim = l->at[l->hand];
         if (!atomic_exchange_explicit(&victim->used, 0, memory_order_relaxed))
             break;
-        c->hand++;
+        l->hand++;
     }
     return victim;
 }
 
-static struct cm_cert *make_room_locked(struct cm_cache *c)
+static size_t count_locked(const struct cm_cache *c)
+{
+    return c->managed.n + c->passing.n + c->own.n;
+}
+
+/* What a client can bring about takes no place from what the program wants: with nothing else to
+ * give up, the cache holds one more. */
+static struct cm_cert *make_room_locked(struct cm_cache *c, bool passing)
 {
     struct cm_cert *victim = NULL;
 
-    if (c->capacity > 0 && c->managed.n + c->own.n >= c->capacity)
-        victim = pick_victim_locked(c);
+    if (c->capacity > 0 && count_locked(c) >= c->capacity)
+        victim = pick_victim_locked(c->passing.n > 0 || passing ? &c->passing : &c->managed);
     if (victim != NULL)
         take_out_locked(c, victim);
     return victim;
+}
+
+void cm_cache_mark_passing(struct cm_cache *c, struct cm_cert *cert)
+{
+    cm_mutex_lock(&c->writer);
+    if (!is_in_locked(c, cert))
+        cert->passing = true;
+    cm_mutex_unlock(&c->writer);
 }
 
 static bool same_names(const struct cm_cert *a, const struct cm_cert *b)
@@ -228,7 +247,9 @@ static cm_status put_one_locked(struct cm_cache *c, struct cm_cert *cert, bool n
 {
     struct cm_cert *old = now ? replaced_locked(c, cert) : NULL;
 
-    *ret_gone = old == NULL ? make_room_locked(c) : NULL;
+    if (old != NULL && old->passing)
+        cert->passing = true;
+    *ret_gone = old == NULL ? make_room_locked(c, cert->passing) : NULL;
     cm_status rc = put_in_locked(c, cert, err);
     if (rc == CM_OK && old != NULL) {
         take_out_locked(c, old);
@@ -291,7 +312,7 @@ cm_status cm_cache_replace_own(struct cm_cache *c, struct cm_cert *old, struct c
     cm_mutex_lock(&c->writer);
     had = old != NULL && is_in_locked(c, old);
     if (!had)
-        gone = make_room_locked(c);
+        gone = make_room_locked(c, false);
     rc = put_in_locked(c, cert, err);
     if (rc == CM_OK && had) {
         take_out_locked(c, old);
@@ -408,7 +429,7 @@ size_t cm_cache_count(struct cm_cache *c)
     if (c == NULL)
         return 0;
     cm_mutex_lock(&c->writer);
-    n = c->managed.n + c->own.n;
+    n = count_locked(c);
     cm_mutex_unlock(&c->writer);
     return n;
 }
@@ -474,6 +495,7 @@ size_t cm_cache_some(struct cm_cache *c, struct cm_cache_walk *io, struct cm_cer
 
     cm_mutex_lock(&c->writer);
     n = copy_some(out, &c->managed, &io->managed, max);
+    n += copy_some(out + n, &c->passing, &io->passing, max - n);
     n += copy_some(out + n, &c->own, &io->own, max - n);
     cm_mutex_unlock(&c->writer);
     return n;
@@ -482,30 +504,26 @@ size_t cm_cache_some(struct cm_cache *c, struct cm_cache_walk *io, struct cm_cer
 /* References to all that match; NULL and 0 when there are none or no memory. */
 static struct cm_cert **snapshot_locked(struct cm_cache *c, const char *name, size_t *ret_n)
 {
-    struct cm_cert *const *a = c->managed.at;
-    struct cm_cert *const *b = c->own.at;
-    size_t na = c->managed.n;
-    size_t nb = c->own.n;
+    struct cm_cert *const *from[3] = { c->managed.at, c->passing.at, c->own.at };
+    size_t n[3] = { c->managed.n, c->passing.n, c->own.n };
 
     if (name != NULL) {
         const char *dot = strchr(name, '.');
         char wild[CM_NAME_BUF + 1];
         size_t rest = dot != NULL ? strlen(dot) : 0;
 
-        a = cm_index_peek(c->index, name, strlen(name), &na);
-        nb = 0;
+        from[0] = cm_index_peek(c->index, name, strlen(name), &n[0]);
+        n[1] = n[2] = 0;
         if (dot != NULL && !cm_name_is_ip(name) && name[0] != '*') {
             wild[0] = '*';
             memcpy(wild + 1, dot, rest);
-            b = cm_index_peek(c->index, wild, rest + 1, &nb);
+            from[1] = cm_index_peek(c->index, wild, rest + 1, &n[1]);
         }
     }
-    struct cm_cert **all = cm_calloc(na + nb, sizeof(struct cm_cert *));
+    struct cm_cert **all = cm_calloc(n[0] + n[1] + n[2], sizeof(struct cm_cert *));
     *ret_n = 0;
-    if (all != NULL) {
-        *ret_n = copy_refs(all, a, na);
-        *ret_n += copy_refs(all + na, b, nb);
-    }
+    for (size_t i = 0; all != NULL && i < CM_ARRAY_LEN(from); i++)
+        *ret_n += copy_refs(all + *ret_n, from[i], n[i]);
     return all;
 }
 

@@ -96,6 +96,8 @@ struct cm_cert {
     uint16_t n_tags;
     uint8_t key_type;                       /* enum cm_pk */
     uint8_t flags;                          /* enum cm_cert_flags */
+    bool passing;                           /* a client asked for it: see cm_cache_mark_passing();
+                                               guarded by the cache's writer lock */
     _Atomic uint8_t used;                   /* looked up since the last search for room */
     _Atomic uint8_t crowded;                /* was looked up while somebody else had it */
     _Atomic(struct cm_stapling *) stapling; /* life/staple_slot.c; NULL = there is no responder */
@@ -177,6 +179,10 @@ CM_MUST_CHECK cm_status cm_cache_put(struct cm_cache *cache, struct cm_cert *cer
 /* *@ret_added: it was not in yet, and took nobody's place. */
 CM_MUST_CHECK cm_status cm_cache_put_new(struct cm_cache *cache, struct cm_cert *cert,
                                          int64_t now_s, bool *ret_added, struct cm_err *err);
+/* @cert, which is to be put in, is of a name that a client asked for: in a full cache such
+ * certificates make room, each for the next. Others only make room for one another when there are
+ * none of these, and never for one of these. Whatever takes its place inherits that. */
+void cm_cache_mark_passing(struct cm_cache *cache, struct cm_cert *cert);
 /* cm_cache_add_pem() for what is parsed already. */
 CM_MUST_CHECK cm_status cm_cache_add_parts(struct cm_cache *cache, const struct cm_chain *chain,
                                            const struct cm_key *key, const char *const *tags,
@@ -191,7 +197,7 @@ size_t cm_cache_find(struct cm_cache *cache, const char *key, size_t len,
 /* Up to @max certificates, with a reference each, from where *@io stands; 0 = that was all. Begin
  * with zeros. What comes or goes meanwhile may be missed, or be there twice. */
 struct cm_cache_walk {
-    size_t managed, own; /* places seen so far */
+    size_t managed, passing, own; /* places seen so far */
 };
 size_t cm_cache_some(struct cm_cache *cache, struct cm_cache_walk *io, struct cm_cert **out,
                      size_t max);

@@ -75,6 +75,8 @@ static bool serve_snapshot(struct cm_managed *m, const struct cm_op *op, struct 
 
     if (!is_away(o->rc) || cm_snapshot_load(m->cfg, op, m->name, &cert, NULL) != CM_OK)
         return false;
+    if (m->ondemand)
+        cm_cache_mark_passing(m->cfg->cache, cert);
     o->served = cm_serve_managed(m->cfg, cert, NULL) == CM_OK;
     if (o->served) {
         cm_recheck(m);

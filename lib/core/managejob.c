@@ -147,6 +147,8 @@ static void finish(struct cm_managed *m, struct cm_outcome *o)
 
 cm_status cm_managed_serve(struct cm_managed *m, struct cm_cert *cert, struct cm_err *err)
 {
+    if (m->ondemand)
+        cm_cache_mark_passing(m->cfg->cache, cert);
     cm_status rc = cm_serve_managed(m->cfg, cert, err);
     if (rc == CM_OK) {
         m->provisional = false;

@@ -205,6 +205,85 @@ START_TEST(capacity_evicts_managed_ones_that_nobody_asked_for)
 }
 END_TEST
 
+static void put_new(struct cm_cache *cache, const char *name, int64_t from_s, bool passing)
+{
+    struct cm_cert *c = hollow1(name, from_s, CM_CERT_MANAGED);
+
+    if (passing)
+        cm_cache_mark_passing(cache, c);
+    ck_ok(cm_cache_put(cache, c, from_s + 100, &err));
+    cm_cert_unref(c);
+}
+
+/* How many of x0.example, x1.example, ... are in? */
+static unsigned those_in(struct cm_cache *cache, char kind, unsigned n)
+{
+    unsigned in = 0;
+    char name[32];
+
+    for (unsigned i = 0; i < n; i++) {
+        (void)snprintf(name, sizeof name, "%c%u.example", kind, i);
+        struct seen s = { 0, 0, INT64_MAX };
+        cm_cache_match(cache, name, visit, &s);
+        in += s.n > 0;
+    }
+    return in;
+}
+
+START_TEST(what_clients_brought_makes_room_first)
+{
+    struct cm_cache *cache = cache_of(20);
+    CM_AUTO_BUF struct cm_buf chain = CM_BUF_INIT(CM_CHAIN_PEM_MAX);
+    CM_AUTO_BUF struct cm_buf key = CM_BUF_SECRET(CM_KEY_PEM_MAX);
+    const char *const own[] = { "own.example" };
+    struct cm_cert *some[16];
+    struct cm_cache_walk walk = { 0 };
+    char name[32];
+    size_t n, walked = 0;
+
+    kit_make_pair(CM_PK_P256, own, 1, 100, 86400, &chain, &key);
+    ck_ok(cm_cache_add_pem(cache, cm_buf_span(&chain), cm_buf_span(&key), NULL, NULL, &err));
+    for (unsigned i = 0; i < 10; i++) {
+        (void)snprintf(name, sizeof name, "m%u.example", i);
+        put_new(cache, name, 100, false);
+    }
+    for (unsigned i = 0; i < 500; i++) {
+        (void)snprintf(name, sizeof name, "p%u.example", i);
+        put_new(cache, name, 100, true);
+        ck_assert_uint_eq(find(cache, "p0.example", NULL), 1); /* busy: stays */
+        ck_assert_uint_le(cm_cache_count(cache), 20);
+    }
+    ck_assert_uint_eq(those_in(cache, 'm', 10), 10); /* which nobody has asked for */
+    ck_assert_uint_eq(those_in(cache, 'p', 500), 9);
+    ck_assert_uint_eq(find(cache, "own.example", NULL), 1);
+    put_new(cache, "p0.example", 200, false); /* its successor is no other */
+    for (unsigned i = 10; i < 19; i++) {
+        (void)snprintf(name, sizeof name, "m%u.example", i);
+        put_new(cache, name, 100, false);
+    }
+    ck_assert_uint_eq(those_in(cache, 'm', 19), 19);
+    ck_assert_uint_eq(those_in(cache, 'p', 500), 0);
+    put_new(cache, "p1.example", 100, true); /* one more than there is room for ... */
+    ck_assert_uint_eq(cm_cache_count(cache), 21);
+    put_new(cache, "p2.example", 100, true); /* ... but only one */
+    ck_assert_uint_eq(cm_cache_count(cache), 21);
+    ck_assert_uint_eq(those_in(cache, 'm', 19), 19);
+    ck_assert_uint_eq(those_in(cache, 'p', 500), 1);
+    while ((n = cm_cache_some(cache, &walk, some, CM_ARRAY_LEN(some))) > 0)
+        for (walked += n; n > 0; n--)
+            cm_cert_unref(some[n - 1]);
+    ck_assert_uint_eq(walked, 21);
+    struct seen s = { 0, 0, INT64_MAX };
+    cm_cache_match(cache, NULL, visit, &s);
+    ck_assert_uint_eq(s.n, 21);
+    put_new(cache, "m19.example", 100, false);
+    put_new(cache, "m20.example", 100, false); /* none left but the program's */
+    ck_assert_uint_eq(those_in(cache, 'p', 500), 0);
+    ck_assert_uint_eq(those_in(cache, 'm', 21), 20);
+    cm_cache_free(cache);
+}
+END_TEST
+
 START_TEST(renewal_in_a_full_cache_evicts_nothing_else)
 {
     struct cm_cache *cache = cache_of(2);
@@ -394,6 +473,7 @@ int main(void)
         certificate_from_the_future_leaves_the_old_one,
         own_certificates_are_not_replaced,
         capacity_evicts_managed_ones_that_nobody_asked_for,
+        what_clients_brought_makes_room_first,
         renewal_in_a_full_cache_evicts_nothing_else,
         match_hands_out_newest_first,
         files_are_read_whole_and_only_files,

@@ -190,6 +190,53 @@ START_TEST(what_was_evicted_is_loaded_without_a_question)
 }
 END_TEST
 
+START_TEST(eviction_spares_what_the_program_manages)
+{
+    struct cm_cache_options co = { .size = (uint32_t)sizeof co, .capacity = 4 };
+    CM_AUTO_BUF struct cm_buf chain = CM_BUF_INIT(CM_CHAIN_PEM_MAX);
+    CM_AUTO_BUF struct cm_buf key = CM_BUF_SECRET(CM_KEY_PEM_MAX);
+    const char *const managed[] = { "managed.example" };
+    const char *const own[] = { "own.example" };
+    struct cm_cache *cache = NULL;
+    struct cm_pending *p;
+    char name[64];
+
+    set_up(YES);
+    ck_ok(cm_cache_new(&co, &cache, &err));
+    k.opts.cache = cache;
+    kit_start(&k);
+    kit_make_pair(CM_PK_P256, own, 1, START_S - 3600, 90 * 86400, &chain, &key);
+    ck_ok(cm_cache_add_pem(cache, cm_buf_span(&chain), cm_buf_span(&key), NULL, NULL, &err));
+    ck_ok(cm_manage(k.cfg, NULL, managed, 1, &err));
+    for (int i = 0; i < 8; i++) {
+        (void)snprintf(name, sizeof name, "n%d.example", i);
+        ck_ok(get(name));
+        ck_assert_uint_le(cm_cache_count(cache), 4);
+    }
+    ck_ok(hello_from("", "managed.example", &p)); /* hits, both */
+    ck_ok(hello_from("", "own.example", &p));
+    kit_until(is_idle("n7.example"));
+    unsigned loads = atomic_load(&k.storage.loads);
+    unsigned evicted = 0;
+    for (int i = 0; i < 8; i++) {
+        (void)snprintf(name, sizeof name, "n%d.example", i);
+        cm_status rc = hello_from("", name, &p);
+        ck_assert(rc == CM_OK || rc == CM_E_AGAIN);
+        evicted += rc == CM_E_AGAIN;
+        if (rc == CM_E_AGAIN)
+            ck_ok(outcome(p));
+    }
+    ck_assert_uint_ge(evicted, 6); /* two have room at a time */
+    ck_assert_uint_ge(atomic_load(&k.storage.loads), loads + evicted);
+    ck_ok(hello_from("", "managed.example", &p));
+    ck_ok(hello_from("", "own.example", &p));
+    ck_assert_uint_eq(atomic_load(&judge.asked), 8); /* by storage, not by anybody who decides */
+    ck_assert_uint_eq(atomic_load(&k.issuer->orders), 9);
+    kit_stop(&k);
+    cm_cache_free(cache);
+}
+END_TEST
+
 static int shop_user;
 
 static cm_status shops(void *user, const char *name, char *ret_subject)
@@ -264,6 +311,7 @@ int main(void)
         a_failure_is_tried_again_when_somebody_asks,
         renewals_are_decided_and_a_no_lasts_to_the_end,
         what_was_evicted_is_loaded_without_a_question,
+        eviction_spares_what_the_program_manages,
         hosts_share_the_wildcard_that_the_program_names,
         names_of_a_process_are_bounded,
     };
