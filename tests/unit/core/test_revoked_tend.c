@@ -96,11 +96,71 @@ START_TEST(maintenance_takes_it_out_when_the_ca_refuses_and_tries_again)
 }
 END_TEST
 
+/* ---- of a name that a client asked for ---- */
+
+static _Atomic bool says_no; /* to the next certificate of a name that has one */
+static _Atomic unsigned renewals;
+
+static void decide(void *user, const struct cm_ondemand_ask *ask, struct cm_decision *d)
+{
+    bool renew = ask->phase == CM_ONDEMAND_RENEW;
+
+    (void)user;
+    if (renew)
+        atomic_fetch_add(&renewals, 1);
+    cm_decision_answer(d, !renew || !atomic_load(&says_no), NULL);
+}
+
+/* A client's, to the end. */
+static cm_status get(void)
+{
+    struct cm_pending *p = NULL;
+    struct cm_cert *c = NULL;
+    struct cm_hello h;
+
+    kit_hello(&h, names[0]);
+    cm_status rc = cm_get_certificate(k.cfg, &h, &c, &p, &err);
+    if (rc == CM_E_AGAIN)
+        rc = cm_pending_wait(p, NULL, &c, &err);
+    cm_cert_unref(c);
+    cm_pending_free(p);
+    return rc;
+}
+
+START_TEST(a_no_to_the_successor_of_what_is_revoked_ends_its_serving)
+{
+    struct cm_ondemand_options od = CM_ONDEMAND_OPTIONS_INIT;
+
+    begin();
+    cm_config_free(k.cfg);
+    od.decide = decide;
+    k.opts.on_demand = &od;
+    kit_start(&k);
+    atomic_store(&says_no, true);
+    atomic_store(&renewals, 0);
+    (void)!get(); /* storage has one; nobody has looked at a list yet */
+    kit_until(kit_logged("revoked_not_replaced") == 1);
+    ck_assert_str_eq(served(), "");
+    ck_assert_uint_eq(atomic_load(&renewals), 1);
+    ck_assert_uint_eq(kit_logged("ondemand_not_renewed"), 1);
+    ck_assert_uint_eq(kit_logged("certificate_revoked"), 1);
+    ck_assert_uint_eq(atomic_load(&k.issuer->orders), 0);
+    ck_assert_int_ne(get(), CM_OK); /* nor does storage bring it back */
+    ck_assert_str_eq(served(), "");
+    pass_s(2 * 3600);
+    ck_ok(get()); /* as if nobody had asked before: a decision, an order */
+    ck_assert_str_ne(served(), "07");
+    ck_assert_uint_eq(atomic_load(&k.issuer->orders), 1);
+    crl_end();
+}
+END_TEST
+
 int main(void)
 {
     const TTest *const tests[] = {
         maintenance_replaces_what_a_list_says_is_revoked,
         maintenance_takes_it_out_when_the_ca_refuses_and_tries_again,
+        a_no_to_the_successor_of_what_is_revoked_ends_its_serving,
     };
 
     return kit_run("revoked_tend", tests, CM_ARRAY_LEN(tests));
