@@ -117,6 +117,9 @@ static cm_status by_udp(struct exchange *x, struct cm_buf *ret, struct dns_messa
             *m = (struct dns_message){ .flags = DNS_QR | DNS_TC };
             return CM_OK;
         }
+        /* There may be something to read for ever. */
+        if (cm_op_check(x->op, NULL) == CM_E_TIMEOUT)
+            return cm_fail(err, CM_E_TIMEOUT, "DNS server %s does not answer", x->s->text);
     }
 }
 

@@ -136,8 +136,8 @@ static cm_status read_key(struct reader *r, struct dns_key *k, struct cm_err *er
             rc = take_algorithm(k, r->word, err);
         } else {
             cm_buf_reset(&k->secret);
-            rc = cm_b64_decode(cm_span_str(r->word), &k->secret, NULL);
-            if (rc != CM_OK)
+            rc = cm_b64_decode(cm_span_str(r->word), &k->secret, err);
+            if (rc != CM_OK && rc != CM_E_NOMEM)
                 rc = cm_fail(err, CM_E_PARSE, "the secret of TSIG key '%s' is not base64", k->name);
         }
         if (rc != CM_OK)
