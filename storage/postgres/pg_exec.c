@@ -118,6 +118,13 @@ int64_t pg_int(const PGresult *res, int row, int column)
     return (int64_t)big_endian(PQgetvalue(res, row, column));
 }
 
+uint64_t pg_size(const PGresult *res, int row, int column)
+{
+    int64_t size = pg_int(res, row, column);
+
+    return size > 0 ? (uint64_t)size : 0;
+}
+
 bool pg_bool(const PGresult *res, int row, int column)
 {
     return !PQgetisnull(res, row, column) && PQgetlength(res, row, column) == 1 &&

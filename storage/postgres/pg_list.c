@@ -71,14 +71,17 @@ static cm_status hand_out(const struct cm_op *op, const PGresult *res, int row, 
 
     if (rc != CM_OK)
         return rc;
+    if (text.data == NULL) /* nor would there be a place to go on from */
+        return cm_fail(err, CM_E_PARSE,
+                       "PostgreSQL: a row without a key; is the table certmesh's?");
     if (text.len > CM_STORAGE_KEY_MAX)
         text.len = CM_STORAGE_KEY_MAX;
     memcpy(key, text.data, text.len);
     key[text.len] = '\0';
     if (info.terminal)
-        info.size = (uint64_t)pg_int(res, row, 1);
+        info.size = pg_size(res, row, 1);
     place_after(key, !info.terminal, from);
-    return is_hidden(key) ? CM_OK : each(user, &info, err);
+    return key[0] == '\0' || is_hidden(key) ? CM_OK : each(user, &info, err);
 }
 
 cm_status pg_list(struct cm_storage *st, const struct cm_op *op, const char *prefix, bool recursive,

@@ -23,15 +23,19 @@ static cm_status hand_out(const PGresult *res, int row, const char *key, size_t 
                           cm_load_fn each, void *user, struct cm_err *err)
 {
     struct cm_err why = CM_ERR_INIT;
+    struct cm_span value = pg_bytes(res, row, 3);
+    uint64_t size = pg_size(res, row, 2);
     cm_status status = CM_OK;
 
+    if (size < value.len)
+        size = value.len;
     if (!pg_bool(res, row, 1))
         status = cm_fail(&why, CM_E_NOTFOUND, "there is no value at '%s'", key);
-    else if (pg_int(res, row, 2) > (int64_t)CM_STORAGE_VALUE_MAX)
+    else if (size > CM_STORAGE_VALUE_MAX)
         status =
-            cm_fail(&why, CM_E_LIMIT, "the value at '%s' has %lld bytes, more than the %u allowed",
-                    key, (long long)pg_int(res, row, 2), CM_STORAGE_VALUE_MAX);
-    return each(user, index, status, pg_bytes(res, row, 3), &why, err);
+            cm_fail(&why, CM_E_LIMIT, "the value at '%s' has %llu bytes, more than the %u allowed",
+                    key, (unsigned long long)size, CM_STORAGE_VALUE_MAX);
+    return each(user, index, status, value, &why, err);
 }
 
 /* *ret_done: how many of @n were handed out, from the first on. */

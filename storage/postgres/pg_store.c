@@ -212,7 +212,7 @@ cm_status pg_stat(struct cm_storage *st, const struct cm_op *op, const char *key
         return cm_fail(err, CM_E_NOTFOUND, "there is no value at '%s'", key);
     row = PQntuples(res) > 1 && pg_bool(res, 1, 0) ? 1 : 0;
     ret->terminal = pg_bool(res, row, 0);
-    ret->size = (uint64_t)pg_int(res, row, 1);
+    ret->size = pg_size(res, row, 1);
     ret->modified_ns = pg_time_ns(res, row, 2);
     return CM_OK;
 }

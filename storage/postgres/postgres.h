@@ -154,7 +154,8 @@ CM_MUST_CHECK cm_status pg_sql(const struct pg_storage *s, const char *text, str
                                struct cm_err *err);
 
 /* Fields of a binary row. */
-int64_t pg_int(const PGresult *res, int row, int column); /* of a bigint; 0 for NULL */
+int64_t pg_int(const PGresult *res, int row, int column);   /* of a bigint; 0 for NULL */
+uint64_t pg_size(const PGresult *res, int row, int column); /* the same; 0 for what is below */
 bool pg_bool(const PGresult *res, int row, int column);
 int64_t pg_time_ns(const PGresult *res, int row, int column); /* ns since 1970; 0 for NULL */
 struct cm_span pg_bytes(const PGresult *res, int row, int column);
