@@ -40,6 +40,21 @@ extern const size_t alloc_n_scenarios;
 cm_status alloc_autocert(const struct alloc_lab *lab, struct cm_err *err);
 cm_status alloc_autocert_check(const struct alloc_lab *lab, struct cm_err *err);
 
+/* ---- alloc_more.c ---- */
+cm_status alloc_csr_prepare(const struct alloc_lab *lab, struct cm_err *err);
+cm_status alloc_csr(const struct alloc_lab *lab, struct cm_err *err);
+cm_status alloc_csr_check(const struct alloc_lab *lab, struct cm_err *err);
+cm_status alloc_zerossl(const struct alloc_lab *lab, struct cm_err *err);
+cm_status alloc_rfc2136_prepare(const struct alloc_lab *lab, struct cm_err *err);
+cm_status alloc_rfc2136(const struct alloc_lab *lab, struct cm_err *err);
+
+/* ---- alloc_openssl.c: a handshake of a server built on OpenSSL ---- */
+#ifdef WITH_OPENSSL
+cm_status alloc_openssl_prepare(const struct alloc_lab *lab, struct cm_err *err);
+cm_status alloc_openssl(const struct alloc_lab *lab, struct cm_err *err);
+cm_status alloc_openssl_check(const struct alloc_lab *lab, struct cm_err *err);
+#endif
+
 /* ---- alloc_tls.c: handshakes over a pair of sockets, the client in a thread ---- */
 
 /* @gate: which door. @acme_tls: as a CA validates. */

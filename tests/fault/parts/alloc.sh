@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: Apache-2.0
 #
-# Every allocation of our own code fails once, in each of 17 scenarios (tests/fault/alloc*.c): no
+# Every allocation of our own code fails once, in each of 21 scenarios (tests/fault/alloc*.c): no
 # crash, no leak, no other error than that there is no memory, no pair lost, and who tries again
 # succeeds. What GnuTLS, libcurl and json-c allocate is theirs.
 . "$(dirname "$0")/../common.sh"
@@ -21,7 +21,12 @@ mapfile -t rooms < <(find "$build/lib" "$build/storage" "$build/issuers" -name '
 report $? "alloc: ${#rooms[@]} rooms, not 11: ${rooms[*]}"
 [ "$(allocators "${rooms[@]}")" = alloc.c.o ]
 report $? "alloc: beside lib/base/alloc.c there allocate: $(allocators "${rooms[@]}" | xargs)"
-[ "$(allocators "$FAULT_TOOLS"/alloc.p/*.o)" = alloc.c.o ] # it has a malloc() of its own
+mapfile -t adapter < <(find "$build/lib/openssl" -name '*.c.o' 2>/dev/null)
+if [ ${#adapter[@]} != 0 ]; then
+    [ -z "$(allocators "${adapter[@]}")" ]
+    report $? "alloc: of the adapter to OpenSSL there allocate: $(allocators "${adapter[@]}" | xargs)"
+fi
+allocators "$FAULT_TOOLS"/alloc.p/*.o | grep -qx alloc.c.o # it has a malloc() of its own
 report $? "negative control: a call of malloc() was not noticed"
 
 # ------------------------------------------------------------ the sweeps
@@ -36,13 +41,17 @@ sweep() { # EVERY SCENARIO [CA...]
     rm -rf "$folder"
 }
 
-sweep "$(sample 1 3)" obtain
-sweep "$(sample 1 3)" renew
-sweep "$(sample 1 5)" ondemand
-sweep "$(sample 1 10)" autocert
-for scenario in load list status clean gate hook http01 tlsalpn dns-providers; do
+sweep "$(sample 1 5)" obtain
+sweep "$(sample 1 5)" renew
+sweep "$(sample 1 8)" ondemand
+sweep "$(sample 1 15)" autocert
+sweep "$(sample 1 15)" csr
+for scenario in load list status clean gate hook http01 tlsalpn dns-providers rfc2136; do
     sweep 1 $scenario
 done
+
+# Of the adapter's own; a build without OpenSSL has none.
+[ ${#adapter[@]} = 0 ] || sweep "$(sample 1 4)" openssl
 
 lab() {
     "$root/tests/util/lab" "$@"
@@ -52,8 +61,22 @@ report $? "alloc: no CA to test against"
 at_exit lab down "$work/lab"
 eval "$vars"
 for scenario in acme-account acme-obtain acme-renew acme-revoke; do
-    sweep "$(sample 1 10)" $scenario "$ACME_DIR" "$LAB_CA" "$HTTP01_PORT" "$TLSALPN_PORT"
+    sweep "$(sample 1 20)" $scenario "$ACME_DIR" "$LAB_CA" "$HTTP01_PORT" "$TLSALPN_PORT"
 done
+
+# ZeroSSL's interface, as tests/util/zerossld plays it. Each point takes seconds.
+mkdir -m 700 "$work/zerossl.ca"
+(umask 077 && echo 0123456789abcdef0123456789abcdef >"$work/zerossl.ca/key")
+"$root/tests/util/zerossld" "$work/zerossl.ca" "$HTTP01_PORT" 2>"$work/zerossl.err" &
+at_exit kill $!
+for _ in $(seq 300); do
+    [ -s "$work/zerossl.ca/url" ] && break
+    sleep 0.1
+done
+[ -s "$work/zerossl.ca/url" ]
+report $? "alloc: no zerossld: $(cat "$work/zerossl.err")"
+sweep "$(sample 2 120)" zerossl "$(cat "$work/zerossl.ca/url")" "$work/zerossl.ca/ca.pem" \
+    "$HTTP01_PORT" "$TLSALPN_PORT"
 
 # -------------------------------------------------------- negative controls
 
