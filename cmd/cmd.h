@@ -40,7 +40,8 @@ enum cli_command_bit {
     CLI_STATUS = 1u << 11,
     CLI_WHY = 1u << 12,
     CLI_STORE = 1u << 13, /* the command is called storage */
-    CLI_FLEET = 1u << 14
+    CLI_FLEET = 1u << 14,
+    CLI_DNS = 1u << 15
 };
 
 #define CLI_LIST_MAX 100u
@@ -82,6 +83,10 @@ struct cli_opts {
     int64_t dns_timeout_s;
     bool no_dns_check;
     uint16_t dns_server_port;
+    const char *issuer_domain;
+    bool wildcard;
+    bool verify;
+    int64_t until_s; /* from now; 0 = for ever */
     enum cm_key_type key_type;
     const char *key_url;
     uint16_t http_port;
@@ -496,6 +501,7 @@ int cli_run_status(struct cli *c);
 int cli_run_why(struct cli *c);
 int cli_run_storage(struct cli *c);
 int cli_run_fleet(struct cli *c);
+int cli_run_dns(struct cli *c);
 
 /* minder.c: beside `serve`, says which names are up, tries again, renews. Runs until c->cancel
  * fires, and fires it itself when no name can be served. NULL when out of resources. */

@@ -103,6 +103,14 @@ const struct cli_command cli_commands[] = {
       "  certmesh account register --agree --email ops@example.com\n"
       "  certmesh account register --agree --ca https://ca.example/dir \\\n"
       "      --eab-kid kid-1 --eab-key-file /etc/certmesh/eab.key" },
+    { "dns", CLI_DNS, cli_run_dns, 2, ANY, "persist NAME...", "records to be set in DNS by hand",
+      "persist     the TXT record for each NAME that lets this account at this CA have\n"
+      "            certificates for it by --challenge dns-persist-01, from then on and\n"
+      "            without a change in DNS. It has to be set by hand, once; --verify\n"
+      "            tells whether that was done.",
+      "  certmesh dns persist --wildcard example.com\n"
+      "  certmesh dns persist --wildcard --verify example.com\n"
+      "  certmesh obtain --challenge dns-persist-01 '*.example.com'" },
     { "trust", CLI_TRUST, cli_run_trust, 0, 0, "", "print the root of the local CA",
       "Prints the root certificate of certmesh's own CA in this storage (made now if\n"
       "there is none yet) and says how to make a machine trust it. Nothing is\n"

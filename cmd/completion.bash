@@ -4,7 +4,7 @@
 
 _certmesh() {
     local word=${COMP_WORDS[COMP_CWORD]} before=${COMP_WORDS[COMP_CWORD - 1]} command='' i
-    local commands='obtain renew revoke list show status why fleet serve clean storage account trust version help'
+    local commands='obtain renew revoke list show status why fleet serve clean storage account dns trust version help'
 
     for ((i = 1; i < COMP_CWORD; i++)); do
         case " $commands " in
@@ -30,7 +30,7 @@ _certmesh() {
     --ca-order) set -- 'listed random' ;;
     --log-format) set -- 'text json' ;;
     --rate) set -- 'off' ;;
-    --challenge) set -- 'http-01 tls-alpn-01 dns-01 dns-account-01' ;;
+    --challenge) set -- 'http-01 tls-alpn-01 dns-01 dns-account-01 dns-persist-01' ;;
     --dns) set -- 'rfc2136://' ;;
     --key-type) set -- 'p256 p384 rsa2048 rsa3072 rsa4096 ed25519' ;;
     --reason)
@@ -44,6 +44,8 @@ _certmesh() {
                 sed -n 's/^  [ -].  *\(--[a-z-]*\).*/\1/p; s/^  -. \(--[a-z-]*\).*/\1/p' | xargs)"
         elif [ "$command" = account ]; then
             set -- 'show register update rollover deactivate'
+        elif [ "$command" = dns ] && [ "$before" = dns ]; then
+            set -- 'persist'
         elif [ "$command" = storage ] && [ "$before" = storage ]; then
             set -- 'ls stat get put rm export import copy migrate check'
         elif [ "$command" = storage ]; then

@@ -5,7 +5,7 @@
  * parser, the help texts and the hints for misspelled options are all made from this table. */
 
 #define ISSUING   (CLI_OBTAIN | CLI_RENEW | CLI_SERVE)
-#define ACME      (ISSUING | CLI_REVOKE | CLI_ACCOUNT)
+#define ACME      (ISSUING | CLI_REVOKE | CLI_ACCOUNT | CLI_DNS)
 #define READING   (CLI_LIST | CLI_SHOW | CLI_CLEAN | CLI_STATUS | CLI_WHY | CLI_FLEET)
 #define ALL       (ACME | READING | CLI_TRUST | CLI_STORE | CLI_VERSION | CLI_HELP)
 #define STORING   (ACME | READING | CLI_TRUST | CLI_STORE)
@@ -112,6 +112,14 @@ const struct cli_option cli_options[] = {
     { "force", 0, CLI_STORE, CLI_KIND_FLAG, AT(force), NULL,
       "get: print a private key on a terminal; copy, import: replace newer certificates by "
       "older ones, too" },
+    { "wildcard", 0, CLI_DNS, CLI_KIND_FLAG, AT(wildcard), NULL,
+      "for wildcards and all names below, too: policy=wildcard" },
+    { "until", 0, CLI_DNS, CLI_KIND_SPAN, AT(until_s), "TIME",
+      "the record is to end so long from now: 365d; default: never" },
+    { "issuer-domain", 0, CLI_DNS, CLI_KIND_TEXT, AT(issuer_domain), "DOMAIN",
+      "how the CA calls itself in such records; default: as its directory says" },
+    { "verify", 0, CLI_DNS, CLI_KIND_FLAG, AT(verify), NULL,
+      "look whether all servers of the zone show it; exit code 1 if not" },
     { "yes", 'y', CLI_REVOKE | CLI_ACCOUNT, CLI_KIND_FLAG, AT(yes), NULL, "do not ask" },
 
     /* where certificates are kept and who issues them */
@@ -156,21 +164,20 @@ const struct cli_option cli_options[] = {
 
     /* how to get them */
     { "challenge", 0, ISSUING, CLI_KIND_CHALLENGE, AT(challenges), "TYPE",
-      "http-01, tls-alpn-01, dns-01 or dns-account-01; may be given several times; default: the "
-      "first two; with "
-      "--dns: dns-01, and those for addresses" },
+      "http-01, tls-alpn-01, dns-01, dns-account-01 or dns-persist-01; may be given several times; "
+      "default: the first two; with --dns: dns-01, and those for addresses" },
     { "dns", 0, ISSUING, CLI_KIND_TEXT, AT(dns), "PROVIDER",
       "who puts up the records for dns-01, so that wildcards can be had: "
       "rfc2136://SERVER/?key-file=FILE, exec:PROGRAM, acme-dns:URL?accounts=FILE or "
       "cloudflare:?token-file=FILE, see certmesh(1); or $CERTMESH_DNS" },
-    { "dns-resolver", 0, ISSUING, CLI_KIND_LIST, AT(dns_resolvers), "ADDR[:PORT]",
+    { "dns-resolver", 0, ISSUING | CLI_DNS, CLI_KIND_LIST, AT(dns_resolvers), "ADDR[:PORT]",
       "recursive DNS server to look names up with; may be given several times; default: those of "
       "/etc/resolv.conf" },
     { "dns-timeout", 0, ISSUING, CLI_KIND_SECONDS, AT(dns_timeout_s), "SECONDS",
       "for a record to show on all servers of its zone; default: 120" },
     { "no-dns-check", 0, ISSUING, CLI_KIND_FLAG, AT(no_dns_check), NULL,
       "do not wait until a record shows: the CA may be asked too early" },
-    { "dns-server-port", 0, ISSUING, CLI_KIND_PORT, AT(dns_server_port), "PORT",
+    { "dns-server-port", 0, ISSUING | CLI_DNS, CLI_KIND_PORT, AT(dns_server_port), "PORT",
       "where the servers of zones answer; default: 53; others are for labs" },
     { "stateless", 0, ISSUING, CLI_KIND_FLAG, AT(stateless), NULL,
       "store no tokens of http-01: all answer with the thumbprint of the account, which "

@@ -101,8 +101,8 @@ static int bad_option(const struct cli *c, const char *arg)
 
 static int set_challenge(struct cli *c, unsigned *bits, const char *value)
 {
-    static const char *const words[] = { "http-01", "tls-alpn-01", "dns-01", "dns-account-01",
-                                         NULL };
+    static const char *const words[] = { "http-01",        "tls-alpn-01",    "dns-01",
+                                         "dns-account-01", "dns-persist-01", NULL };
 
     while (*value != '\0') {
         size_t len = strcspn(value, ",");
@@ -117,13 +117,16 @@ static int set_challenge(struct cli *c, unsigned *bits, const char *value)
             *bits |= CM_CHALLENGE_DNS01;
         } else if (strcmp(word, "dns-account-01") == 0) {
             *bits |= CM_CHALLENGE_DNSACCOUNT01;
+        } else if (strcmp(word, "dns-persist-01") == 0) {
+            *bits |= CM_CHALLENGE_DNSPERSIST01;
         } else {
             const char *close = cli_closest(word, words);
 
             return cli_usage(c, "--challenge '%s' is not known; %s%s%s", word,
                              close != NULL
                                  ? "did you mean "
-                                 : "there are http-01, tls-alpn-01, dns-01 and dns-account-01",
+                                 : "there are http-01, tls-alpn-01, dns-01, dns-account-01 and "
+                                   "dns-persist-01",
                              close != NULL ? close : "", close != NULL ? "?" : "");
         }
         value += len + (value[len] == ',' ? 1u : 0u);

@@ -90,7 +90,11 @@ static void hint_problem(const struct cli *c, const char *object, const struct c
                ends_with(err->problem, ":incorrectResponse") || ends_with(err->problem, ":tls")) {
         if (c->command->bit == CLI_REVOKE || c->command->bit == CLI_ACCOUNT)
             return;
-        if (strstr(err->msg, "dns-01") != NULL)
+        if (strstr(err->msg, "dns-persist-01") != NULL)
+            cli_complain(
+                "  The CA looked for a TXT record at _validation-persist. before the name, as\n"
+                "  `certmesh dns persist` prints it; its --verify tells what is missing.");
+        else if (strstr(err->msg, "dns-01") != NULL)
             cli_complain(
                 "  The CA looked for a TXT record at _acme-challenge. before the name. Check\n"
                 "  that its servers are those that the CA finds; --dns-timeout waits longer.");

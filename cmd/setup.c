@@ -113,9 +113,9 @@ static char *file_url(const char *dir)
 /* @dns must stay until the config is made. */
 static void fill_dns(const struct cli *c, struct cm_dns_options *dns, struct cm_acme_options *o)
 {
-    if (c->o.dns == NULL)
+    if (c->o.dns == NULL && (o->challenges & CM_CHALLENGE_DNSPERSIST01) == 0)
         return;
-    dns->provider = c->o.dns;
+    dns->provider = c->command->bit == CLI_DNS ? NULL : c->o.dns;
     dns->resolvers = c->o.dns_resolvers.at;
     dns->n_resolvers = c->o.dns_resolvers.n;
     dns->timeout_s = c->o.dns_timeout_s;
@@ -137,7 +137,7 @@ static void fill_acme(const struct cli *c, const struct cm_buf *eab_key,
     o->account_key_file = c->o.account_key;
     if (c->command->bit == CLI_ACCOUNT)
         o->account_key_type = c->o.key_type;
-    o->challenges = c->o.challenges;
+    o->challenges = c->command->bit == CLI_DNS ? CM_CHALLENGE_DNSPERSIST01 : c->o.challenges;
     if (c->o.no_http && o->challenges == 0 && c->o.dns == NULL)
         o->challenges = CM_CHALLENGE_TLSALPN01;
     o->profile = c->o.profile;

@@ -2,6 +2,7 @@
 #include "issuers.h"
 
 #include "dns01.h"
+#include "dns_persist.h"
 
 #include <stdio.h>
 #include <string.h>
@@ -156,6 +157,8 @@ static void acme_destroy(struct cm_issuer *is)
         cm_solver_destroy(ai->solver);
     if (ai->dns_solver != NULL)
         cm_solver_destroy(ai->dns_solver);
+    if (ai->persist_solver != NULL)
+        cm_solver_destroy(ai->persist_solver);
     cm_acme_free(ai->client);
     acme_identity_unref(ai->identity);
     cm_buf_free(&ai->eab_key);
@@ -296,10 +299,14 @@ static cm_status take_challenges(struct acme_issuer *ai, const struct cm_acme_op
 {
     const unsigned open_port = CM_CHALLENGE_HTTP01 | CM_CHALLENGE_TLSALPN01;
     const unsigned all = open_port | ACME_DNS_CHALLENGES;
+    const bool persist = (o->challenges & CM_CHALLENGE_DNSPERSIST01) != 0;
+    const bool has_provider =
+        o->dns != NULL && (!persist || o->dns->provider != NULL || o->dns->provider_object != NULL);
+    cm_status rc = CM_OK;
 
     if ((o->challenges & ~all) != 0)
         return cm_fail(err, CM_E_INVAL, "unknown challenge bits 0x%x", o->challenges & ~all);
-    if ((o->challenges & ACME_DNS_CHALLENGES) != 0 && o->dns == NULL)
+    if ((o->challenges & ACME_DNS_PROVIDED) != 0 && !has_provider)
         return cm_fail(err, CM_E_INVAL, "%s needs a DNS provider",
                        (o->challenges & CM_CHALLENGE_DNS01) != 0 ? "dns-01" : "dns-account-01");
     ai->challenges = o->challenges;
@@ -307,7 +314,11 @@ static cm_status take_challenges(struct acme_issuer *ai, const struct cm_acme_op
         ai->challenges = o->dns == NULL ? open_port : CM_CHALLENGE_DNS01;
     if (o->challenges == 0)
         ai->challenges_ip = open_port;
-    return o->dns == NULL ? CM_OK : cm_solver_dns01_new(o->dns, &ai->dns_solver, err);
+    if (has_provider)
+        rc = cm_solver_dns01_new(o->dns, &ai->dns_solver, err);
+    if (rc == CM_OK && persist)
+        rc = cm_solver_persist_new(o->dns, &ai->persist_solver, err);
+    return rc;
 }
 
 static cm_status take_options(struct acme_issuer *ai, const struct cm_acme_options *o,

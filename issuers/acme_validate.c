@@ -2,6 +2,7 @@
 #include "issuers.h"
 
 #include "dns01.h"
+#include "dns_persist.h"
 
 #include <stdio.h>
 #include <string.h>
@@ -13,10 +14,9 @@
  * answers are put up before the first is waited for: what takes long (DNS) takes that once. */
 
 static const char *const type_names[ACME_CHALLENGE_TYPES] = {
-    [ACME_HTTP01] = "http-01",
-    [ACME_TLSALPN01] = "tls-alpn-01",
-    [ACME_DNS01] = "dns-01",
-    [ACME_DNSACCOUNT01] = "dns-account-01",
+    [ACME_HTTP01] = "http-01",         [ACME_TLSALPN01] = "tls-alpn-01",
+    [ACME_DNS01] = "dns-01",           [ACME_DNSACCOUNT01] = "dns-account-01",
+    [ACME_DNSPERSIST01] = DNS_PERSIST,
 };
 
 #define SETTLE_RESERVE_NS (2 * CM_NS_PER_S) /* of the clean-up's time, kept for deactivating */
@@ -44,7 +44,8 @@ static const struct cm_acme_challenge *find_challenge(const struct cm_acme_authz
                                                       const char *type)
 {
     for (size_t i = 0; i < z->n_challenges; i++)
-        if (strcmp(z->challenges[i].type, type) == 0 && z->challenges[i].token[0] != '\0')
+        if (strcmp(z->challenges[i].type, type) == 0 &&
+            (z->challenges[i].token[0] != '\0' || strcmp(type, DNS_PERSIST) == 0))
             return &z->challenges[i];
     return NULL;
 }
@@ -64,7 +65,9 @@ static void list_offered(const struct cm_acme_authz *z, char *out, size_t size)
 
 static struct cm_solver *solver_for(const struct acme_issuer *ai, enum acme_challenge_type type)
 {
-    return ((1u << type) & ACME_DNS_CHALLENGES) != 0 ? ai->dns_solver : ai->solver;
+    if (type == ACME_DNSPERSIST01)
+        return ai->persist_solver;
+    return ((1u << type) & ACME_DNS_PROVIDED) != 0 ? ai->dns_solver : ai->solver;
 }
 
 static bool is_able(const struct acme_issuer *ai, enum acme_challenge_type type,
@@ -103,19 +106,23 @@ static cm_status present(struct round *r, const struct cm_op *op, const struct c
         return cm_fail(err, CM_E_UNSUPPORTED, "%s: this solver cannot answer %s%s", z->ident, type,
                        z->wildcard ? " for a wildcard" : "");
     CM_AUTO_BUF struct cm_buf ka = CM_BUF_INIT(512);
-    cm_status rc = cm_acme_key_authorization(ch->token, r->who->key, &ka, err);
+    cm_status rc = CM_OK;
+    if (kind != ACME_DNSPERSIST01) /* has no token: the record names the account itself */
+        rc = cm_acme_key_authorization(ch->token, r->who->key, &ka, err);
     if (rc != CM_OK)
         return rc;
 
     const struct dns01_challenge own = {
         .pub = { .type = type,
                  .url = ch->url,
-                 .token = ch->token,
+                 .token = kind == ACME_DNSPERSIST01 ? DNS_PERSIST : ch->token,
                  .key_authorization = cm_buf_str(&ka),
                  .ident_type = z->is_ip ? CM_IDENT_IP : CM_IDENT_DNS,
                  .ident = z->ident,
                  .prefix = r->ai->prefix },
         .account = r->who->kid,
+        .issuers = ch->issuers,
+        .wildcard = z->wildcard,
     };
     struct presented p = { .solver = solver_for(r->ai, kind),
                            .type = type,

@@ -13,6 +13,9 @@
 struct dns01_challenge {
     struct cm_challenge pub;
     const char *account; /* URL; for dns-01 of no matter */
+    /* For dns-persist-01 alone: */
+    const char *issuers; /* the CA's domain names, separated by spaces */
+    bool wildcard;
 };
 
 CM_MUST_CHECK cm_status cm_solver_dns01_new(const struct cm_dns_options *opts,

@@ -14,7 +14,8 @@
 #include <stdatomic.h>
 
 /* The challenges that a DNS provider can answer, and wildcards need. */
-#define ACME_DNS_CHALLENGES ((unsigned)CM_CHALLENGE_DNS01 | (unsigned)CM_CHALLENGE_DNSACCOUNT01)
+#define ACME_DNS_PROVIDED   ((unsigned)CM_CHALLENGE_DNS01 | (unsigned)CM_CHALLENGE_DNSACCOUNT01)
+#define ACME_DNS_CHALLENGES (ACME_DNS_PROVIDED | (unsigned)CM_CHALLENGE_DNSPERSIST01)
 
 /* --------------------------------------------------------- shared solver */
 
@@ -80,7 +81,8 @@ enum acme_challenge_type {
     ACME_TLSALPN01 = 1,
     ACME_DNS01 = 2,
     ACME_DNSACCOUNT01 = 3,
-    ACME_CHALLENGE_TYPES = 4
+    ACME_DNSPERSIST01 = 4,
+    ACME_CHALLENGE_TYPES = 5
 };
 
 /* An account that is known to the CA: immutable, reference counted, so that jobs keep signing with
@@ -126,7 +128,8 @@ struct acme_issuer {
     struct cm_issuer_limits limits;
     struct cm_acme *client;
     struct cm_solver *solver;
-    struct cm_solver *dns_solver; /* NULL = no DNS challenges */
+    struct cm_solver *dns_solver;     /* NULL = no DNS challenges that need a provider */
+    struct cm_solver *persist_solver; /* NULL = no dns-persist-01 */
     struct acme_issuer *test; /* the CA where orders are tried first after a failure; NULL = none */
     struct {
         unsigned worked, failed;

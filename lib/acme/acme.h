@@ -193,6 +193,8 @@ struct cm_acme_challenge {
     char type[32];
     char url[CM_ACME_URL_MAX];
     char token[CM_ACME_TOKEN_MAX + 1]; /* "" when the challenge has none */
+    char issuers[512]; /* issuer-domain-names of dns-persist-01, separated by spaces; those that fit
+                        */
     enum cm_acme_status status;
     struct cm_acme_problem error;
 };

@@ -34,6 +34,25 @@ static bool is_challenge_type(const char *s)
     return true;
 }
 
+/* Domain names of the CA that a record may have: one is enough, so what is none is passed over. */
+static void take_issuers(struct json_object *list, struct cm_acme_challenge *c)
+{
+    size_t len = list != NULL ? json_object_array_length(list) : 0, used = 0;
+
+    for (size_t i = 0; i < len && i < CM_ACME_CHALLENGES_MAX; i++) {
+        const char *s = cm__json_text_of(json_object_array_get_idx(list, i), CM_NAME_MAX);
+        char name[CM_NAME_BUF];
+
+        if (s == NULL || cm_name_normalize(s, 0, name, NULL) != CM_OK ||
+            used + strlen(name) + 2 > sizeof c->issuers)
+            continue;
+        if (used > 0)
+            c->issuers[used++] = ' ';
+        memcpy(c->issuers + used, name, strlen(name) + 1);
+        used += strlen(name);
+    }
+}
+
 /* False when it is not of the known shape. A challenge without token is fine (dns-persist-01);
  * one with a token that is not base64url is not: tokens become paths and file names (B37). */
 static bool parse_challenge(struct json_object *o, struct cm_acme_challenge *c)
@@ -52,6 +71,7 @@ static bool parse_challenge(struct json_object *o, struct cm_acme_challenge *c)
             !copy_text(c->token, sizeof c->token, text))
             return false;
     }
+    take_issuers(cm__json_array(o, "issuer-domain-names"), c);
     c->status = cm__acme_status_of(cm__json_str(o, "status", 64));
     cm__acme_problem_from(cm__json_object(o, "error"), &c->error);
     return true;

@@ -75,6 +75,18 @@ CM_MUST_CHECK cm_status dns_wait_shown(const struct dns_resolver *r, const struc
                                        const char *zone, const char *name, const char *value,
                                        int64_t poll_ns, bool *ret_silent, struct cm_err *err);
 
+/* Does that text do? NULL if so, else why not, as in "has a record that <...>"; "" when
+ * the record is about something else. */
+typedef const char *(*dns_why_not_fn)(void *user, const char *text);
+/**
+ * The same for a record of which not every letter is known. @poll_ns 0: servers that do not answer
+ * are asked again, but what they say counts at once: CM_E_NOTFOUND.
+ */
+CM_MUST_CHECK cm_status dns_wait_fitting(const struct dns_resolver *r, const struct cm_op *op,
+                                         const char *zone, const char *name, dns_why_not_fn why_not,
+                                         void *user, int64_t poll_ns, bool *ret_silent,
+                                         struct cm_err *err);
+
 /* ---- updates ---- */
 
 #define DNS_SECRET_MAX 512u

@@ -310,3 +310,20 @@ bool dns_txt_is(const struct dns_message *m, const struct dns_rr *rr, const char
     }
     return left == 0;
 }
+
+bool dns_txt_text(const struct dns_message *m, const struct dns_rr *rr, char *ret, size_t size)
+{
+    size_t at = rr->rdata, end = rr->rdata + rr->rdlen, used = 0;
+
+    while (at < end) {
+        size_t len = m->msg.data[at++];
+        if (len > end - at || len >= size - used)
+            return false;
+        for (; len > 0; len--) {
+            uint8_t byte = m->msg.data[at++];
+            ret[used++] = byte >= 0x20 && byte < 0x7f ? (char)byte : '?';
+        }
+    }
+    ret[used] = '\0';
+    return true;
+}

@@ -92,6 +92,8 @@ bool dns_next(struct dns_walk *w, struct dns_rr *ret);
 bool dns_read_name(struct cm_span msg, size_t *at, char ret[DNS_NAME_BUF]);
 /* Is the TXT record's text, its strings put together, @value? */
 bool dns_txt_is(const struct dns_message *m, const struct dns_rr *rr, const char *value);
+/* That text, its bytes that are not printable ASCII as '?'. False when @size is too small. */
+bool dns_txt_text(const struct dns_message *m, const struct dns_rr *rr, char *ret, size_t size);
 /* Equal, or @name is below @zone? Both in lower case. */
 bool dns_is_in(const char *name, const char *zone);
 /* Could it be a name of ours to ask for: letters, digits, '-' and '_', labels of 1..63? */

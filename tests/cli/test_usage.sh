@@ -4,7 +4,7 @@
 # shellcheck source=tests/cli/lib.sh disable=SC2154
 . "$(dirname "$0")/lib.sh"
 
-commands="obtain renew revoke list show status why serve clean storage account trust version help"
+commands="obtain renew revoke list show status why serve clean storage account dns trust version help"
 
 run
 is "no command: exit code 2" "$rc" 2

@@ -61,7 +61,8 @@ enum cm_challenge_bits {
     CM_CHALLENGE_HTTP01 = 1,
     CM_CHALLENGE_TLSALPN01 = 2,
     CM_CHALLENGE_DNS01 = 4,
-    CM_CHALLENGE_DNSACCOUNT01 = 8
+    CM_CHALLENGE_DNSACCOUNT01 = 8,
+    CM_CHALLENGE_DNSPERSIST01 = 16 /* see cm_dns_persist.h */
 };
 
 /** The ACME CA that a config orders from. All strings are copied. */
@@ -604,5 +605,6 @@ CM_API CM_MUST_CHECK cm_status cm_http_fetcher_new(const struct cm_http_fetcher_
 #endif
 
 #include <certmesh/cm_account.h>
+#include <certmesh/cm_dns_persist.h>
 #include <certmesh/cm_zerossl.h>
 #endif
