@@ -187,7 +187,7 @@ static cm_status keep(struct cm_sourcer *s, struct cm_cert *cert, int64_t keep_s
     int64_t left_s = cert->not_after_s - now_s;
     struct kept gone;
 
-    if (!cm_cert_is_valid_at(cert, now_s, 0))
+    if (left_s <= 0 || !cm_cert_is_valid_at(cert, now_s, 0)) /* its last second is over at once */
         return cm_fail(err, CM_E_CERT, "its certificate (serial %s) %s", cm_cert_serial(cert),
                        left_s <= 0 ? "has expired" : "is not valid yet");
     if (keep_s == 0)
