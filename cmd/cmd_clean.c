@@ -48,7 +48,7 @@ static void open_json(struct cli *c, struct cli_json *j)
     cli_json_open(j, "removed", '[');
 }
 
-static void close_json(struct cli_json *j, const struct cm_clean_report *report,
+static void close_json(struct cli_json *j, const struct cm_clean_report *report, size_t dns_left,
                        const struct cm_err *err)
 {
     cli_json_close(j, ']');
@@ -56,6 +56,7 @@ static void close_json(struct cli_json *j, const struct cm_clean_report *report,
     cli_json_int(j, "n_removed", (int64_t)report->removed);
     cli_json_int(j, "n_malformed", (int64_t)report->malformed);
     cli_json_bool(j, "skipped", report->skipped);
+    cli_json_int(j, "n_dns_records", (int64_t)dns_left);
     if (err != NULL)
         cli_json_err(j, "error", err);
     cli_json_close(j, '}');
@@ -79,6 +80,7 @@ int cli_run_clean(struct cli *c)
     struct cm_clean_report report = { .size = (uint32_t)sizeof report };
     struct cm_err err = CM_ERR_INIT;
     struct cm_op op;
+    size_t dns_left = 0;
     int code = cli_open(c);
 
     if (code != CLI_OK)
@@ -87,11 +89,18 @@ int cli_run_clean(struct cli *c)
     if (c->o.json)
         open_json(c, &s.json);
     cm_status rc = cm_storage_clean(c->cfg, &op, &o, &report, &err);
+    if (rc == CM_OK && !report.skipped)
+        rc = cm_dns_sweep(c->cfg, &op, c->o.dry_run, &dns_left, &err);
     if (c->o.json)
-        close_json(&s.json, &report, rc != CM_OK ? &err : NULL);
+        close_json(&s.json, &report, dns_left, rc != CM_OK ? &err : NULL);
     if (rc != CM_OK)
         return cli_report(c, NULL, &err);
     if (!c->o.json && !c->o.quiet)
         print_summary(c, &report);
+    if (dns_left > 0)
+        cli_say(
+            "certmesh: clean: %zu TXT record%s noted as up in DNS; what is not in use goes with\n"
+            "  the --dns PROVIDER that put it up",
+            dns_left, dns_left == 1 ? " is" : "s are");
     return CLI_OK;
 }

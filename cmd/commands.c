@@ -69,9 +69,9 @@ const struct cli_command cli_commands[] = {
       "  certmesh serve --internal --tls-port 8443 --no-http localhost" },
     { "clean", CLI_CLEAN, cli_run_clean, 0, 0, "", "remove expired things from storage",
       "Removes certificates that expired longer ago than the grace period, with their\n"
-      "keys, expired staples, and what crashed processes left behind. What still serves\n"
-      "is never touched. When the clock of this machine seems to be wrong, nothing is\n"
-      "removed without --force.",
+      "keys, expired staples, and what crashed processes left behind; with --dns in\n"
+      "DNS, too. What still serves is never touched. When the clock of this machine\n"
+      "seems to be wrong, nothing is removed without --force.",
       "  certmesh clean --dry-run\n"
       "  certmesh clean --if-older 24h --grace 30d" },
     { "storage", CLI_STORE, cli_run_storage, 0, 3, "WORD [ARGUMENT...]",

@@ -166,7 +166,7 @@ const struct cli_option cli_options[] = {
     { "challenge", 0, ISSUING, CLI_KIND_CHALLENGE, AT(challenges), "TYPE",
       "http-01, tls-alpn-01, dns-01, dns-account-01 or dns-persist-01; may be given several times; "
       "default: the first two; with --dns: dns-01, and those for addresses" },
-    { "dns", 0, ISSUING, CLI_KIND_TEXT, AT(dns), "PROVIDER",
+    { "dns", 0, ISSUING | CLI_CLEAN, CLI_KIND_TEXT, AT(dns), "PROVIDER",
       "who puts up the records for dns-01, so that wildcards can be had: "
       "rfc2136://SERVER/?key-file=FILE, exec:PROGRAM, acme-dns:URL?accounts=FILE or "
       "cloudflare:?token-file=FILE, see certmesh(1); or $CERTMESH_DNS" },

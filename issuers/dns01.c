@@ -326,3 +326,16 @@ void cm_solver_dns01_attach(struct cm_solver *sv, const struct cm_issuer_host *h
 {
     self(sv)->host = host;
 }
+
+cm_status cm_solver_dns01_sweep(struct cm_solver *sv, const struct cm_op *op, struct cm_err *err)
+{
+    struct dns01 *s = self(sv);
+    struct dns_holder *holder = NULL;
+    cm_status rc = dns_holder_get(s->holders, s->host->storage, op, &s->host->log, &holder, err);
+
+    if (rc != CM_OK)
+        return rc;
+    (void)dns_record_sweep(s->provider, holder, s->host->storage, op, &s->host->log);
+    dns_holder_put(holder);
+    return cm_op_check(op, err);
+}

@@ -22,5 +22,8 @@ CM_MUST_CHECK cm_status cm_solver_dns01_new(const struct cm_dns_options *opts,
                                             struct cm_solver **ret, struct cm_err *err);
 /* @host must outlive the solver. */
 void cm_solver_dns01_attach(struct cm_solver *sv, const struct cm_issuer_host *host);
+/* Take down now what processes that died left with this provider. Attached. */
+CM_MUST_CHECK cm_status cm_solver_dns01_sweep(struct cm_solver *sv, const struct cm_op *op,
+                                              struct cm_err *err);
 
 #endif

@@ -1,12 +1,14 @@
 /* SPDX-License-Identifier: Apache-2.0 */
+#include "dns01.h"
 #include "dns_persist.h"
+#include "dns_record.h"
 #include "issuers.h"
 
 #include <certmesh/cm_dns_persist.h>
 #include <stdio.h>
 #include <string.h>
 
-/* What somebody has to set in DNS, and whether that was done. */
+/* What somebody has to set in DNS, and whether that was done; what was left there. */
 
 static cm_status acme_of(struct cm_config *cfg, struct acme_issuer **ret, struct cm_err *err)
 {
@@ -121,4 +123,28 @@ cm_status cm_dns_persist_check(struct cm_config *cfg, const struct cm_op *op,
     if (rc == CM_OK)
         rc = dns_persist_look(ai->persist_solver, op, rec->name, &want, false, err);
     return rc;
+}
+
+cm_status cm_dns_sweep(struct cm_config *cfg, const struct cm_op *op, bool dry_run,
+                       size_t *ret_left, struct cm_err *err)
+{
+    struct cm_issuer *is = NULL;
+    struct cm_solver *sv = NULL;
+    size_t n = 0;
+
+    if (cfg == NULL)
+        return cm_fail(err, CM_E_INVAL, "cm_dns_sweep: no config");
+    /* All of a config have the same provider, as far as the notes are concerned. */
+    for (size_t i = 0; sv == NULL && (is = cm_config_issuer(cfg, i)) != NULL; i++)
+        if (is->ops == &acme_issuer_ops)
+            sv = CM_CONTAINER_OF(is, struct acme_issuer, base)->dns_solver;
+    cm_status rc = dns_record_count(cm_config_storage(cfg), op, &n, err);
+    if (rc == CM_OK && n > 0 && sv != NULL && !dry_run) {
+        rc = cm_solver_dns01_sweep(sv, op, err);
+        if (rc == CM_OK)
+            rc = dns_record_count(cm_config_storage(cfg), op, &n, err);
+    }
+    if (rc == CM_OK && ret_left != NULL)
+        *ret_left = n;
+    return rc == CM_OK ? rc : cm_wrap(err, rc, "TXT records that were left");
 }

@@ -331,3 +331,24 @@ bool dns_record_sweep(struct cm_dns_provider *p, const struct dns_holder *self,
     free(k);
     return done;
 }
+
+static cm_status count_key(void *user, const struct cm_key_info *info, struct cm_err *err)
+{
+    size_t *n = user;
+
+    (void)err;
+    *n += info->terminal && *n < SWEEP_MAX;
+    return CM_OK;
+}
+
+cm_status dns_record_count(struct cm_storage *st, const struct cm_op *op, size_t *ret,
+                           struct cm_err *err)
+{
+    size_t n = 0;
+    cm_status rc = cm_storage_list(st, op, NOTES, false, count_key, &n, err);
+
+    if (rc != CM_OK && rc != CM_E_NOTFOUND)
+        return rc;
+    *ret = n;
+    return CM_OK;
+}

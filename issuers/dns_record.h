@@ -41,6 +41,9 @@ CM_MUST_CHECK cm_status dns_record_forget(struct dns_record *r, struct cm_storag
 CM_MUST_CHECK cm_status dns_record_parse(struct cm_span json, struct dns_record **ret,
                                          struct cm_err *err);
 
+/* How many notes there are; at most 256. */
+CM_MUST_CHECK cm_status dns_record_count(struct cm_storage *st, const struct cm_op *op, size_t *ret,
+                                         struct cm_err *err);
 /* Take down what processes that died left, as far as @p is the provider that put it up; @self is
  * this process. Best effort: what goes wrong is logged, and left for the next time. True if nothing
  * was left for it. */

@@ -131,6 +131,21 @@ else
         'offers no dns-account-01|dns-account-01 failed'
 fi
 
+# ---- what a process left long ago
+left=left-$$
+printf 'server 127.0.0.1 %s\nupdate add _acme-challenge.left.a.test 1 TXT "%s"\nsend\n' "$BIND_PORT" "$left" |
+    nsupdate -k "$BIND_KEY"
+id=$(printf '_acme-challenge.left.a.test %s' "$left" | sha256sum | cut -c 1-32)
+printf '{"provider":"rfc2136://%s","fqdn":"_acme-challenge.left.a.test","value":"%s","zone":"a.test",
+"identifier":"left.a.test","challenge_name":"_acme-challenge.left.a.test","token":"t","key_authorization":"t.k",
+"ttl":60,"slot":9,"fence":1}' "$BIND_ADDR" "$left" >"$work/note"
+cm storage put "certmesh/dns/$id" "$work/note"
+run clean
+is "clean without the provider leaves it" "$rc $(txt left.a.test) $(notes)" "0 \"$left\" 1"
+like "... and tells" "$err" '1 TXT record is noted as up'
+run clean --dns "$(rfc2136 "$BIND_KEY")" --json
+is "with it takes it down" "$rc $(txt left.a.test) $(notes) $(json 'd["n_dns_records"]')" "0  0 0"
+
 # ---- killed while the record is up: who comes next takes it down
 "$certmesh" obtain "${dns[@]}" stuck.test >"$work/stuck.out" 2>&1 </dev/null &
 server=$!

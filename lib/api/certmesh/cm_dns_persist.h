@@ -56,6 +56,16 @@ CM_API CM_MUST_CHECK cm_status cm_dns_persist_check(struct cm_config *cfg, const
                                                     const struct cm_dns_persist_record *want,
                                                     struct cm_err *err);
 
+/**
+ * Take down what processes that died have left in DNS for dns-01 and dns-account-01, as far as the
+ * provider of cfg put it up; cm_storage_clean() cannot, as only an issuer has a provider. Without
+ * one, or with @dry_run, nothing is done. Each DNS challenge does the same, now and then. Blocks.
+ * @ret_left (NULL ok): records that are noted in storage afterwards, with those that are wanted
+ * just now, or another provider's; at most 256. What goes wrong with a record is logged.
+ */
+CM_API CM_MUST_CHECK cm_status cm_dns_sweep(struct cm_config *cfg, const struct cm_op *op,
+                                            bool dry_run, size_t *ret_left, struct cm_err *err);
+
 #ifdef __cplusplus
 }
 #endif
