@@ -1,8 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-#include "key.h"
+#include "key_ext.h"
 #include "pki_gnutls.h"
-
-#include <certmesh/cm_keys.h>
 
 #include <gnutls/crypto.h>
 #include <string.h>
@@ -13,7 +11,6 @@
 #define SIGNERS_MAX     8u
 #define SIGNER_NAME_MAX 32u
 #define TIMEOUT_NS      (5 * CM_NS_PER_S)
-#define SIG_MAX         1024u /* RSA of 8192 bits */
 
 static const char scheme[] = "signer:";
 
@@ -177,7 +174,7 @@ static cm_status sign(struct cm_span url, enum cm_sign_alg alg, struct cm_span i
                       struct cm_buf *out, struct cm_err *err)
 {
     char name[SIGNER_NAME_MAX + 1], text[CM_KEY_URL_MAX];
-    struct cm_buf sig = CM_BUF_INIT(SIG_MAX);
+    struct cm_buf sig = CM_BUF_INIT(CM_SIG_MAX);
     const char *key = NULL;
     int64_t timeout_ns = 0;
 
@@ -206,175 +203,54 @@ static cm_status sign(struct cm_span url, enum cm_sign_alg alg, struct cm_span i
 
 /* ------------------------------------------------------------- as GnuTLS has it */
 
-static const struct {
-    gnutls_sign_algorithm_t sign;
-    gnutls_pk_algorithm_t pk;
-    gnutls_digest_algorithm_t hash;
-    enum cm_sign_alg alg;
-} schemes[] = {
-    { GNUTLS_SIGN_RSA_SHA256, GNUTLS_PK_RSA, GNUTLS_DIG_SHA256, CM_SIGN_RSA_PKCS1_SHA256 },
-    { GNUTLS_SIGN_RSA_SHA384, GNUTLS_PK_RSA, GNUTLS_DIG_SHA384, CM_SIGN_RSA_PKCS1_SHA384 },
-    { GNUTLS_SIGN_RSA_SHA512, GNUTLS_PK_RSA, GNUTLS_DIG_SHA512, CM_SIGN_RSA_PKCS1_SHA512 },
-    { GNUTLS_SIGN_RSA_PSS_RSAE_SHA256, GNUTLS_PK_RSA, GNUTLS_DIG_SHA256, CM_SIGN_RSA_PSS_SHA256 },
-    { GNUTLS_SIGN_RSA_PSS_RSAE_SHA384, GNUTLS_PK_RSA, GNUTLS_DIG_SHA384, CM_SIGN_RSA_PSS_SHA384 },
-    { GNUTLS_SIGN_RSA_PSS_RSAE_SHA512, GNUTLS_PK_RSA, GNUTLS_DIG_SHA512, CM_SIGN_RSA_PSS_SHA512 },
-    { GNUTLS_SIGN_ECDSA_SHA256, GNUTLS_PK_ECDSA, GNUTLS_DIG_SHA256, CM_SIGN_ECDSA_SHA256 },
-    { GNUTLS_SIGN_ECDSA_SHA384, GNUTLS_PK_ECDSA, GNUTLS_DIG_SHA384, CM_SIGN_ECDSA_SHA384 },
-    { GNUTLS_SIGN_ECDSA_SHA512, GNUTLS_PK_ECDSA, GNUTLS_DIG_SHA512, CM_SIGN_ECDSA_SHA512 },
-    { GNUTLS_SIGN_ECDSA_SECP256R1_SHA256, GNUTLS_PK_ECDSA, GNUTLS_DIG_SHA256,
-      CM_SIGN_ECDSA_SHA256 },
-    { GNUTLS_SIGN_ECDSA_SECP384R1_SHA384, GNUTLS_PK_ECDSA, GNUTLS_DIG_SHA384,
-      CM_SIGN_ECDSA_SHA384 },
-    { GNUTLS_SIGN_EDDSA_ED25519, GNUTLS_PK_EDDSA_ED25519, GNUTLS_DIG_UNKNOWN, CM_SIGN_ED25519 },
-};
-
-/* -1: not one that can be asked for. */
-static int scheme_of(gnutls_sign_algorithm_t sign, gnutls_pk_algorithm_t pk)
-{
-    for (size_t i = 0; i < CM_ARRAY_LEN(schemes); i++)
-        if (schemes[i].sign == sign && schemes[i].pk == pk)
-            return (int)i;
-    return -1;
-}
-
 struct handle {
-    gnutls_pk_algorithm_t pk;
-    unsigned bits;
+    struct cm_ext ext;
     size_t url_len;
     char url[];
 };
 
-static int give(const struct handle *h, enum cm_sign_alg alg, struct cm_span input,
-                gnutls_datum_t *ret)
+static cm_status give(const struct cm_ext *ext, enum cm_sign_alg alg, struct cm_span input,
+                      struct cm_buf *ret)
 {
-    CM_AUTO_BUF struct cm_buf sig = CM_BUF_INIT(SIG_MAX);
+    const struct handle *h = CM_CONTAINER_OF(ext, struct handle, ext);
 
-    if (sign((struct cm_span){ (const uint8_t *)h->url, h->url_len }, alg, input, &sig, NULL) !=
-        CM_OK)
-        return GNUTLS_E_PK_SIGN_FAILED;
-    ret->data = gnutls_malloc(sig.len);
-    if (ret->data == NULL)
-        return GNUTLS_E_MEMORY_ERROR;
-    memcpy(ret->data, sig.data, sig.len);
-    ret->size = (unsigned)sig.len;
-    return 0;
+    return sign((struct cm_span){ (const uint8_t *)h->url, h->url_len }, alg, input, ret, NULL);
 }
 
-/* For PKCS#1 signatures of TLS 1.2 GnuTLS has packed the hash into a DigestInfo (RFC 8017 9.2): 19
- * bytes before it, whichever of SHA-2 it is. */
-static int sign_info(const struct handle *h, const gnutls_datum_t *packed, gnutls_datum_t *ret)
+static void drop(struct cm_ext *ext)
 {
-    enum { BEFORE = 19 };
-    enum cm_sign_alg alg;
-
-    switch (packed->size) {
-    case BEFORE + 32:
-        alg = CM_SIGN_RSA_PKCS1_SHA256;
-        break;
-    case BEFORE + 48:
-        alg = CM_SIGN_RSA_PKCS1_SHA384;
-        break;
-    case BEFORE + 64:
-        alg = CM_SIGN_RSA_PKCS1_SHA512;
-        break;
-    default:
-        return GNUTLS_E_UNSUPPORTED_SIGNATURE_ALGORITHM;
-    }
-    return give(h, alg, (struct cm_span){ packed->data + BEFORE, packed->size - BEFORE }, ret);
-}
-
-static int sign_hash(gnutls_privkey_t key, gnutls_sign_algorithm_t algo, void *user,
-                     unsigned int flags, const gnutls_datum_t *hash, gnutls_datum_t *ret)
-{
-    const struct handle *h = user;
-    int i = scheme_of(algo, h->pk);
-
-    (void)key;
-    if (algo == GNUTLS_SIGN_RSA_RAW)
-        return sign_info(h, hash, ret);
-    if (i < 0 || (flags & GNUTLS_PRIVKEY_SIGN_FLAG_TLS1_RSA) != 0)
-        return GNUTLS_E_UNSUPPORTED_SIGNATURE_ALGORITHM;
-    return give(h, schemes[i].alg, (struct cm_span){ hash->data, hash->size }, ret);
-}
-
-static int sign_data(gnutls_privkey_t key, gnutls_sign_algorithm_t algo, void *user,
-                     unsigned int flags, const gnutls_datum_t *data, gnutls_datum_t *ret)
-{
-    const struct handle *h = user;
-    int i = scheme_of(algo, h->pk);
-    uint8_t digest[64];
-
-    if (i < 0)
-        return GNUTLS_E_UNSUPPORTED_SIGNATURE_ALGORITHM;
-    if (schemes[i].hash == GNUTLS_DIG_UNKNOWN)
-        return give(h, schemes[i].alg, (struct cm_span){ data->data, data->size }, ret);
-    int rc = gnutls_hash_fast(schemes[i].hash, data->data, data->size, digest);
-    gnutls_datum_t hash = { digest, gnutls_hash_get_len(schemes[i].hash) };
-    return rc < 0 ? rc : sign_hash(key, algo, user, flags, &hash, ret);
-}
-
-static int info(gnutls_privkey_t key, unsigned int flags, void *user)
-{
-    const struct handle *h = user;
-
-    (void)key;
-    if ((flags & GNUTLS_PRIVKEY_INFO_PK_ALGO) != 0)
-        return (int)h->pk;
-    if ((flags & GNUTLS_PRIVKEY_INFO_PK_ALGO_BITS) != 0)
-        return (int)h->bits;
-    if ((flags & GNUTLS_PRIVKEY_INFO_HAVE_SIGN_ALGO) != 0)
-        return scheme_of((gnutls_sign_algorithm_t)GNUTLS_FLAGS_TO_SIGN_ALGO(flags), h->pk) >= 0;
-    return -1;
-}
-
-static void drop(gnutls_privkey_t key, void *user)
-{
-    (void)key;
-    free(user);
+    free(CM_CONTAINER_OF(ext, struct handle, ext));
 }
 
 cm_status cm__signer_handle(const struct cm_key *key, gnutls_privkey_t *ret, struct cm_err *err)
 {
     struct cm_span url = cm__key_url(key);
     struct handle *h = cm_calloc(1, sizeof *h + url.len);
-    gnutls_privkey_t made = NULL;
 
     if (h == NULL)
         return cm_fail_nomem(err);
     memcpy(h->url, url.data, url.len);
     h->url_len = url.len;
-    h->pk = key->rsa_bits != 0    ? GNUTLS_PK_RSA
-            : key->curve.len != 0 ? GNUTLS_PK_ECDSA
-                                  : GNUTLS_PK_EDDSA_ED25519;
-    h->bits = key->rsa_bits != 0 ? key->rsa_bits : key->type == CM_PK_P384 ? 384 : 256;
-    int rc = gnutls_privkey_init(&made);
-    if (rc >= 0)
-        rc = gnutls_privkey_import_ext4(made, h, sign_data, sign_hash, NULL, drop, info,
-                                        GNUTLS_PRIVKEY_IMPORT_AUTO_RELEASE);
-    if (rc < 0) {
-        if (made != NULL)
-            gnutls_privkey_deinit(made);
-        free(h);
-        return cm_fail_gnutls(err, CM_E_INTERNAL, rc, "key of a signer");
-    }
-    *ret = made;
-    return CM_OK;
+    h->ext.give = give;
+    h->ext.drop = drop;
+    return cm__ext_handle(key, &h->ext, ret, err);
 }
 
 cm_status cm__signer_sign(const struct cm_key *key, gnutls_sign_algorithm_t algo,
                           struct cm_span input, struct cm_buf *out, struct cm_err *err)
 {
     gnutls_pk_algorithm_t pk = gnutls_sign_get_pk_algorithm(algo);
-    int i = scheme_of(algo, pk);
+    gnutls_digest_algorithm_t hash;
+    enum cm_sign_alg alg;
     uint8_t digest[64];
 
-    CM_ASSERT(i >= 0);
-    if (schemes[i].hash != GNUTLS_DIG_UNKNOWN) {
-        int rc = gnutls_hash_fast(schemes[i].hash, input.data, input.len, digest);
+    CM_ASSERT(cm__ext_scheme(algo, pk, &alg, &hash));
+    if (hash != GNUTLS_DIG_UNKNOWN) {
+        int rc = gnutls_hash_fast(hash, input.data, input.len, digest);
 
         if (rc < 0)
             return cm_fail_gnutls(err, CM_E_INTERNAL, rc, "hash");
-        input = (struct cm_span){ digest, gnutls_hash_get_len(schemes[i].hash) };
+        input = (struct cm_span){ digest, gnutls_hash_get_len(hash) };
     }
-    return sign(cm__key_url(key), schemes[i].alg, input, out, err);
+    return sign(cm__key_url(key), alg, input, out, err);
 }

@@ -13,6 +13,10 @@
 /* Fresh handle; caller deinits. */
 CM_MUST_CHECK cm_status cm_key_to_gnutls(const struct cm_key *key, gnutls_privkey_t *ret,
                                          struct cm_err *err);
+/* The same for handshakes: signs with another library where the process has one for keys of this
+ * type (cm_signing_use() of cm_adapter.h). */
+CM_MUST_CHECK cm_status cm_key_to_serve(const struct cm_key *key, gnutls_privkey_t *ret,
+                                        struct cm_err *err);
 /* From GnuTLS objects that an embedding program already has. Copies the key when it is exportable
  * (x509), else CM_E_UNSUPPORTED. */
 CM_MUST_CHECK cm_status cm_key_from_gnutls(gnutls_privkey_t key, struct cm_key **ret,

@@ -52,7 +52,7 @@ static cm_status serving_make(const struct cm_cert *cert, struct serving **ret, 
     if (rc == CM_OK)
         rc = cm_cert_key(cert, &key, err);
     if (rc == CM_OK)
-        rc = cm_key_to_gnutls(key, &sv->key, err);
+        rc = cm_key_to_serve(key, &sv->key, err);
     cm_key_unref(key);
     if (rc != CM_OK) {
         serving_destroy(&sv->base);

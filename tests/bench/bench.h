@@ -65,6 +65,8 @@ struct bench_factory {
     gnutls_x509_privkey_t ca_key;
 };
 void bench_factory_init(struct bench_factory *f);
+/* With leaves of another type: p256, p384, ed25519, rsa2048. */
+void bench_factory_init_key(struct bench_factory *f, const char *type);
 void bench_factory_free(struct bench_factory *f);
 /* DER of leaf @i in generation @generation (0: the first; others are its replacements). */
 void bench_factory_der(const struct bench_factory *f, size_t i, unsigned generation, uint8_t *out);

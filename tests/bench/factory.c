@@ -22,13 +22,26 @@ void bench_name(size_t i, char ret[BENCH_NAME_BUF])
     memcpy(ret + 8, suffix, sizeof suffix);
 }
 
-static gnutls_x509_privkey_t new_key(void)
+static gnutls_x509_privkey_t new_key(const char *type)
 {
+    static const struct {
+        const char *name;
+        gnutls_pk_algorithm_t pk;
+        unsigned bits;
+    } types[] = {
+        { "p256", GNUTLS_PK_ECDSA, GNUTLS_CURVE_TO_BITS(GNUTLS_ECC_CURVE_SECP256R1) },
+        { "p384", GNUTLS_PK_ECDSA, GNUTLS_CURVE_TO_BITS(GNUTLS_ECC_CURVE_SECP384R1) },
+        { "ed25519", GNUTLS_PK_EDDSA_ED25519, GNUTLS_CURVE_TO_BITS(GNUTLS_ECC_CURVE_ED25519) },
+        { "rsa2048", GNUTLS_PK_RSA, 2048 },
+    };
     gnutls_x509_privkey_t key = NULL;
+    size_t n = sizeof types / sizeof types[0], i = 0;
 
+    while (i < n && strcmp(types[i].name, type) != 0)
+        i++;
+    bench_check(i < n, "unknown type of key '%s'", type);
     bench_gnutls(gnutls_x509_privkey_init(&key), "key");
-    bench_gnutls(gnutls_x509_privkey_generate(key, GNUTLS_PK_ECDSA,
-                                              GNUTLS_CURVE_TO_BITS(GNUTLS_ECC_CURVE_SECP256R1), 0),
+    bench_gnutls(gnutls_x509_privkey_generate(key, types[i].pk, types[i].bits, 0),
                  "generate a key");
     return key;
 }
@@ -94,7 +107,12 @@ static void find_patterns(struct bench_factory *f, const char *name)
 
 void bench_factory_init(struct bench_factory *f)
 {
-    gnutls_x509_privkey_t root_key = new_key(), ca_key = new_key(), key = new_key();
+    bench_factory_init_key(f, "p256");
+}
+
+void bench_factory_init_key(struct bench_factory *f, const char *type)
+{
+    gnutls_x509_privkey_t root_key = new_key("p256"), ca_key = new_key("p256"), key = new_key(type);
     char name[BENCH_NAME_BUF];
     gnutls_datum_t pem = { NULL, 0 };
 

@@ -16,14 +16,19 @@
 #ifdef HAVE_CALLGRIND
 #include <valgrind/callgrind.h>
 #endif
+#ifdef WITH_LIBCRYPTO
+#include <certmesh/cm_openssl.h>
+#endif
 
-/* server KIND N [FROM TO]: completes TLS handshakes on a port of 127.0.0.1, which it prints, until
- * it is killed. One thread on CPU 0. What follows the handshake is reading the close. KIND:
+/* server KIND[:KEY] N [FROM TO]: completes TLS handshakes on a port of 127.0.0.1, which it prints,
+ * until it is killed. One thread on CPU 0. What follows the handshake is reading the close. KIND:
  *
  *   bare-epoll, bare-block   GnuTLS with one static certificate, its plain calls: the limit
  *   gate                     certmesh with N certificates, the gate door, in the same epoll loop
  *   hook                     the same through the hook door, in the same blocking loop
  *
+ * KEY: type of the certificates' keys, p256 when there is none. bench-server-signing is the same
+ * program and signs with libcrypto.
  * Priority, ALPN, tickets and the sockets are the same for all. Under callgrind the instructions of
  * the connections FROM (included) to TO (excluded) are counted, whatever came before. */
 
@@ -212,7 +217,10 @@ int main(int argc, char **argv)
     struct bench_storage storage;
     struct bench_factory f;
 
-    bench_check(argc == 3 || argc == 5, "usage: %s KIND N [FROM TO]", argv[0]);
+    bench_check(argc == 3 || argc == 5, "usage: %s KIND[:KEY] N [FROM TO]", argv[0]);
+    char *key = strchr(argv[1], ':');
+    if (key != NULL)
+        *key++ = '\0';
     s.bare = strncmp(argv[1], "bare", 4) == 0;
     s.blocking = strcmp(argv[1], "bare-block") == 0 || strcmp(argv[1], "hook") == 0;
     bench_check(s.bare || s.blocking || strcmp(argv[1], "gate") == 0, "unknown kind '%s'", argv[1]);
@@ -227,7 +235,11 @@ int main(int argc, char **argv)
     (void)signal(SIGPIPE, SIG_IGN);
     (void)prctl(PR_SET_PDEATHSIG, SIGKILL); /* not to outlive the script */
     bench_pin(0);
-    bench_factory_init(&f);
+#ifdef WITH_LIBCRYPTO
+    struct cm_err err = CM_ERR_INIT;
+    bench_ok(cm_openssl_signing(true, &err), &err, "sign with libcrypto");
+#endif
+    bench_factory_init_key(&f, key != NULL ? key : "p256");
     if (s.bare) {
         make_bare(&s, &f);
     } else {

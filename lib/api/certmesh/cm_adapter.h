@@ -6,7 +6,7 @@
  * cm_hello_parse(), cm_get_certificate() and the calls for what is pending, to serve what they
  * chose. <certmesh/cm_openssl.h> is such an adapter, and uses nothing else. */
 
-#include <certmesh/cm_base.h>
+#include <certmesh/cm_keys.h>
 
 #ifdef __cplusplus
 extern "C" {
@@ -43,6 +43,28 @@ CM_API struct cm_attachment *cm_cert_attached(const struct cm_cert *c, const voi
 /** Attach @a. Returns what is attached now: another one of the same owner if somebody was faster,
  *  and then @a is still the caller's to free. */
 CM_API struct cm_attachment *cm_cert_attach(struct cm_cert *c, struct cm_attachment *a);
+
+/* ---- signing for GnuTLS ---- */
+
+/** A library that signs the handshakes of GnuTLS servers in GnuTLS's place. Called from several
+ *  threads at once, with no lock held; must not block. */
+struct cm_signing {
+    CM_OPS_HEAD;
+    /** Make what signs with the private key @der (PKCS#1, SEC 1 or PKCS#8; borrowed; do not keep
+     *  it). False, for a key that it cannot read or is no faster with: GnuTLS signs with it. */
+    bool (*load)(struct cm_span der, void **ret_key);
+    /** As cm_signer_ops.sign() (cm_keys.h). @ret takes 1024 bytes. What is not CM_OK fails the
+     *  handshake. */
+    cm_status (*sign)(void *key, enum cm_sign_alg alg, struct cm_span input, struct cm_buf *ret);
+    void (*drop)(void *key); /* wipe and free it */
+};
+/**
+ * Have @s sign in this process, for each certificate whose first handshake comes from now on; NULL:
+ * nobody but GnuTLS. Certificates that are served already keep who signs for them, and @s must last
+ * as long as they do: static. Keys that are elsewhere (cm_keys.h) are not asked about.
+ * Errors: CM_E_UNSUPPORTED (abi), CM_E_INVAL.
+ */
+CM_API CM_MUST_CHECK cm_status cm_signing_use(const struct cm_signing *s, struct cm_err *err);
 
 /* ---- staples ---- */
 

@@ -63,6 +63,18 @@ CM_API bool cm_openssl_is_challenge(const SSL *ssl);
 /** Why certmesh refused the handshake; CM_OK if it did not. The alert is in err->tls_alert. */
 CM_API cm_status cm_openssl_refusal(const SSL *ssl, struct cm_err *err);
 
+/* ---- servers built on GnuTLS ---- */
+
+/**
+ * @on: have libcrypto sign the handshakes of GnuTLS servers (both doors, cm_https) in this process,
+ * for the types of keys that it is faster with: ECDSA P-256, and RSA of up to 8192 bits. GnuTLS
+ * signs with all others, and for certificates whose first handshake was before. Call it first
+ * thing; false: as if it had not been called, for certificates whose first handshake comes later.
+ * From then on this library must stay in the process. Any thread. Errors: CM_E_UNSUPPORTED, when
+ * libcertmesh is of another version.
+ */
+CM_API CM_MUST_CHECK cm_status cm_openssl_signing(bool on, struct cm_err *err);
+
 #ifdef __cplusplus
 }
 #endif

@@ -186,6 +186,22 @@ if [ -x "$BENCH_TOOLS/bench-server-openssl" ]; then
     start_server openssl-1 bare-openssl 1 "$BENCH_TOOLS/bench-server-openssl" adapter 1
 fi
 start_peers
+signing=()
+start_signing() { # KEY LABEL: the gate door, GnuTLS signing and libcrypto signing
+    start_server "$2" "$2" 1 "$BENCH_TOOLS/bench-server" "gate:$1" 1
+    start_server "$2-libcrypto" "$2" 1 "$BENCH_TOOLS/bench-server-signing" "gate:$1" 1
+    signing+=("${servers[@]: -2}")
+    unset 'servers[-1]' 'servers[-1]' # they are measured in a run of their own
+}
+if [ -x "$BENCH_TOOLS/bench-server-signing" ]; then
+    start_signing p256 p256
+    start_signing rsa2048 rsa2048
+    for peer in "${servers[@]}"; do
+        case $peer in
+        nginx:* | haproxy:* | hitch:*) signing+=("${peer/bare-epoll/p256}") ;;
+        esac
+    done
+fi
 start_server bare-block bare-block 1 "$BENCH_TOOLS/bench-server" bare-block 1
 for n in $(pick 1 '1 1000' '1 1000 100000'); do
     start_server "hook-$n" bare-block "$(working_set "$n")" "$BENCH_TOOLS/bench-server" hook "$n"
@@ -224,6 +240,32 @@ for label in gate-1 openssl-1; do
             "$(calc "$(us_of "$peer") / $(us_of "$label")")" ''
     done
 done
+
+# ---- GnuTLS or libcrypto signs
+
+if [ ${#signing[@]} -gt 0 ]; then
+    "$BENCH_TOOLS/bench-client" "$rounds" "$(pick 20 300 1000)" 8 0 "${signing[@]}" \
+        >"$work/signing" || die 'handshakes failed'
+    declare -A per_s
+    while read -r label us ratio q1 q3; do
+        per_s[$label]=$(calc "1e6 / $us" %.0f)
+    done <"$work/signing"
+    head_row 'per second and core, libcrypto signs (limit: GnuTLS signs)'
+    while read -r label us ratio q1 q3; do
+        case $label in
+        *-libcrypto)
+            key=${label%-libcrypto}
+            row "gate door, $key  [$(calc "1 / $q3")-$(calc "1 / $q1")]" "${per_s[$key]}" \
+                "${per_s[$label]}" "$(calc "1 / $ratio")" ''
+            ;;
+        nginx | haproxy | hitch)
+            row "gate door, p256, libcrypto, peer: $label" "${per_s[$label]}" \
+                "${per_s[p256-libcrypto]}" \
+                "$(calc "${per_s[p256-libcrypto]} / ${per_s[$label]}")" ''
+            ;;
+        esac
+    done <"$work/signing"
+fi
 
 # ---- nine of ten resumed
 

@@ -5,10 +5,15 @@
  *
  *   tls_testd DOOR ROOT.pem NAME...      DOOR: gate | hook | gate-nonblock
  *   NAME: see testd_names.h
+ * tls_testd_signing is the same program and signs with libcrypto.
  * Prints "port N" once it listens; ends with its stdin. */
 
 #include "fake_core.h"
 #include "testd_names.h"
+
+#ifdef WITH_LIBCRYPTO
+#include <certmesh/cm_openssl.h>
+#endif
 
 #include <errno.h>
 #include <poll.h>
@@ -122,6 +127,10 @@ int main(int argc, char **argv)
     door = strcmp(argv[1], "hook") == 0   ? DOOR_HOOK
            : strcmp(argv[1], "gate") == 0 ? DOOR_GATE
                                           : DOOR_GATE_NONBLOCK;
+#ifdef WITH_LIBCRYPTO
+    if (cm_openssl_signing(true, &err) != CM_OK)
+        return 1;
+#endif
     cfg = fake_config();
     fake_write_root(cfg, argv[2]);
     for (int i = 3; i < argc; i++)
