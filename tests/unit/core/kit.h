@@ -154,12 +154,15 @@ void kit_hello(struct cm_hello *h, const char *sni);
 unsigned kit_logged(const char *text);
 void kit_log_reset(void);
 
-/* Until @cond or ten seconds have passed. */
+/* Until @cond or ten seconds have passed. What was so once may be over a moment later. */
 #define kit_until(cond)                                                                            \
     do {                                                                                           \
-        for (int kit_i = 0; kit_i < 10000 && !(cond); kit_i++)                                     \
+        bool kit_met = (cond);                                                                     \
+        for (int kit_i = 0; kit_i < 10000 && !kit_met; kit_i++) {                                  \
             kit_nap();                                                                             \
-        ck_assert_msg((cond), "still not: %s", #cond);                                             \
+            kit_met = (cond);                                                                      \
+        }                                                                                          \
+        ck_assert_msg(kit_met, "still not: %s", #cond);                                            \
     } while (0)
 void kit_nap(void); /* a millisecond of real time */
 
