@@ -148,6 +148,19 @@ static cm_status acme_revoke(struct cm_issuer *is, const struct cm_op *op, struc
     return rc;
 }
 
+static void acme_stop(struct cm_issuer *is)
+{
+    struct acme_issuer *ai = self(is);
+    if (ai->test != NULL)
+        acme_stop(&ai->test->base);
+    if (ai->solver != NULL)
+        cm_solver_stop(ai->solver);
+    if (ai->dns_solver != NULL)
+        cm_solver_stop(ai->dns_solver);
+    if (ai->persist_solver != NULL)
+        cm_solver_stop(ai->persist_solver);
+}
+
 static void acme_destroy(struct cm_issuer *is)
 {
     struct acme_issuer *ai = self(is);
@@ -191,6 +204,7 @@ const struct cm_issuer_ops acme_issuer_ops = {
     .destroy = acme_destroy,
     .renewal_info = acme_renewal_info,
     .limits = acme_limits,
+    .stop = acme_stop,
 };
 
 /* ------------------------------------------------------------------ options */

@@ -47,7 +47,11 @@ CM_MUST_CHECK cm_status cm_responder_acquire(struct cm_responder *r, const char 
 /* One less, its token is gone from storage. The last one closes the port; while other processes
  * have challenges open it lingers for them, at most two seconds, without holding up the caller. */
 void cm_responder_release(struct cm_responder *r);
-/* All released. NULL ok. */
+/* All released: the port closes, after it has lingered, and who is being answered gets the answer
+ * for up to a second more. From then on nothing uses the host. Not to be acquired again; NULL ok.
+ */
+void cm_responder_stop(struct cm_responder *r);
+/* Stops if that was not done. NULL ok. */
 void cm_responder_free(struct cm_responder *r);
 
 /* --------------------------------------------------- the local CA, internal_ca.c */

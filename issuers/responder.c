@@ -250,9 +250,9 @@ void cm_responder_release(struct cm_responder *r)
     cm_mutex_unlock(&r->lock);
 }
 
-void cm_responder_free(struct cm_responder *r)
+void cm_responder_stop(struct cm_responder *r)
 {
-    if (r == NULL)
+    if (r == NULL || r->pool == NULL)
         return;
     /* One that lingers ends by itself, in bounded time. */
     cm_mutex_lock(&r->lock);
@@ -270,8 +270,17 @@ void cm_responder_free(struct cm_responder *r)
     cm_mutex_unlock(&r->lock);
     if (r->joinable)
         (void)pthread_join(r->thread, NULL);
+    r->joinable = false;
     cm_cancel_fire(r->stop);
     cm_pool_stop(r->pool);
+    r->pool = NULL;
+}
+
+void cm_responder_free(struct cm_responder *r)
+{
+    if (r == NULL)
+        return;
+    cm_responder_stop(r);
     cm_cancel_free(r->stop);
     if (r->epoll >= 0)
         (void)close(r->epoll);

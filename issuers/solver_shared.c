@@ -223,6 +223,13 @@ static void shared_cleanup(struct cm_solver *sv, const struct cm_op *op, void *s
     presented_free(p);
 }
 
+static void shared_stop(struct cm_solver *sv)
+{
+    struct shared *s = self(sv);
+    cm_responder_stop(s->http);
+    cm_responder_stop(s->tls);
+}
+
 static void shared_destroy(struct cm_solver *sv)
 {
     struct shared *s = self(sv);
@@ -240,6 +247,7 @@ static const struct cm_solver_ops shared_ops = {
     .present = shared_present,
     .cleanup = shared_cleanup,
     .destroy = shared_destroy,
+    .stop = shared_stop,
 };
 
 cm_status cm_solver_shared_new(const struct cm_issuer_host *host, const char *also,

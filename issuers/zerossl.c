@@ -495,6 +495,11 @@ static cm_status zerossl_revoke(struct cm_issuer *is, const struct cm_op *op,
     return rc;
 }
 
+static void zerossl_stop(struct cm_issuer *is)
+{
+    cm_responder_stop(self(is)->responder);
+}
+
 static void zerossl_destroy(struct cm_issuer *is)
 {
     struct zerossl *z = self(is);
@@ -519,6 +524,7 @@ static const struct cm_issuer_ops zerossl_ops = {
     .revoke = zerossl_revoke,
     .challenge_prefix = zerossl_prefix,
     .destroy = zerossl_destroy,
+    .stop = zerossl_stop,
 };
 
 /* ------------------------------------------------------------------ options */

@@ -129,7 +129,7 @@ static void ident_of(const char *name, char ident[CM_NAME_BUF])
 
 static struct cm_cert *search(struct cm_config *cfg, const char *name)
 {
-    const struct cm_op base = { cfg->env, 0, cfg->stop };
+    const struct cm_op base = { cfg->env, 0, cfg->stop_answers };
     const struct cm_op op = cm_op_within(&base, IO_LIMIT_NS);
     struct cm_err err = CM_ERR_INIT;
     struct cm_cert *cert = NULL;

@@ -163,6 +163,8 @@ static cm_status set_up_workers(struct cm_config *cfg, unsigned max_parallel, st
     cm_status rc = cm_cancel_new(NULL, &cfg->stop, err);
 
     if (rc == CM_OK)
+        rc = cm_cancel_new(NULL, &cfg->stop_answers, err);
+    if (rc == CM_OK)
         rc = cm_runq_new(CM_IO_WORKERS, &cfg->io, err);
     if (rc == CM_OK)
         rc = cm_runq_new(FETCH_WORKERS, &cfg->fetch, err);
@@ -359,6 +361,10 @@ void cm_config_free(struct cm_config *cfg)
     cm_runq_stop(cfg->idle);
     cm_runq_stop(cfg->jobs);
     cm_runq_stop(cfg->fetch);
+    /* Their ports stay open for peers a little longer, and ask all that is below. */
+    for (size_t i = 0; i < cfg->n_issuers; i++)
+        cm_issuer_stop(cfg->issuers[i]);
+    cm_cancel_fire(cfg->stop_answers);
     cm_runq_stop(cfg->io);
     cm_runq_free(cfg->idle);
     cm_runq_free(cfg->jobs);
@@ -385,6 +391,7 @@ void cm_config_free(struct cm_config *cfg)
     cm_board_free(cfg->board);
     cm_responders_free(cfg->responders);
     cm_ocsp_overrides_free(cfg);
+    cm_cancel_free(cfg->stop_answers);
     cm_cancel_free(cfg->stop);
     cm_health_free(cfg->health);
     free(cfg->counters);

@@ -478,10 +478,11 @@ struct cm_config {
     size_t n_issuers;
     struct cm_issuer_host host;
     struct cm_board *board;
-    struct cm_cancel *stop; /* parent of everything in the background */
-    struct cm_runq *io;     /* short storage reads; never waits behind an issuance */
-    struct cm_runq *jobs;   /* issuances */
-    struct cm_runq *idle;   /* what can wait: one worker, which rests after each (recheck.c) */
+    struct cm_cancel *stop;         /* parent of everything in the background */
+    struct cm_cancel *stop_answers; /* to CAs: after the issuers have stopped */
+    struct cm_runq *io;             /* short storage reads; never waits behind an issuance */
+    struct cm_runq *jobs;           /* issuances */
+    struct cm_runq *idle; /* what can wait: one worker, which rests after each (recheck.c) */
     struct cm_names *names;
     struct cm_flights *flights;
     struct cm_hub *hub;

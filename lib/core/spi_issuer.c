@@ -183,6 +183,12 @@ void cm_issuer_get_limits(struct cm_issuer *is, struct cm_issuer_limits *ret)
         is->ops->limits(is, ret);
 }
 
+void cm_issuer_stop(struct cm_issuer *is)
+{
+    if (check_issuer(is, NULL) == CM_OK && ISSUER_HAS(is, stop))
+        is->ops->stop(is);
+}
+
 void cm_issuer_destroy(struct cm_issuer *is)
 {
     if (check_issuer(is, NULL) == CM_OK && ISSUER_HAS(is, destroy))
@@ -264,6 +270,12 @@ void cm_solver_cleanup(struct cm_solver *sv, const struct cm_op *op, void *state
 {
     if (check_solver(sv, NULL) == CM_OK && SOLVER_HAS(sv, cleanup))
         sv->ops->cleanup(sv, op, state);
+}
+
+void cm_solver_stop(struct cm_solver *sv)
+{
+    if (check_solver(sv, NULL) == CM_OK && SOLVER_HAS(sv, stop))
+        sv->ops->stop(sv);
 }
 
 void cm_solver_destroy(struct cm_solver *sv)

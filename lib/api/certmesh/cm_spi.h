@@ -371,6 +371,8 @@ struct cm_solver_ops {
      *  cancellation and bounded. */
     void (*cleanup)(struct cm_solver *sv, const struct cm_op *op, void *state);
     void (*destroy)(struct cm_solver *sv);
+    /** Optional: as that of an issuer. */
+    void (*stop)(struct cm_solver *sv);
 };
 
 struct cm_solver {
@@ -493,6 +495,10 @@ struct cm_issuer_ops {
                               struct cm_renewal_info *ret, struct cm_err *err);
     /** Optional: what this CA allows. No I/O. */
     void (*limits)(struct cm_issuer *is, struct cm_issuer_limits *ret);
+    /** Optional: when it returns nothing of the issuer's uses the host any more: no thread, no
+     * port. Called once before destroy, when nothing is issued any more; until it returns the
+     * config answers challenges (those of peers too), and destroy finds the host gone. Bounded. */
+    void (*stop)(struct cm_issuer *is);
 };
 
 struct cm_issuer {
@@ -519,6 +525,7 @@ CM_API CM_MUST_CHECK cm_status cm_issuer_renewal_info(struct cm_issuer *is, cons
                                                       struct cm_err *err);
 /** No limits for an issuer that tells none. */
 CM_API void cm_issuer_get_limits(struct cm_issuer *is, struct cm_issuer_limits *ret);
+CM_API void cm_issuer_stop(struct cm_issuer *is);
 CM_API void cm_issuer_destroy(struct cm_issuer *is);
 
 CM_API CM_MUST_CHECK bool cm_solver_can(struct cm_solver *sv, const char *type,
@@ -529,6 +536,7 @@ CM_API CM_MUST_CHECK cm_status cm_solver_present(struct cm_solver *sv, const str
 CM_API CM_MUST_CHECK cm_status cm_solver_wait(struct cm_solver *sv, const struct cm_op *op,
                                               void *state, struct cm_err *err);
 CM_API void cm_solver_cleanup(struct cm_solver *sv, const struct cm_op *op, void *state);
+CM_API void cm_solver_stop(struct cm_solver *sv);
 CM_API void cm_solver_destroy(struct cm_solver *sv);
 
 /* ----------------------------------------------------------------- fetcher */

@@ -103,6 +103,8 @@ struct kit_issuer {
     _Atomic int ari_status;                /* ... CM_OK; else this is the answer, ... */
     struct cm_err ari_err;                 /* ... with its whole_ca and retry_after_s */
     void (*on_ari)(struct kit_issuer *is); /* while the CA is being asked */
+    void (*on_stop)(struct kit_issuer *is);
+    bool stopped;
     /* what happened */
     _Atomic unsigned asked, ari_asked, failed;
     _Atomic unsigned orders, resumed, issued, revoked, prechecks, inside, most_inside;

@@ -282,6 +282,16 @@ static void is_destroy(struct cm_issuer *base)
     free(kit_issuer_of(base));
 }
 
+static void is_stop(struct cm_issuer *base)
+{
+    struct kit_issuer *is = kit_issuer_of(base);
+
+    ck_assert(!is->stopped);
+    is->stopped = true;
+    if (is->on_stop != NULL)
+        is->on_stop(is);
+}
+
 static const struct cm_issuer_ops kit_issuer_ops = { .abi = CM_SPI_ABI,
                                                      .size = (uint32_t)sizeof kit_issuer_ops,
                                                      .name = "kit",
@@ -291,7 +301,8 @@ static const struct cm_issuer_ops kit_issuer_ops = { .abi = CM_SPI_ABI,
                                                      .revoke = is_revoke,
                                                      .challenge_prefix = is_prefix,
                                                      .destroy = is_destroy,
-                                                     .limits = is_limits };
+                                                     .limits = is_limits,
+                                                     .stop = is_stop };
 
 void kit_issuer_suggests(struct kit_issuer *is)
 {

@@ -387,6 +387,41 @@ static void hold_load(struct kit_storage *st, const char *key)
     kit_until(atomic_load(&let_go));
 }
 
+static unsigned stops;
+
+static void ask_while_it_stops(struct kit_issuer *is)
+{
+    struct cm_cert *c;
+
+    (void)is;
+    stops++;
+    ck_ok(http("example.com", "/.well-known/acme-challenge/tok"));
+    ck_ok(http("example.com", "/.well-known/acme-challenge/tok"));
+    ck_ok(alpn("example.com", &c));
+    ck_assert(cm_cert_is_challenge(c));
+    cm_cert_unref(c);
+    ck_refused(http("other.example", "/.well-known/acme-challenge/tok"), CM_E_POLICY);
+    ck_refused(alpn("other.example", &c), CM_E_NOTFOUND);
+}
+
+/* An issuer's port stays open for the challenges of peers while the config goes. */
+START_TEST(config_that_goes_answers_until_its_issuers_have_stopped)
+{
+    struct kit_issuer *is;
+
+    kit_init(&k);
+    kit_start(&k);
+    is = k.issuer;
+    kit_put(&k.storage.base, TOKENS "example.com.json", stored);
+    /* the second question within the pause after this one looks at what peers have told */
+    ck_refused(http("other.example", "/.well-known/acme-challenge/tok"), CM_E_POLICY);
+    stops = 0;
+    is->on_stop = ask_while_it_stops;
+    kit_stop(&k);
+    ck_assert_uint_eq(stops, 1);
+}
+END_TEST
+
 START_TEST(many_names_at_once_are_bounded)
 {
     enum { AT_ONCE = 256, ASKED = 400 };
@@ -544,6 +579,7 @@ int main(void)
         alpn_never_falls_back_to_another_certificate,
         alpn_names_are_checked_before_storage_is_asked,
         flood_for_a_name_neither_reads_storage_nor_hides_the_answer,
+        config_that_goes_answers_until_its_issuers_have_stopped,
         many_names_at_once_are_bounded,
         issuer_without_tokens_in_storage_is_not_asked,
         board_replaces_and_is_complete_or_not_at_all,
