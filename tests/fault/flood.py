@@ -11,9 +11,9 @@ that it asks with."""
 import argparse
 import multiprocessing
 import os
-import random
 import socket
 import ssl
+import subprocess
 import sys
 import time
 
@@ -39,31 +39,11 @@ def hello():
     return out.read()
 
 
-def flood(port, count, rate, number, pipe):
-    """@count hellos; how many got an alert, and how many something else."""
-    before, after = hello().split(MARK.encode())
-    rng = random.Random(number)
-    alerts, others = 0, 0
-    began = time.monotonic()
-    for i in range(count):
-        name = f"{number:02x}{i:08x}{rng.getrandbits(56):014x}.flood.example".encode()
-        try:
-            with socket.socket() as s:
-                s.settimeout(20)
-                s.bind((f"127.0.{i % 250}.{number + 1}", 0))
-                s.connect(("127.0.0.1", port))
-                s.sendall(before + name + after)
-                got = s.recv(7)
-                if got[:1] == b"\x15":
-                    alerts += 1
-                else:
-                    others += 1
-        except OSError:
-            others += 1
-        late = began + i / rate - time.monotonic()
-        if late > 0:
-            time.sleep(late)
-    pipe.send((alerts, others))
+def flood(a, number):
+    """How many got an alert, and how many something else: see hello_flood.c."""
+    done = subprocess.run([a.tool, str(a.port), str(a.count), str(a.rate), str(number), MARK],
+                          input=hello(), stdout=subprocess.PIPE, check=True)
+    return map(int, done.stdout.split())
 
 
 def honest(port, name, stop, pipe):
@@ -105,12 +85,8 @@ def one_round(a, number):
     client.start()
     time.sleep(a.idle)
     rss, fds = rss_kib(a.pid), fds_of(a.pid)
-    got, tell = multiprocessing.Pipe()
     began = time.monotonic()
-    source = multiprocessing.Process(target=flood, args=(a.port, a.count, a.rate, number, tell))
-    source.start()
-    alerts, others = got.recv()
-    source.join()
+    alerts, others = flood(a, number)
     over = time.monotonic()
     stop.set()
     samples = mine.recv()
@@ -138,6 +114,7 @@ def one_round(a, number):
 
 def main():
     p = argparse.ArgumentParser(description=__doc__)
+    p.add_argument("tool", help="hello_flood")
     p.add_argument("port", type=int)
     p.add_argument("pid", type=int)
     p.add_argument("--count", type=int, default=1000000)

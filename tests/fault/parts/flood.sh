@@ -48,7 +48,8 @@ report $? "serve does not come up: $(cat "$work/log")"
 
 before=$(values)
 began=$SECONDS
-out=$(python3 "$here/flood.py" "$tls_port" "$server" --count "$count" --rounds "$rounds" 2>&1)
+out=$(python3 "$here/flood.py" "$FAULT_TOOLS/hello_flood" "$tls_port" "$server" --count "$count" \
+    --rounds "$rounds" 2>&1)
 report $? "$out"
 echo "$out"
 [ "$(values)" = "$before" ]

@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: Apache-2.0
 #
-# Thousands of connections that stall, on every listener there is: the two of `serve` and the two
-# that are open while challenges are. All have to be closed at their deadline, an honest client must
+# Thousands of connections that stall, on every listener there is: the two of `serve`, which gets
+# certificates on demand too, and the two that are open while challenges are. All have to be closed at their deadline, an honest client must
 # hardly notice, descriptors and memory have to come back. And the same with hardly any descriptors.
 # How the honest client is measured on a noisy machine is told in ../stall.py.
 . "$(dirname "$0")/../common.sh"
@@ -39,7 +39,8 @@ serve() { # LOG: in the background; sets $server $tls_port $http_port
     fresh_storage
     read -r tls_port http_port < <(free_ports 2)
     "$CERTMESH" serve --internal --storage "file://$work/serve" --listen 127.0.0.1 \
-        --tls-port "$tls_port" --http-port "$http_port" localhost >"$1" 2>&1 &
+        --tls-port "$tls_port" --http-port "$http_port" --on-demand --allow on-demand.test \
+        localhost >"$1" 2>&1 &
     server=$!
     at_exit end "$server"
     wait_for "$1" ' is up'
