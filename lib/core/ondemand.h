@@ -28,7 +28,8 @@ bool cm_lists_allow(const struct cm_lists *l, const char *name);
 /* The network that counts as one client: "192.0.2.0/24", "2001:db8:1::/48"; an IPv4 address in an
  * IPv6 one is that. "?" for what is no address. */
 void cm_client_of(const char *ip, char ret[CM_CLIENT_TEXT]);
-/* The registered domain, as far as that can be told: the last two labels. Points into @name. */
+/* The registered domain by the public suffix list that libpsl was built with; without libpsl the
+ * last two labels. Points into @name, which is normalized. */
 const char *cm_domain_of(const char *name);
 
 /* --------------------------------------------------------------- denied.c */

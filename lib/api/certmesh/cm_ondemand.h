@@ -88,8 +88,9 @@ struct cm_ondemand_options {
      * not count. Storage that cannot be read or written means no new ones. */
     int64_t orders_window_s;    /* 3 hours; a minute to a week */
     unsigned orders;            /* in all: 200; at most 1000 */
-    unsigned orders_per_domain; /* below one registered domain, taken to be its last two labels; as
-                                   orders, since all names may be below one */
+    unsigned orders_per_domain; /* below one registered domain (by the public suffix list; the last
+                                   two labels if built without libpsl); as orders, since all names
+                                   may be below one */
     unsigned orders_per_client; /* asked for by one client as above; 20 */
     cm_subject_fn subject;      /* NULL = the name itself */
     void *subject_user;

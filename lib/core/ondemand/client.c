@@ -4,6 +4,9 @@
 #include <arpa/inet.h>
 #include <stdio.h>
 #include <string.h>
+#ifdef CM_WITH_PSL
+#include <libpsl.h>
+#endif
 
 /* Whom a hello counts for. */
 
@@ -41,6 +44,14 @@ void cm_client_of(const char *ip, char ret[CM_CLIENT_TEXT])
                    (unsigned)(a[2] << 8 | a[3]), (unsigned)(a[4] << 8 | a[5]));
 }
 
+#ifdef CM_WITH_PSL
+const char *cm_domain_of(const char *name)
+{
+    const char *domain = psl_registrable_domain(psl_builtin(), name);
+
+    return domain != NULL ? domain : name; /* a public suffix itself */
+}
+#else
 const char *cm_domain_of(const char *name)
 {
     const char *at = name + strlen(name);
@@ -54,3 +65,4 @@ const char *cm_domain_of(const char *name)
     }
     return at;
 }
+#endif

@@ -69,6 +69,26 @@ START_TEST(orders_below_one_domain)
 }
 END_TEST
 
+/* What a CA counts below: nobody has registered co.uk, so two names below it are two domains. */
+START_TEST(registered_domains_by_the_public_suffix_list)
+{
+    set_up(YES);
+    od.orders_per_domain = 1;
+    kit_start(&k);
+    ck_ok(get("a.one.co.uk"));
+    ck_refused(get("b.one.co.uk"), CM_E_RATELIMITED);
+#ifdef CM_WITH_PSL
+    ck_assert_ptr_nonnull(strstr(err.msg, " one.co.uk"));
+    ck_ok(get("two.co.uk"));
+    ck_refused(get("c.two.co.uk"), CM_E_RATELIMITED);
+#else
+    ck_assert_ptr_nonnull(strstr(err.msg, " co.uk"));
+    ck_refused(get("two.co.uk"), CM_E_RATELIMITED);
+#endif
+    kit_stop(&k);
+}
+END_TEST
+
 START_TEST(storage_that_is_away_means_no_orders)
 {
     set_up(YES);
@@ -306,6 +326,7 @@ int main(void)
         what_storage_has_is_no_order,
         orders_are_counted_by_all_who_share_the_storage,
         orders_below_one_domain,
+        registered_domains_by_the_public_suffix_list,
         storage_that_is_away_means_no_orders,
         damaged_note_begins_anew,
         a_failure_is_tried_again_when_somebody_asks,
