@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "lease.h"
 
+#include <certmesh/cm_lease.h>
+
 #include <errno.h>
 #include <unistd.h>
 
@@ -10,14 +12,14 @@
  * leases from being refreshed; within one storage they take turns, each bounded by its interval.
  * One more thread does no input or output at all: it watches the clock and tells holders whose
  * lease ran out, also and above all when the first thread hangs. Threads start with the first lease
- * and end with the last.
+ * and end with the last, or if they are kept (cm_lease.h), with the last keep.
  *
  * No mutex is held during a refresh. On a simulated clock nobody wakes us when it moves, so it is
  * looked at every few milliseconds of real time. */
 
 #define SIMULATED_POLL_NS (5 * CM_NS_PER_MS)
 #define RETRY_MIN_NS      (50 * CM_NS_PER_MS)
-#define IDLE_NS           (60 * CM_NS_PER_S)
+#define IDLE_NS           (24 * 3600 * CM_NS_PER_S) /* who has something to do is woken */
 
 struct beat_group {
     struct beat_group *next;
@@ -25,7 +27,14 @@ struct beat_group {
     struct cm_lease *leases;
     pthread_t thread;
     pthread_cond_t wake;
+    int64_t wakes_ns; /* by itself, on the system's clock; past: it is awake */
     bool stop;
+};
+
+struct cm_lease_keep {
+    struct cm_lease_keep *next;
+    struct beats *beats;
+    struct cm_storage *st;
 };
 
 /* Order: life before mutex. */
@@ -37,7 +46,9 @@ struct beats {
     pthread_cond_t settled; /* a pin was taken off */
     pthread_cond_t watch_wake;
     struct beat_group *groups;
+    struct cm_lease_keep *keeps;
     pthread_t watch;
+    int64_t watch_wakes_ns;
     bool watching;
     bool watch_stop;
 };
@@ -81,6 +92,22 @@ static int64_t until_ns(const struct cm_env *env, int64_t due_ns)
     if (left <= 0)
         return 0;
     return env == cm_env_system() ? left : min_ns(left, SIMULATED_POLL_NS);
+}
+
+/* For at most @ns; who comes with something that is due earlier wakes it (is_to_be_woken()). */
+static void sleep_locked(struct beats *b, pthread_cond_t *wake, int64_t *wakes_ns, int64_t ns)
+{
+    const struct cm_env *real = cm_env_system();
+
+    *wakes_ns = real->mono_ns(real) + ns;
+    (void)cm_cond_wait_ns(wake, &b->mutex, ns);
+}
+
+/* Has a thread that sleeps until @wakes_ns to be woken for what is due at @due_ns on the clock of
+ * @env? One that is awake looks at everything before it sleeps. */
+static bool is_to_be_woken(int64_t wakes_ns, const struct cm_env *env, int64_t due_ns)
+{
+    return env != cm_env_system() || due_ns < wakes_ns;
 }
 
 /* A pinned lease stays although the mutex is let go: beat_remove() waits. */
@@ -164,7 +191,7 @@ static void *group_main(void *arg)
         struct cm_lease *l = next_due_locked(a.group, &sleep_ns);
 
         if (l == NULL) {
-            (void)cm_cond_wait_ns(&a.group->wake, &a.beats->mutex, sleep_ns);
+            sleep_locked(a.beats, &a.group->wake, &a.group->wakes_ns, sleep_ns);
             continue;
         }
         l->pins++;
@@ -178,6 +205,11 @@ static void *group_main(void *arg)
 
 /* ------------------------------------------------------------------- watch */
 
+static int64_t runs_out_ns(const struct cm_lease *l)
+{
+    return atomic_load(&l->fresh_ns) + l->grant.ttl_ns + CM_NS_PER_MS;
+}
+
 /* A lease that ran out but whose holder was not told, or NULL and how long to sleep. */
 static struct cm_lease *next_expired_locked(const struct beats *b, int64_t *ret_sleep_ns)
 {
@@ -188,7 +220,7 @@ static struct cm_lease *next_expired_locked(const struct beats *b, int64_t *ret_
 
             if (atomic_load(&l->lost))
                 continue;
-            sleep_ns = until_ns(l->env, atomic_load(&l->fresh_ns) + l->grant.ttl_ns + CM_NS_PER_MS);
+            sleep_ns = until_ns(l->env, runs_out_ns(l));
             if (sleep_ns == 0 && lease_is_expired(l))
                 return l;
             *ret_sleep_ns = min_ns(*ret_sleep_ns, sleep_ns > 0 ? sleep_ns : CM_NS_PER_MS);
@@ -206,7 +238,7 @@ static void *watch_main(void *arg)
         struct cm_lease *l = next_expired_locked(b, &sleep_ns);
 
         if (l == NULL) {
-            (void)cm_cond_wait_ns(&b->watch_wake, &b->mutex, sleep_ns);
+            sleep_locked(b, &b->watch_wake, &b->watch_wakes_ns, sleep_ns);
             continue;
         }
         l->pins++;
@@ -262,6 +294,15 @@ static cm_status start_group(struct beats *b, struct cm_storage *st, struct beat
     return CM_OK;
 }
 
+static bool is_kept_locked(const struct beats *b, const struct cm_storage *st)
+{
+    const struct cm_lease_keep *k = b->keeps;
+
+    while (k != NULL && k->st != st)
+        k = k->next;
+    return k != NULL;
+}
+
 /* With life held: end what nobody needs any more. */
 static void end_idle(struct beats *b)
 {
@@ -272,7 +313,7 @@ static void end_idle(struct beats *b)
     for (struct beat_group **p = &b->groups; *p != NULL;) {
         struct beat_group *g = *p;
 
-        if (g->leases != NULL) {
+        if (g->leases != NULL || is_kept_locked(b, g->st)) {
             p = &g->next;
             continue;
         }
@@ -324,8 +365,10 @@ static cm_status start_needed(struct beats *b, struct cm_lease *l, struct cm_err
     l->due_ns = atomic_load(&l->fresh_ns) + l->interval_ns;
     l->next = g->leases;
     g->leases = l;
-    (void)pthread_cond_signal(&g->wake);
-    (void)pthread_cond_signal(&b->watch_wake);
+    if (is_to_be_woken(g->wakes_ns, l->env, l->due_ns))
+        (void)pthread_cond_signal(&g->wake);
+    if (is_to_be_woken(b->watch_wakes_ns, l->env, runs_out_ns(l)))
+        (void)pthread_cond_signal(&b->watch_wake);
     cm_mutex_unlock(&b->mutex);
     return CM_OK;
 }
@@ -363,4 +406,49 @@ void beat_remove(struct cm_lease *l)
     cm_mutex_lock(&b->life);
     end_idle(b);
     cm_mutex_unlock(&b->life);
+}
+
+/* ------------------------------------------------------------------- keeps */
+
+cm_status cm_lease_keep_new(struct cm_storage *st, struct cm_lease_keep **ret, struct cm_err *err)
+{
+    struct beats *b = beats_get();
+    struct cm_lease_keep *k;
+
+    if (st == NULL || ret == NULL)
+        return cm_fail(err, CM_E_INVAL, "no storage, or no place for what keeps its threads");
+    k = cm_calloc(1, sizeof *k);
+    if (b == NULL || k == NULL) {
+        free(k);
+        return cm_fail_nomem(err);
+    }
+    k->beats = b;
+    k->st = st;
+    cm_mutex_lock(&b->mutex);
+    k->next = b->keeps;
+    b->keeps = k;
+    cm_mutex_unlock(&b->mutex);
+    *ret = k;
+    return CM_OK;
+}
+
+void cm_lease_keep_free(struct cm_lease_keep *keep)
+{
+    struct beats *b = keep != NULL ? keep->beats : NULL;
+
+    if (keep == NULL)
+        return;
+    if (b->pid == getpid()) { /* else it is the parent's */
+        cm_mutex_lock(&b->mutex);
+        for (struct cm_lease_keep **p = &b->keeps; *p != NULL; p = &(*p)->next)
+            if (*p == keep) {
+                *p = keep->next;
+                break;
+            }
+        cm_mutex_unlock(&b->mutex);
+        cm_mutex_lock(&b->life);
+        end_idle(b);
+        cm_mutex_unlock(&b->life);
+    }
+    free(keep);
 }

@@ -3,6 +3,8 @@
 #include "names.h"
 #include "ondemand.h"
 
+#include <certmesh/cm_lease.h>
+
 #include <stdio.h>
 #include <string.h>
 
@@ -44,6 +46,7 @@ struct cm_ondemand {
     struct cm_decider *decider;
     struct cm_sourcer *source; /* NULL = none */
     struct cm_runq *work;      /* what storage is asked after a yes */
+    struct cm_lease_keep *keep; /* an order takes two leases, and orders come at once */
     struct cm_quota quota;
     cm_subject_fn subject;
     void *subject_user;
@@ -545,6 +548,8 @@ cm_status cm_ondemand_new(struct cm_config *cfg, const struct cm_ondemand_option
         rc = cm_pace_new(cfg->env, or_default(o.asks_per_s, PER_S),
                          or_default(o.asks_per_client_s, PER_CLIENT), &od->pace, err);
     if (rc == CM_OK)
+        rc = cm_lease_keep_new(cfg->storage, &od->keep, err);
+    if (rc == CM_OK)
         rc = cm_runq_new(WORKERS, &od->work, err);
     if (rc == CM_OK)
         rc = cm_decider_new(cfg->env, &o, &od->decider, err);
@@ -577,6 +582,7 @@ void cm_ondemand_free(struct cm_ondemand *od)
     cm_sourcer_free(od->source);
     cm_decider_free(od->decider);
     cm_runq_free(od->work);
+    cm_lease_keep_free(od->keep);
     cm_pace_free(od->pace);
     cm_denied_free(od->denied);
     cm_lists_free(od->lists);

@@ -1,10 +1,14 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "fixture.h"
 
+#include <certmesh/cm_lease.h>
+
 #include <poll.h>
 #include <pthread.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/wait.h>
+#include <unistd.h>
 
 /* Leases on a storage that fails, forgets and hangs. The rest is in the contract tests. */
 
@@ -220,6 +224,14 @@ static unsigned count_threads(void)
     return threads;
 }
 
+/* The kernel takes a moment to forget a thread that was joined. */
+static void threads_come_down_to(unsigned most)
+{
+    for (int k = 0; k < 1000 && count_threads() > most; k++)
+        real_pause(CM_NS_PER_MS);
+    ck_assert_uint_le(count_threads(), most);
+}
+
 START_TEST(no_thread_stays_when_the_last_lease_goes)
 {
     struct moody m = { .hang = false };
@@ -238,11 +250,64 @@ START_TEST(no_thread_stays_when_the_last_lease_goes)
             before = count_threads(); /* a sanitizer has its own, from the first one on */
             ck_assert_uint_le(before, 3);
         }
-        /* The kernel takes a moment to forget a thread that was joined. */
-        for (int k = 0; k < 1000 && count_threads() > before; k++)
-            real_pause(CM_NS_PER_MS);
-        ck_assert_uint_le(count_threads(), before);
+        threads_come_down_to(before);
     }
+}
+END_TEST
+
+START_TEST(threads_stay_while_they_are_kept)
+{
+    struct moody m = { .base = { &moody_ops } };
+    struct cm_lease_keep *keep = NULL, *other = NULL;
+    int status = 0;
+
+    cm_lease_release(
+        take(&m, CM_NS_PER_S, NULL)); /* a sanitizer's own thread comes with the first */
+    real_pause(50 * CM_NS_PER_MS);
+    unsigned before = count_threads();
+    must(cm_lease_keep_new(&m.base, &keep, &err));
+    must(cm_lease_keep_new(&m.base, &other, &err));
+    ck_assert_uint_le(count_threads(), before);
+    for (int i = 0; i < 3; i++) {
+        cm_lease_release(take(&m, CM_NS_PER_S, NULL));
+        ck_assert_uint_eq(count_threads(), before + 2);
+    }
+    pid_t child = fork();
+    if (child == 0) {
+        cm_lease_keep_free(keep);
+        _exit(0);
+    }
+    ck_assert_int_eq(waitpid(child, &status, 0), child);
+    ck_assert_int_eq(status, 0);
+    cm_lease_keep_free(keep);
+    ck_assert_uint_eq(count_threads(), before + 2);
+    struct cm_lease *lease = take(&m, CM_NS_PER_S, NULL);
+    cm_lease_keep_free(other);
+    ck_assert_uint_eq(count_threads(), before + 2);
+    cm_lease_release(lease);
+    threads_come_down_to(before);
+    cm_lease_keep_free(NULL);
+    must_fail(cm_lease_keep_new(NULL, &keep, &err), CM_E_INVAL);
+}
+END_TEST
+
+/* They sleep until the lease before would have been due, which is long. */
+START_TEST(threads_that_were_kept_look_after_the_next_lease)
+{
+    struct moody m = { .base = { &moody_ops } };
+    struct cm_lease_keep *keep = NULL;
+
+    must(cm_lease_keep_new(&m.base, &keep, &err));
+    cm_lease_release(take(&m, 3600 * CM_NS_PER_S, NULL));
+    real_pause(20 * CM_NS_PER_MS);
+    struct cm_lease *lease = take(&m, 200 * CM_NS_PER_MS, NULL);
+    wait_for(&m.refreshes, 3);
+    must(cm_lease_check(lease, &err));
+    m.hang = true; /* and whoever watches the clock tells of it */
+    ck_assert(fires_within(lease, 3000));
+    m.hang = false;
+    cm_lease_release(lease);
+    cm_lease_keep_free(keep);
 }
 END_TEST
 
@@ -296,6 +361,8 @@ int main(void)
         storage_that_hangs_loses_its_lease_but_not_that_of_others,
         release_waits_for_a_refresh_under_way,
         no_thread_stays_when_the_last_lease_goes,
+        threads_stay_while_they_are_kept,
+        threads_that_were_kept_look_after_the_next_lease,
         loss_is_logged_once_and_names_the_lock,
         bad_options_are_refused,
     };
