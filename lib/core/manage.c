@@ -505,8 +505,8 @@ cm_status cm_names_may_try(struct cm_config *cfg, const char *name, struct cm_er
     return rc;
 }
 
-cm_status cm_names_adopt(struct cm_config *cfg, const char *name, size_t max, struct cm_waiters *w,
-                         struct cm_managed **ret_start, struct cm_err *err)
+cm_status cm_names_adopt(struct cm_config *cfg, const char *name, size_t max, bool absent,
+                         struct cm_waiters *w, struct cm_managed **ret_start, struct cm_err *err)
 {
     struct cm_names *t = cfg->names;
     bool well = cm_is_served_well(cfg, name);
@@ -529,7 +529,10 @@ cm_status cm_names_adopt(struct cm_config *cfg, const char *name, size_t max, st
     if (rc == CM_OK) {
         m->served = m->served || well;
         if (!well && !is_coming(m)) {
-            cm_managed_wake_locked(m, true);
+            if (absent)
+                cm_managed_want_locked(m);
+            else
+                cm_managed_wake_locked(m, true);
             *ret_start = m;
         }
         if (is_coming(m))

@@ -383,6 +383,21 @@ void cm_managed_start(struct cm_managed *m)
         finish(m, &o);
 }
 
+void cm_managed_want_locked(struct cm_managed *m)
+{
+    m->wants = CM_STAGE_OBTAIN;
+    m->lined = true;
+    m->passed_by = false;
+    m->background = true;
+    m->phase = CM_PHASE_WAITING;
+}
+
+void cm_managed_line_up(struct cm_managed *m)
+{
+    if (!cm_pump_add(m->cfg->pump, m, 0, false))
+        cm_managed_drop(m);
+}
+
 void cm_managed_obtain_anew(struct cm_managed *m)
 {
     struct cm_names *t = m->cfg->names;
@@ -391,17 +406,13 @@ void cm_managed_obtain_anew(struct cm_managed *m)
     cm_mutex_lock(&t->lock);
     m->served = false;
     line = !m->lined && !(m->busy && is_job(m->stage)); /* a job looks into storage itself */
-    if (m->lined || line)
+    if (line)
+        cm_managed_want_locked(m);
+    else if (m->lined)
         m->wants = CM_STAGE_OBTAIN;
-    if (line) {
-        m->lined = true;
-        m->passed_by = false;
-        m->background = true;
-        m->phase = CM_PHASE_WAITING;
-    }
     cm_mutex_unlock(&t->lock);
-    if (line && !cm_pump_add(m->cfg->pump, m, 0, false))
-        cm_managed_drop(m);
+    if (line)
+        cm_managed_line_up(m);
 }
 
 void cm_managed_fire(struct cm_task *task)

@@ -93,6 +93,10 @@ struct cm_managed *cm_names_find_locked(const struct cm_names *t, const char *na
 void cm_managed_wake_locked(struct cm_managed *m, bool background);
 /* And after it: begin. On failure it is idle again, and keeps the reason. */
 void cm_managed_start(struct cm_managed *m);
+/* For one that is idle and has nothing in storage, under the lock: it is to be obtained. And after
+ * it: into the line for that. */
+void cm_managed_want_locked(struct cm_managed *m);
+void cm_managed_line_up(struct cm_managed *m);
 /* The same for many that are to be loaded: all are noted before work begins on the first, so that
  * the first clients of a program with very many names do not find some of them unknown. */
 struct cm_todo {

@@ -34,6 +34,7 @@ struct ask {
     struct cm_waiters waiters;
     char client[CM_CLIENT_TEXT];
     char peer_ip[sizeof((struct cm_hello *)0)->peer_ip];
+    bool absent;               /* storage has nothing for it */
     char subject[CM_NAME_BUF]; /* of the certificate; known once it was allowed */
     char name[];
 };
@@ -44,8 +45,8 @@ struct cm_ondemand {
     struct cm_denied *denied;
     struct cm_pace *pace;
     struct cm_decider *decider;
-    struct cm_sourcer *source; /* NULL = none */
-    struct cm_runq *work;      /* what storage is asked after a yes */
+    struct cm_sourcer *source;  /* NULL = none */
+    struct cm_runq *work;       /* what storage is asked after a yes */
     struct cm_lease_keep *keep; /* an order takes two leases, and orders come at once */
     struct cm_quota quota;
     cm_subject_fn subject;
@@ -158,7 +159,8 @@ static void hand_over(struct ask *a)
     struct cm_err err = CM_ERR_INIT;
 
     cm_mutex_lock(&od->lock);
-    cm_status rc = cm_names_adopt(cfg, a->subject, od->max_names, &a->waiters, &start, &err);
+    cm_status rc =
+        cm_names_adopt(cfg, a->subject, od->max_names, a->absent, &a->waiters, &start, &err);
     if (rc == CM_OK)
         leave_locked(od, a);
     cm_mutex_unlock(&od->lock);
@@ -169,7 +171,7 @@ static void hand_over(struct ask *a)
     cm_peers_begin(cfg);
     cm_rounds_begin(cfg);
     if (start != NULL)
-        cm_managed_start(start);
+        (a->absent ? cm_managed_line_up : cm_managed_start)(start);
     answer_all(a); /* who is left: it is served already */
 }
 
@@ -222,10 +224,15 @@ static cm_status look(struct cm_ondemand *od, struct ask *a, struct cm_err *err)
         rc = cm_subject_new(&name, 1, &s, err);
     if (rc != CM_OK)
         return rc;
-    rc = cm_store_load(od->cfg, &op, s, CM_LOAD_VALID, &cert, err);
-    cm_cert_unref(cert);
+    rc = cm_store_load(od->cfg, &op, s, CM_LOAD_QUICK, &cert, err);
     cm_subject_free(s);
-    return rc == CM_E_NOTFOUND ? cm_quota_take(od->cfg, &op, &od->quota, name, a->client, err) : rc;
+    a->absent = rc == CM_E_NOTFOUND;
+    /* What is not valid now is for loading to judge. */
+    bool order =
+        a->absent ||
+        (rc == CM_OK && !cm_cert_is_valid_at(cert, cm_env_wall_s(od->cfg->env), CM_CERT_SKEW_S));
+    cm_cert_unref(cert);
+    return order ? cm_quota_take(od->cfg, &op, &od->quota, name, a->client, err) : rc;
 }
 
 static void run_look(struct cm_run *self)

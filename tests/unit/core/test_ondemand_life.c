@@ -23,6 +23,39 @@ START_TEST(what_storage_has_is_no_order)
 }
 END_TEST
 
+/* It is what a name that is managed gets, too, when the clock here is behind. */
+START_TEST(what_begins_in_the_future_is_served_as_it_is)
+{
+    set_up(YES);
+    kit_start(&k);
+    kit_store_pair(&k.storage.base, "ca.test-dir", "there.example", START_S + 86400, 90 * 86400);
+    ck_ok(get("there.example"));
+    ck_assert_uint_eq(atomic_load(&k.issuer->orders), 0);
+    kit_stop(&k);
+}
+END_TEST
+
+/* Besides the note of orders it is read as often as for a name that is managed. */
+START_TEST(a_miss_reads_storage_no_more_than_it_must)
+{
+    static const char *const names[] = { "m.example" };
+    unsigned managed, asked;
+
+    set_up(YES);
+    kit_start(&k);
+    ck_ok(get("a.example"));
+    ck_ok(get("b.example"));
+    managed = atomic_load(&k.storage.loads);
+    ck_ok(cm_manage(k.cfg, NULL, names, 1, &err));
+    managed = atomic_load(&k.storage.loads) - managed;
+    asked = atomic_load(&k.storage.loads);
+    ck_ok(get("c.example"));
+    asked = atomic_load(&k.storage.loads) - asked;
+    ck_assert_uint_le(asked, managed);
+    kit_stop(&k);
+}
+END_TEST
+
 START_TEST(orders_are_counted_by_all_who_share_the_storage)
 {
     struct kit_issuer *other = NULL;
@@ -324,6 +357,8 @@ int main(void)
 {
     const TTest *const tests[] = {
         what_storage_has_is_no_order,
+        what_begins_in_the_future_is_served_as_it_is,
+        a_miss_reads_storage_no_more_than_it_must,
         orders_are_counted_by_all_who_share_the_storage,
         orders_below_one_domain,
         registered_domains_by_the_public_suffix_list,
