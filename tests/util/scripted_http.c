@@ -310,6 +310,10 @@ static void *run_acceptor(void *arg)
         struct conn *c;
         int fd = accept4(sh->listen_fd, NULL, NULL, SOCK_CLOEXEC);
 
+        /* A test may have left the process without descriptors for a while; the kernel wants one
+         * before anybody connects. */
+        if (fd < 0 && (errno == EMFILE || errno == ENFILE) && pause_ms(sh, 1))
+            continue;
         if (fd < 0)
             return NULL;
         (void)setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on);
