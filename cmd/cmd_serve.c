@@ -15,6 +15,8 @@ struct serving {
     struct cli *cli;
     struct cli_minder *minder;
     struct cm_metrics_listener *metrics;
+    struct cm_sockets *sockets; /* those of systemd, until they are served on */
+    bool given;                 /* there were some for TLS */
 };
 
 /* Tell systemd (sd_notify protocol): one datagram to $NOTIFY_SOCKET, nothing without it. */
@@ -38,6 +40,26 @@ static void notify(const char *state)
     (void)close(fd);
 }
 
+/* Before there are other threads: no program that is run from here is to think they are for it. */
+static cm_status take_sockets(struct serving *s, struct cm_err *err)
+{
+    static const char *const names[] = { "LISTEN_PID", "LISTEN_FDS", "LISTEN_FDNAMES" };
+    const struct cli_opts *o = &s->cli->o;
+    cm_status rc = cm_sockets_new(&s->sockets, err);
+
+    if (rc == CM_OK)
+        rc = cm_sockets_add_systemd(s->sockets, o->tls_port, o->http_port, err);
+    for (size_t i = 0; i < sizeof names / sizeof names[0]; i++)
+        (void)unsetenv(names[i]);
+    if (rc != CM_OK)
+        return rc;
+    s->given = cm_sockets_count(s->sockets, CM_SOCKET_TLS) > 0;
+    if (o->no_http && cm_sockets_count(s->sockets, CM_SOCKET_HTTP) > 0)
+        return cm_fail(err, CM_E_INVAL,
+                       "systemd gives a socket for HTTP, and --no-http wants none");
+    return CM_OK;
+}
+
 static void ports_are_open(void *user, uint16_t http_port, uint16_t tls_port)
 {
     struct serving *s = user;
@@ -45,6 +67,8 @@ static void ports_are_open(void *user, uint16_t http_port, uint16_t tls_port)
     const char *host = c->o.listen != NULL ? c->o.listen : "all addresses";
     struct cm_err err = CM_ERR_INIT;
 
+    if (s->given)
+        host = "what systemd listens on";
     if (http_port != 0)
         cli_say("certmesh: serving HTTPS on port %u of %s; port %u redirects to it", tls_port, host,
                 http_port);
@@ -74,6 +98,7 @@ static int serve(struct cli *c, struct serving *s)
     o.redirect_port = c->o.redirect_port;
     o.no_http = c->o.no_http;
     o.ready = ports_are_open;
+    o.sockets = s->sockets;
     rc = cm_https(c->names, c->n_names, cli_site_handle, s, &o, &err);
     cm_cancel_fire(c->cancel); /* whatever ended it, the minder ends too */
     code = cli_minder_stop(s->minder);
@@ -111,12 +136,18 @@ int cli_run_serve(struct cli *c)
         }
     }
     cli_signals_start(c->cancel, SHUTDOWN_S);
-    code = cli_open(c);
+    if (take_sockets(&s, &err) != CM_OK) {
+        (void)cli_report(c, NULL, &err);
+        code = CLI_PORT;
+    }
+    if (code == CLI_OK)
+        code = cli_open(c);
     if (code == CLI_OK)
         code = cli_beside_start(c, &s.metrics);
     if (code == CLI_OK)
         code = serve(c, &s);
     cm_metrics_close(s.metrics);
+    cm_sockets_free(s.sockets);
     if (s.site.dir_fd >= 0)
         (void)close(s.site.dir_fd);
     return code;

@@ -53,6 +53,8 @@ void cm_responder_release(struct cm_responder *r);
 void cm_responder_stop(struct cm_responder *r);
 /* Stops if that was not done. NULL ok. */
 void cm_responder_free(struct cm_responder *r);
+/* port_held.c: does anybody on this machine listen on @port? For who may not open it. */
+bool issuer_port_is_held(uint16_t port);
 
 /* --------------------------------------------------- the local CA, internal_ca.c */
 

@@ -23,10 +23,17 @@ static bool key_of(int fd, uint64_t *ret)
 
     if (getpeername(fd, (struct sockaddr *)(void *)&ss, &len) != 0)
         return false;
-    if (ss.ss_family == AF_INET6)
-        memcpy(ret, &((const struct sockaddr_in6 *)(const void *)&ss)->sin6_addr, sizeof *ret);
-    else
-        *ret = ntohl(((const struct sockaddr_in *)(const void *)&ss)->sin_addr.s_addr);
+    const struct in6_addr *a6 = &((const struct sockaddr_in6 *)(const void *)&ss)->sin6_addr;
+    struct in_addr a4 = ((const struct sockaddr_in *)(const void *)&ss)->sin_addr;
+
+    /* A socket that we were given may have both families; all of IPv4 would be one network. */
+    if (ss.ss_family == AF_INET6 && IN6_IS_ADDR_V4MAPPED(a6))
+        memcpy(&a4, &a6->s6_addr[12], sizeof a4);
+    else if (ss.ss_family == AF_INET6) {
+        memcpy(ret, a6, sizeof *ret);
+        return true;
+    }
+    *ret = ntohl(a4.s_addr);
     return true;
 }
 

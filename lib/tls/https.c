@@ -267,9 +267,17 @@ static cm_status open_sockets(struct server *s, const struct cm_https_options *o
     const char *host = o->host != NULL ? o->host : cm_config_listen_host(s->cfg);
     uint16_t tls_port = o->tls_port != 0 ? o->tls_port : cm_config_tls_port(s->cfg);
     uint16_t http_port = o->http_port != 0 ? o->http_port : cm_config_http_port(s->cfg);
-    cm_status rc = cm_tls_sockets_open(host, tls_port, &s->tls_sockets, err);
+    cm_status rc = CM_OK;
 
-    if (rc == CM_OK && !o->no_http)
+    if (o->sockets != NULL) {
+        if (o->no_http && cm_sockets_count(o->sockets, CM_SOCKET_HTTP) > 0)
+            return cm_fail(err, CM_E_INVAL, "cm_https: a socket for HTTP, and no_http");
+        cm_tls_sockets_move(o->sockets, CM_SOCKET_TLS, &s->tls_sockets);
+        cm_tls_sockets_move(o->sockets, CM_SOCKET_HTTP, &s->http_sockets);
+    }
+    if (s->tls_sockets.n == 0)
+        rc = cm_tls_sockets_open(host, tls_port, &s->tls_sockets, err);
+    if (rc == CM_OK && !o->no_http && s->http_sockets.n == 0)
         rc = cm_tls_sockets_open(host, http_port, &s->http_sockets, err);
     s->redirect_port = o->redirect_port != 0 ? o->redirect_port : s->tls_sockets.port;
     return rc;

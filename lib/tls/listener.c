@@ -39,6 +39,27 @@ cm_status cm_listen(struct cm_config *cfg, const char *host, uint16_t port,
     return CM_OK;
 }
 
+cm_status cm_listen_on(struct cm_config *cfg, struct cm_sockets *s, struct cm_listener **ret,
+                       struct cm_err *err)
+{
+    struct cm_listener *l;
+
+    if (cfg == NULL || s == NULL || ret == NULL)
+        return cm_fail(err, CM_E_INVAL,
+                       "cm_listen_on: no config, no sockets, or nowhere to put "
+                       "the listener");
+    if (cm_sockets_count(s, CM_SOCKET_TLS) == 0)
+        return cm_fail(err, CM_E_INVAL, "cm_listen_on: none of the sockets is for TLS");
+    l = cm_calloc(1, sizeof *l);
+    if (l == NULL)
+        return cm_fail_nomem(err);
+    l->cfg = cfg;
+    cm_tls_sockets_move(s, CM_SOCKET_TLS, &l->sockets);
+    cm_config_tickets_begin(cfg);
+    *ret = l;
+    return CM_OK;
+}
+
 uint16_t cm_listener_port(const struct cm_listener *l)
 {
     return l->sockets.port;

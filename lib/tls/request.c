@@ -97,12 +97,15 @@ static void read_peer(struct conn *c)
 
     if (c->peer[0] != '\0' || getpeername(c->fd, (struct sockaddr *)(void *)&ss, &len) != 0)
         return;
+    const struct in6_addr *a6 = &((const struct sockaddr_in6 *)(const void *)&ss)->sin6_addr;
+
     if (ss.ss_family == AF_INET)
         (void)inet_ntop(AF_INET, &((const struct sockaddr_in *)(const void *)&ss)->sin_addr,
                         c->peer, sizeof c->peer);
+    else if (ss.ss_family == AF_INET6 && IN6_IS_ADDR_V4MAPPED(a6))
+        (void)inet_ntop(AF_INET, &a6->s6_addr[12], c->peer, sizeof c->peer);
     else if (ss.ss_family == AF_INET6)
-        (void)inet_ntop(AF_INET6, &((const struct sockaddr_in6 *)(const void *)&ss)->sin6_addr,
-                        c->peer, sizeof c->peer);
+        (void)inet_ntop(AF_INET6, a6, c->peer, sizeof c->peer);
 }
 
 /* 0 or the status to answer with. */

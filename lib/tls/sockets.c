@@ -38,7 +38,7 @@ static int open_one(const struct sockaddr *sa, socklen_t len)
     return -1;
 }
 
-static uint16_t port_of(int fd)
+uint16_t cm_tls_sockets_port_of(int fd)
 {
     struct sockaddr_storage ss = { 0 };
     socklen_t len = sizeof ss;
@@ -68,7 +68,7 @@ static cm_status open_all(uint16_t port, struct cm_tls_sockets *ret, struct cm_e
         if (fd6 < 0 && !family_is_missing(errno))
             return fail_bind(err, NULL, port);
         if (fd6 >= 0)
-            got = port_of(fd6);
+            got = cm_tls_sockets_port_of(fd6);
         a4.sin_port = htons(got);
         fd4 = open_one((const struct sockaddr *)(const void *)&a4, sizeof a4);
         if (fd4 >= 0 || (fd6 >= 0 && family_is_missing(errno))) {
@@ -76,7 +76,7 @@ static cm_status open_all(uint16_t port, struct cm_tls_sockets *ret, struct cm_e
                 ret->fd[ret->n++] = fd6;
             if (fd4 >= 0)
                 ret->fd[ret->n++] = fd4;
-            ret->port = port_of(ret->fd[0]);
+            ret->port = cm_tls_sockets_port_of(ret->fd[0]);
             return CM_OK;
         }
         (void)fail_bind(err, NULL, port);
@@ -118,7 +118,7 @@ static cm_status open_host(const char *host, uint16_t port, struct cm_tls_socket
         cm_tls_sockets_close(ret);
         return rc != CM_OK ? rc : cm_fail(err, CM_E_INVAL, "no address for '%s'", host);
     }
-    ret->port = port_of(ret->fd[0]);
+    ret->port = cm_tls_sockets_port_of(ret->fd[0]);
     return CM_OK;
 }
 

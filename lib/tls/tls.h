@@ -143,9 +143,25 @@ struct cm_tls_sockets {
 CM_MUST_CHECK cm_status cm_tls_sockets_open(const char *host, uint16_t port,
                                             struct cm_tls_sockets *ret, struct cm_err *err);
 void cm_tls_sockets_close(struct cm_tls_sockets *s);
+uint16_t cm_tls_sockets_port_of(int fd);
 /* One connection, close-on-exec and TCP_NODELAY; -1 with errno. */
 int cm_tls_sockets_accept(int fd, bool nonblocking);
 /* Is @sys_errno of accept() one that says "no resources", to be waited out? */
 bool cm_tls_accept_is_exhaustion(int sys_errno);
+
+/* ---- given.c: sockets that somebody else has opened ---- */
+struct cm_sockets {
+    struct cm_tls_sockets of[2]; /* by enum cm_socket_use */
+};
+/* The set has none of them afterwards. */
+void cm_tls_sockets_move(struct cm_sockets *s, enum cm_socket_use use, struct cm_tls_sockets *ret);
+/* The variables of systemd, NULL = not there, and the descriptor that is the first. */
+struct cm_sockets_env {
+    const char *pid, *fds, *names;
+    int first;
+    uint16_t tls_port, http_port;
+};
+CM_MUST_CHECK cm_status cm_tls_sockets_given(struct cm_sockets *s, const struct cm_sockets_env *env,
+                                             struct cm_err *err);
 
 #endif

@@ -20,6 +20,7 @@
 #include <certmesh/cm_dns.h>
 #include <certmesh/cm_keys.h>
 #include <certmesh/cm_life.h>
+#include <certmesh/cm_listen.h>
 #include <certmesh/cm_names.h>
 #include <certmesh/cm_ondemand.h>
 #include <certmesh/cm_spi.h>
@@ -529,6 +530,8 @@ struct cm_https_options {
     size_t max_per_address; /* connections that one address (IPv6: one /64) may have at once; past
                                that its oldest makes room. 0 = three quarters of all that are taken,
                                which are three quarters of RLIMIT_NOFILE */
+    struct cm_sockets *sockets; /* whose sockets are taken, and closed at the end; what it has none
+                                   for is opened as ever. NULL = none; cm_listen.h */
 };
 #define CM_HTTPS_OPTIONS_INIT                                                                      \
     {                                                                                              \

@@ -104,8 +104,10 @@ void https_start(void)
 {
     opts.cfg = cfg;
     opts.stop = stop;
-    opts.http_port = free_port();
-    opts.tls_port = free_port();
+    opts.http_port =
+        opts.sockets != NULL ? cm_sockets_port(opts.sockets, CM_SOCKET_HTTP) : free_port();
+    opts.tls_port =
+        opts.sockets != NULL ? cm_sockets_port(opts.sockets, CM_SOCKET_TLS) : free_port();
     opts.ready = on_ready;
     atomic_store(&tls_port, 0);
     ck_assert_int_eq(pthread_create(&server_thread, NULL, serve, NULL), 0);
