@@ -41,7 +41,8 @@ enum cli_command_bit {
     CLI_WHY = 1u << 12,
     CLI_STORE = 1u << 13, /* the command is called storage */
     CLI_FLEET = 1u << 14,
-    CLI_DNS = 1u << 15
+    CLI_DNS = 1u << 15,
+    CLI_CAS = 1u << 16
 };
 
 #define CLI_LIST_MAX 100u
@@ -502,6 +503,7 @@ int cli_run_why(struct cli *c);
 int cli_run_storage(struct cli *c);
 int cli_run_fleet(struct cli *c);
 int cli_run_dns(struct cli *c);
+int cli_run_cas(struct cli *c);
 
 /* minder.c: beside `serve`, says which names are up, tries again, renews. Runs until c->cancel
  * fires, and fires it itself when no name can be served. NULL when out of resources. */

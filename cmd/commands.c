@@ -111,6 +111,12 @@ const struct cli_command cli_commands[] = {
       "  certmesh dns persist --wildcard example.com\n"
       "  certmesh dns persist --wildcard --verify example.com\n"
       "  certmesh obtain --challenge dns-persist-01 '*.example.com'" },
+    { "cas", CLI_CAS, cli_run_cas, 0, 0, "", "what is known of public CAs",
+      "Lists the public CAs that certmesh knows something of: the directory for --ca,\n"
+      "whether an account has to be bound to one at the CA (--eab-kid), which names it\n"
+      "certifies, what it limits. Asks nobody. Any other ACME CA works, too.",
+      "  certmesh cas\n"
+      "  certmesh cas --json" },
     { "trust", CLI_TRUST, cli_run_trust, 0, 0, "", "print the root of the local CA",
       "Prints the root certificate of certmesh's own CA in this storage (made now if\n"
       "there is none yet) and says how to make a machine trust it. Nothing is\n"

@@ -4,7 +4,7 @@
 
 _certmesh() {
     local word=${COMP_WORDS[COMP_CWORD]} before=${COMP_WORDS[COMP_CWORD - 1]} command='' i
-    local commands='obtain renew revoke list show status why fleet serve clean storage account dns trust version help'
+    local commands='obtain renew revoke list show status why fleet serve clean storage account dns cas trust version help'
 
     for ((i = 1; i < COMP_CWORD; i++)); do
         case " $commands " in

@@ -5,7 +5,7 @@
 
 /* What is known of public CAs: a table and no code, since it changes. */
 
-#define HOUR_NS (3600 * CM_NS_PER_S)
+#define HOUR_S 3600
 
 /* Of a CA that publishes no limit, or that we do not know: enough for a hundred names at once, and
  * a stop for what runs away. */
@@ -15,31 +15,84 @@
 #define WINDOW_MAX_MS     (366 * INT64_C(86400000))
 
 static const struct ca {
-    const char *host; /* or the domain it is in */
-    bool ip;          /* certifies addresses */
-    size_t events;    /* new orders per account and window; 0 = the default above */
-    int64_t window_ns;
+    const char *host;     /* or the domain it is in */
     bool renewals_exempt; /* with "replaces" they count against nothing */
-    bool refuses_must_staple;
-    size_t names_max;      /* in one certificate; 0 = not known */
-    const char *eab_where; /* it wants an external account binding; who gives it out */
-    const char *gone;      /* it has ended: since when */
+    struct cm_ca_info info;
 } cas[] = {
     /* letsencrypt.org/docs/rate-limits, .../staging-environment, .../profiles; no OCSP since 2025,
      * and no certificates that ask for it */
-    { "acme-v02.api.letsencrypt.org", true, 300, 3 * HOUR_NS, true, true, 100, NULL, NULL },
-    { "acme-staging-v02.api.letsencrypt.org", true, 1500, 3 * HOUR_NS, true, true, 100, NULL,
-      NULL },
+    { "acme-v02.api.letsencrypt.org",
+      true,
+      { .name = "Let's Encrypt",
+        .directory_url = CM_CA_LETSENCRYPT,
+        .profiles = "classic,tlsserver,shortlived",
+        .addresses = true,
+        .address_profile = "shortlived",
+        .wildcards = true,
+        .suggests_renewal = true,
+        .refuses_must_staple = true,
+        .names_max = 100,
+        .orders = 300,
+        .window_s = 3 * HOUR_S,
+        .remark = "90 days; 45 with tlsserver, 160 hours with shortlived, at most 25 names with "
+                  "these" } },
+    { "acme-staging-v02.api.letsencrypt.org",
+      true,
+      { .name = "Let's Encrypt, staging",
+        .directory_url = CM_CA_LETSENCRYPT_STAGING,
+        .profiles = "classic,tlsserver,shortlived",
+        .addresses = true,
+        .address_profile = "shortlived",
+        .wildcards = true,
+        .suggests_renewal = true,
+        .refuses_must_staple = true,
+        .names_max = 100,
+        .orders = 1500,
+        .window_s = 3 * HOUR_S,
+        .remark = "for tests: no browser trusts it" } },
     /* cloud.google.com/certificate-manager/docs/public-ca */
-    { "pki.goog", true, 0, 0, false, false, 100,
-      "'gcloud publicca external-account-keys create', once for each account", NULL },
+    { "pki.goog",
+      false,
+      { .name = "Google Trust Services",
+        .directory_url = "https://dv.acme-v02.api.pki.goog/directory",
+        .eab_where = "'gcloud publicca external-account-keys create', once for each account",
+        .profiles = "standard,minimal",
+        .addresses = true,
+        .wildcards = true,
+        .suggests_renewal = true,
+        .names_max = 100,
+        .remark = "from 1 to 90 days" } },
     /* zerossl.com/documentation/acme */
-    { "acme.zerossl.com", false, 0, 0, false, false, 0,
-      "the page 'Developer' of your account at app.zerossl.com", NULL },
-    { "acme.ssl.com", false, 0, 0, false, false, 0,
-      "the API credentials of your account at ssl.com", NULL },
-    { "acme-api.actalis.com", false, 0, 0, false, false, 0, "your account at actalis.com", NULL },
-    { "api.buypass.com", false, 0, 0, false, false, 0, NULL, "2025" },
+    { "acme.zerossl.com",
+      false,
+      { .name = "ZeroSSL",
+        .directory_url = "https://acme.zerossl.com/v2/DV90",
+        .eab_where = "the page 'Developer' of your account at app.zerossl.com",
+        .wildcards = true,
+        .remark = "slow at times; has an interface of its own, too: --issuer zerossl" } },
+    { "acme.ssl.com",
+      false,
+      { .name = "SSL.com, ECDSA",
+        .directory_url = "https://acme.ssl.com/sslcom-dv-ecc",
+        .eab_where = "the API credentials of your account at ssl.com",
+        .remark = "no wildcards for free accounts" } },
+    { "acme.ssl.com",
+      false,
+      { .name = "SSL.com, RSA",
+        .directory_url = "https://acme.ssl.com/sslcom-dv-rsa",
+        .eab_where = "the API credentials of your account at ssl.com",
+        .remark = "no wildcards for free accounts" } },
+    { "acme-api.actalis.com",
+      false,
+      { .name = "Actalis",
+        .directory_url = "https://acme-api.actalis.com/acme/directory",
+        .eab_where = "your account at actalis.com",
+        .remark = "no wildcards for free accounts" } },
+    { "api.buypass.com",
+      false,
+      { .name = "Buypass",
+        .directory_url = "https://api.buypass.com/acme/directory",
+        .gone = "2025" } },
 };
 
 static const struct ca *find(const char *url)
@@ -61,6 +114,18 @@ static const struct ca *find(const char *url)
     return NULL;
 }
 
+const struct cm_ca_info *cm_ca_at(size_t i)
+{
+    return i < CM_ARRAY_LEN(cas) ? &cas[i].info : NULL;
+}
+
+const struct cm_ca_info *cm_ca_find(const char *directory_url)
+{
+    const struct ca *ca = directory_url != NULL ? find(directory_url) : NULL;
+
+    return ca != NULL ? &ca->info : NULL;
+}
+
 static cm_status refused(cm_status rc, struct cm_err *err)
 {
     if (err != NULL)
@@ -74,17 +139,17 @@ cm_status acme_ca_precheck(const char *directory_url, const char *name, struct c
 
     if (ca == NULL)
         return CM_OK;
-    if (ca->gone != NULL)
+    if (ca->info.gone != NULL)
         return refused(cm_fail(err, CM_E_POLICY,
                                "%s: %s has issued no certificates since %s; choose another CA",
-                               name, ca->host, ca->gone),
+                               name, ca->host, ca->info.gone),
                        err);
     if (cm_name_is_internal(name))
         return cm_fail(err, CM_E_POLICY,
                        "%s: not a public name, %s cannot certify it (use --internal for a local "
                        "certificate)",
                        name, ca->host);
-    if (cm_name_is_ip(name) && !ca->ip)
+    if (cm_name_is_ip(name) && !ca->info.addresses)
         return cm_fail(err, CM_E_POLICY, "%s: %s does not certify IP addresses", name, ca->host);
     return CM_OK;
 }
@@ -93,11 +158,11 @@ cm_status acme_ca_count(const char *directory_url, size_t names, struct cm_err *
 {
     const struct ca *ca = find(directory_url);
 
-    if (ca == NULL || ca->names_max == 0 || names <= ca->names_max)
+    if (ca == NULL || ca->info.names_max == 0 || names <= ca->info.names_max)
         return CM_OK;
     return refused(cm_fail(err, CM_E_POLICY,
                            "%zu names for one certificate, and %s takes at most %zu", names,
-                           ca->host, ca->names_max),
+                           ca->host, ca->info.names_max),
                    err);
 }
 
@@ -105,12 +170,12 @@ cm_status acme_ca_binding(const char *directory_url, bool bound, struct cm_err *
 {
     const struct ca *ca = find(directory_url);
 
-    if (bound || ca == NULL || ca->eab_where == NULL)
+    if (bound || ca == NULL || ca->info.eab_where == NULL)
         return CM_OK;
     return refused(cm_fail(err, CM_E_POLICY,
                            "%s wants an external account binding: get its key id and MAC key from "
                            "%s, and set them (--eab-kid, --eab-key-file)",
-                           ca->host, ca->eab_where),
+                           ca->host, ca->info.eab_where),
                    err);
 }
 
@@ -140,14 +205,15 @@ cm_status acme_ca_limits(const char *directory_url, size_t events, int64_t windo
         return rc;
     if (ca != NULL) {
         l.renewals_exempt = ca->renewals_exempt;
-        l.refuses_must_staple = ca->refuses_must_staple;
+        l.refuses_must_staple = ca->info.refuses_must_staple;
     }
     if (window_ms > 0) {
         l.events = events;
         l.window_ns = window_ms * CM_NS_PER_MS;
     } else if (window_ms == 0) {
-        l.events = ca != NULL && ca->events > 0 ? ca->events : DEFAULT_EVENTS;
-        l.window_ns = ca != NULL && ca->events > 0 ? ca->window_ns : DEFAULT_WINDOW_NS;
+        l.events = ca != NULL && ca->info.orders > 0 ? ca->info.orders : DEFAULT_EVENTS;
+        l.window_ns =
+            ca != NULL && ca->info.orders > 0 ? ca->info.window_s * CM_NS_PER_S : DEFAULT_WINDOW_NS;
     }
     *ret = l;
     return CM_OK;

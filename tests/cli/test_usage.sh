@@ -4,7 +4,7 @@
 # shellcheck source=tests/cli/lib.sh disable=SC2154
 . "$(dirname "$0")/lib.sh"
 
-commands="obtain renew revoke list show status why serve clean storage account dns trust version help"
+commands="obtain renew revoke list show status why serve clean storage account dns cas trust version help"
 
 run
 is "no command: exit code 2" "$rc" 2
@@ -108,6 +108,18 @@ run list -q --root "$work/s" --json
 is "options before and after" "$rc" 0
 run --root "$work/s" list
 is "options before the command" "$rc" 0
+run cas
+is "cas: exit code 0" "$rc" 0
+like "cas: short names" "$out" '^  --ca letsencrypt$'
+like "cas: what is bound to whom" "$out" '^ZeroSSL +yes'
+is "cas: no line is longer than 100 columns" "$(awk 'length > 100' <<<"$out")" ""
+run cas --json
+is "cas --json: those that are usable have https directories" \
+    "$(json 'all(c["directory"].startswith("https://") for c in d["cas"] if c["usable"])')" True
+is "cas --json: what has ended is said" "$(json '[c["name"] for c in d["cas"] if c["ended"]]')" "['Buypass']"
+is "cas --json: each is in docs/cas.md" "$(json '[c["name"] for c in d["cas"] if
+    "| %s |" % c["name"].split(",")[0] not in open("'"$here/../../docs/cas.md"'").read()]')" "[]"
+fails "cas takes no names" 2 'argument' cm cas letsencrypt
 run version --json
 is "version --json has both versions" "$(json 'd["command"] == d["library"]')" True
 

@@ -15,6 +15,7 @@
 #include <certmesh/cm_acme_extra.h>
 #include <certmesh/cm_adapter.h>
 #include <certmesh/cm_autocert.h>
+#include <certmesh/cm_cas.h>
 #include <certmesh/cm_config_extra.h>
 #include <certmesh/cm_csr.h>
 #include <certmesh/cm_dns.h>

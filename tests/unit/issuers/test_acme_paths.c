@@ -267,6 +267,16 @@ START_TEST(what_is_known_of_a_ca_is_said_before_it_is_asked)
     ck_status(acme_ca_count(CM_CA_LETSENCRYPT, 101, &err), CM_E_POLICY);
     ck_assert(err.no_retry);
     ck_ok(acme_ca_count("https://ca.corp.example/dir", 101, &err));
+
+    const struct cm_ca_info *ca;
+    size_t n = 0;
+    for (; (ca = cm_ca_at(n)) != NULL; n++) /* two of one host are told of as the first */
+        ck_assert(cm_ca_find(ca->directory_url)->gone == ca->gone);
+    ck_assert_uint_gt(n, 5);
+    ck_assert_ptr_eq(cm_ca_find(CM_CA_LETSENCRYPT), cm_ca_at(0));
+    ck_assert_ptr_null(cm_ca_find("https://ca.corp.example/dir"));
+    ck_assert_ptr_null(cm_ca_find("letsencrypt"));
+    ck_assert_ptr_null(cm_ca_find(NULL));
 }
 END_TEST
 
