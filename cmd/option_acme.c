@@ -81,6 +81,8 @@ void cli_fill_extra(const struct cli *c, bool elsewhere, struct cm_acme_extra *x
 {
     *x = (struct cm_acme_extra)CM_ACME_EXTRA_INIT;
     x->chain = c->o.chain;
+    if (c->o.no_http && c->o.challenges == 0) /* else somebody else answers */
+        x->never_challenges = CM_CHALLENGE_HTTP01;
     if (!elsewhere) {
         x->lifetime_s = c->o.lifetime_s;
         x->backdate_s = c->o.backdate_s;

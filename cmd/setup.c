@@ -138,8 +138,6 @@ static void fill_acme(const struct cli *c, const struct cm_buf *eab_key,
     if (c->command->bit == CLI_ACCOUNT)
         o->account_key_type = c->o.key_type;
     o->challenges = c->command->bit == CLI_DNS ? CM_CHALLENGE_DNSPERSIST01 : c->o.challenges;
-    if (c->o.no_http && o->challenges == 0 && c->o.dns == NULL)
-        o->challenges = CM_CHALLENGE_TLSALPN01;
     o->profile = c->o.profile;
     o->preferred_chain = c->o.preferred_chain;
     o->obtain_timeout_s = c->o.timeout_s;

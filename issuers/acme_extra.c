@@ -78,6 +78,10 @@ cm_status acme_extra_take(struct acme_issuer *ai, const struct cm_acme_extra *gi
     if (x.request_timeout_s < 0 || x.request_timeout_s > REQUEST_MAX_S)
         return cm_fail(err, CM_E_INVAL, "request_timeout_s must be between 0 and %d",
                        REQUEST_MAX_S);
+    ai->challenges &= ~x.never_challenges;
+    ai->challenges_ip &= ~x.never_challenges;
+    if (ai->challenges == 0)
+        return cm_fail(err, CM_E_INVAL, "never_challenges leaves no challenge to use");
     ai->request_timeout_ns = x.request_timeout_s * CM_NS_PER_S;
     cm_status rc = copy(&ai->proxy, x.proxy, err);
     if (rc == CM_OK)

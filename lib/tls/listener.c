@@ -12,6 +12,7 @@
 
 struct cm_listener {
     struct cm_config *cfg;
+    struct cm_config *own; /* NULL: somebody else's */
     struct cm_tls_sockets sockets;
     size_t turn; /* which socket goes first, so that none starves the others */
 };
@@ -70,7 +71,18 @@ void cm_listener_free(struct cm_listener *l)
     if (l == NULL)
         return;
     cm_tls_sockets_close(&l->sockets);
+    cm_config_free(l->own);
     free(l);
+}
+
+struct cm_config *cm_listener_config(struct cm_listener *l)
+{
+    return l->cfg;
+}
+
+void cm_listener_own(struct cm_listener *l, struct cm_config *cfg)
+{
+    l->own = cfg;
 }
 
 /* Wait for a connection or the end of @op; the errors of poll() but EINTR. */

@@ -133,6 +133,8 @@ CM_MUST_CHECK cm_status cm_tls_tickets_enable(struct cm_tls_session *st, struct 
                                               struct cm_err *err);
 
 /* ---- listener.c ---- */
+/* The listener frees @cfg at its end. */
+void cm_listener_own(struct cm_listener *l, struct cm_config *cfg);
 #define CM_TLS_SOCKETS_MAX 8
 struct cm_tls_sockets {
     int fd[CM_TLS_SOCKETS_MAX];

@@ -55,6 +55,10 @@ struct cm_acme_extra {
     /** One request to the CA takes so long at most, 0 = 60; at most 3600. An issuance is many of
      *  them, see obtain_timeout_s. */
     int64_t request_timeout_s;
+    /** CM_CHALLENGE_*: never these, whatever cm_acme_options.challenges or its default says. For
+     *  whom a port is not there: cm_listen_names() takes away http-01 so. CM_E_INVAL when none is
+     *  left. */
+    unsigned never_challenges;
 };
 #define CM_ACME_EXTRA_INIT                                                                         \
     {                                                                                              \

@@ -3,7 +3,7 @@
 #define CERTMESH_CM_LISTEN_H
 
 /* Listening on sockets that somebody else has opened: systemd, or the program while it still had
- * the right to. Included by cm.h. */
+ * the right to. And for names, in one call. Included by cm.h. */
 
 #include <certmesh/cm_base.h>
 
@@ -12,6 +12,7 @@ extern "C" {
 #endif
 
 struct cm_config;
+struct cm_config_options;
 struct cm_listener;
 
 /** What a socket is for. */
@@ -47,6 +48,35 @@ CM_API uint16_t cm_sockets_port(const struct cm_sockets *s, enum cm_socket_use u
  *  CM_E_INVAL without one. */
 CM_API CM_MUST_CHECK cm_status cm_listen_on(struct cm_config *cfg, struct cm_sockets *s,
                                             struct cm_listener **ret, struct cm_err *err);
+
+struct cm_listen_options {
+    uint32_t size;
+    const struct cm_config_options *config; /* borrowed for the call; NULL = ACME, default storage,
+                                               agreed to the CA's terms */
+    const char *host;                       /* NULL = the config's listen_host */
+    uint16_t port;                          /* 0 = the config's TLS port */
+    struct cm_sockets *sockets;             /* those for TLS are taken, instead; NULL = none */
+};
+#define CM_LISTEN_OPTIONS_INIT                                                                     \
+    {                                                                                              \
+        .size = (uint32_t)sizeof(struct cm_listen_options)                                         \
+    }
+/**
+ * A TLS listener for @names that needs no port 80. It has a config of its own, made from
+ * opts->config, whose ACME issuer never uses http-01: nobody opens the plain port, and no order
+ * fails for it. Other configs of the process are what they were. Issuers that opts->config brings
+ * along stay as they were made.
+ * Listens first; then the names are managed in the background: so accept, do the handshakes, and
+ * the CA's are answered among them. @opts NULL: all defaults.
+ * Errors: CM_E_INVAL without names, or when http-01 is the only challenge that was wanted; those of
+ * cm_config_new() and cm_listen().
+ */
+CM_API CM_MUST_CHECK cm_status cm_listen_names(const char *const *names, size_t n,
+                                               const struct cm_listen_options *opts,
+                                               struct cm_listener **ret, struct cm_err *err);
+/** What it serves from; borrowed. That of cm_listen_names() goes with its listener: its sessions
+ *  must be gone before cm_listener_free(). */
+CM_API struct cm_config *cm_listener_config(struct cm_listener *l);
 
 #ifdef __cplusplus
 }
