@@ -158,6 +158,13 @@ bool cm_cond_wait_ns(pthread_cond_t *c, pthread_mutex_t *m, int64_t ns);
 CM_MUST_CHECK cm_status cm_thread_start(pthread_t *ret, const char *name, void *(*run)(void *),
                                         void *arg, struct cm_err *err);
 
+/* ---- cancel tokens ---- */
+/* One that is fired as soon as @a or @b is, or itself. Both are kept alive by it. */
+CM_MUST_CHECK cm_status cm_cancel_join(struct cm_cancel *a, struct cm_cancel *b,
+                                       struct cm_cancel **ret, struct cm_err *err);
+/* Another reference, for cm_cancel_free(). NULL is fine. */
+struct cm_cancel *cm_cancel_ref(struct cm_cancel *c);
+
 /* ---- bounded worker pool ---- */
 struct cm_pool;
 typedef void (*cm_task_fn)(void *arg);

@@ -97,6 +97,16 @@ static void load_failed(struct cm_managed *m, const struct cm_op *op, struct cm_
     cm_managed_stumbled(m);
 }
 
+/* What cm_cache_managed() has put into the cache is looked after from now on. */
+static void begin_if_loaded(struct cm_managed *m)
+{
+    struct cm_cert *cert = m->load_only && m->life == NULL ? cm_managed_cert(m) : NULL;
+
+    if (cert != NULL)
+        cm_tend_begin(m, cert);
+    cm_cert_unref(cert);
+}
+
 /* Storage first: most names of most starts are there already. */
 void cm_load_stage(struct cm_managed *m, const struct cm_subject *s, const struct cm_op *op,
                    struct cm_outcome *o)
@@ -106,6 +116,7 @@ void cm_load_stage(struct cm_managed *m, const struct cm_subject *s, const struc
 
     if (cm_is_served_well(cfg, m->name)) {
         o->served = true;
+        begin_if_loaded(m);
         return;
     }
     (void)cm_managed_take_news(m); /* it reads all there is */
@@ -115,7 +126,16 @@ void cm_load_stage(struct cm_managed *m, const struct cm_subject *s, const struc
         cm_cert_unref(cert);
     } else if (o->rc == CM_E_NOTFOUND) {
         o->rc = CM_OK;
-        if (!serve_future(m, s, op, o)) {
+        bool future = serve_future(m, s, op, o);
+
+        if (!future && m->load_only) {
+            o->lost = true;
+            o->due_s = cm_env_wall_s(cfg->env) + CM_LOAD_AGAIN_S;
+            o->rc = cm_fail(&o->err, CM_E_NOTFOUND,
+                            "storage has no valid certificate for '%s', and none is ordered for "
+                            "what is only loaded",
+                            m->name);
+        } else if (!future) {
             o->next = CM_STAGE_OBTAIN;
             o->go_on = true;
         }
@@ -298,8 +318,10 @@ static void settle(struct batch *b, size_t i)
             serve_loaded(m, cert, &o);
         } else {
             o.go_on = true;
-            o.next = rc == CM_E_NOTFOUND ? CM_STAGE_OBTAIN : CM_STAGE_LOAD;
-            m->alone = rc != CM_E_NOTFOUND;
+            bool obtain = rc == CM_E_NOTFOUND && !m->load_only;
+
+            o.next = obtain ? CM_STAGE_OBTAIN : CM_STAGE_LOAD;
+            m->alone = !obtain;
         }
         cm_cert_unref(cert);
     }

@@ -39,6 +39,7 @@ void cm_names_free(struct cm_names *t)
             t->buckets[i] = m->next;
             free(m->last);
             free(m->life);
+            cm_cancel_free(m->token);
             free(m);
         }
     }
@@ -166,12 +167,47 @@ static bool is_awaitable(const struct cm_managed *m)
            (m->lined && m->wants == CM_STAGE_OBTAIN);
 }
 
-/* Note @name; if there is work for it, it goes to the end of @todo. A new name costs little here:
- * whether the cache has it already is seen by whoever would load it. */
-static cm_status engage(struct cm_config *cfg, const char *name, bool background,
-                        struct cm_todo *todo, struct cm_managed **ret, struct cm_err *err)
+bool cm_managed_wanted_locked(struct cm_managed *m, struct cm_cancel **ret_token)
+{
+    bool fired = m->token != NULL && cm_cancel_is_fired(m->token);
+
+    if (m->token != NULL && (fired || m->served)) {
+        *ret_token = m->token;
+        m->token = NULL;
+        m->background = m->background && (m->served || !fired);
+    }
+    return m->background || m->interest > 0;
+}
+
+/* What is wanted of it from now on; returns the token that counts no more. */
+static struct cm_cancel *note_wish_locked(struct cm_managed *m, const struct cm_engage *how,
+                                          bool known)
+{
+    struct cm_cancel *old = NULL;
+
+    if (!how->background)
+        m->interest++;
+    if (how->background && !how->load_only && !m->served) {
+        old = m->token;
+        m->token = cm_cancel_ref(how->token);
+    }
+    if (!known) {
+        m->load_only = how->load_only;
+        m->alone = how->load_only;
+    } else if (m->load_only && !how->load_only) {
+        m->load_only = false;
+        if (!m->busy) /* it may be due */
+            cm_maint_by(cm_cache_maint(m->cfg->cache), &m->task, cm_wall_ms(m->cfg->env));
+    }
+    return old;
+}
+
+cm_status cm_names_engage(struct cm_config *cfg, const char *name, const struct cm_engage *how,
+                          struct cm_todo *todo, struct cm_managed **ret, struct cm_err *err)
 {
     struct cm_names *t = cfg->names;
+    bool background = how->background;
+    struct cm_cancel *old_token = NULL;
     char normal[CM_NAME_BUF];
     bool known;
     bool well = false;
@@ -191,9 +227,8 @@ static cm_status engage(struct cm_config *cfg, const char *name, bool background
     if (!known)
         m = add_locked(cfg, normal);
     if (m != NULL) {
-        if (!background)
-            m->interest++;
         m->served = m->served || well;
+        old_token = note_wish_locked(m, how, known);
         start = !is_on_its_way(m) && !well;
         if (start)
             cm_managed_wake_locked(m, background);
@@ -203,6 +238,7 @@ static cm_status engage(struct cm_config *cfg, const char *name, bool background
             forget_failure_locked(m);
     }
     cm_mutex_unlock(&t->lock);
+    cm_cancel_free(old_token);
     if (m == NULL)
         return cm_fail_nomem(err);
     *ret = m;
@@ -264,6 +300,7 @@ cm_status cm_manage(struct cm_config *cfg, const struct cm_op *op, const char *c
     CM_AUTO_FREE struct cm_managed **engaged = NULL;
     struct cm_todo todo = { NULL, NULL };
     struct cm_op own = { NULL, 0, NULL };
+    const struct cm_engage how = { .background = false };
     cm_status first = CM_OK;
 
     if (cfg == NULL || (names == NULL && n > 0))
@@ -281,7 +318,7 @@ cm_status cm_manage(struct cm_config *cfg, const struct cm_op *op, const char *c
     for (size_t i = 0; i < n; i++) {
         struct cm_err why = CM_ERR_INIT;
 
-        rc = engage(cfg, names[i], false, &todo, &engaged[i], &why);
+        rc = cm_names_engage(cfg, names[i], &how, &todo, &engaged[i], &why);
         if (rc != CM_OK && first == CM_OK) {
             first = rc;
             if (err != NULL)
@@ -311,6 +348,13 @@ cm_status cm_manage(struct cm_config *cfg, const struct cm_op *op, const char *c
 cm_status cm_manage_async(struct cm_config *cfg, const char *const *names, size_t n,
                           struct cm_err *err)
 {
+    return cm_manage_async_cancel(cfg, names, n, NULL, err);
+}
+
+cm_status cm_manage_async_cancel(struct cm_config *cfg, const char *const *names, size_t n,
+                                 struct cm_cancel *cancel, struct cm_err *err)
+{
+    const struct cm_engage how = { .background = true, .token = cancel };
     struct cm_todo todo = { NULL, NULL };
     struct cm_managed *m;
 
@@ -318,7 +362,7 @@ cm_status cm_manage_async(struct cm_config *cfg, const char *const *names, size_
         return cm_fail(err, CM_E_INVAL, "no configuration or no names");
     cm_status rc = check_names(names, n, err);
     for (size_t i = 0; i < n && rc == CM_OK; i++)
-        rc = engage(cfg, names[i], true, &todo, &m, err);
+        rc = cm_names_engage(cfg, names[i], &how, &todo, &m, err);
     cm_peers_begin(cfg);
     cm_rounds_begin(cfg);
     cm_managed_start_all(cfg, &todo);
@@ -344,7 +388,11 @@ cm_status cm_name_state(struct cm_config *cfg, const char *name, struct cm_name_
     cm_mutex_lock(&cfg->names->lock);
     const struct cm_managed *m = cm_names_find_locked(cfg->names, normal);
     if (m != NULL) {
+        bool ended = m->token != NULL && !m->busy && !m->served && m->interest == 0 &&
+                     cm_cancel_is_fired(m->token);
+
         full.managed = true;
+        full.load_only = m->load_only;
         full.on_demand = m->ondemand;
         full.served = n > 0;
         full.busy =
@@ -354,6 +402,12 @@ cm_status cm_name_state(struct cm_config *cfg, const char *name, struct cm_name_
             full.last = m->last->err;
             full.attempts = m->last->attempts;
             full.next_try_s = m->last->next_try_s;
+        }
+        if (ended) { /* when its turn comes, nothing is done any more */
+            full.busy = false;
+            full.phase = CM_PHASE_FAILED;
+            full.next_try_s = INT64_MAX;
+            (void)cm_fail(&full.last, CM_E_CANCELED, "'%s': canceled before it began", normal);
         }
     }
     cm_mutex_unlock(&cfg->names->lock);

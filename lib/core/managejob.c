@@ -92,6 +92,7 @@ static void finish(struct cm_managed *m, struct cm_outcome *o)
     struct cm_config *cfg = m->cfg;
     struct cm_pending *waiting;
     struct cm_cancel *cancel;
+    struct cm_cancel *token = NULL;
     struct cm_failure *old;
     struct cm_failure *why = NULL;
     bool silent = m->stage == CM_STAGE_TEND || m->stage == CM_STAGE_FETCH;
@@ -126,6 +127,10 @@ static void finish(struct cm_managed *m, struct cm_outcome *o)
     m->served = (m->served && !o->lost) || o->served;
     cancel = m->cancel;
     m->cancel = NULL;
+    if (m->served) { /* from here on it is looked after for good */
+        token = m->token;
+        m->token = NULL;
+    }
     waiting = m->lined && !m->served ? NULL : cm_waiters_take(cfg->hub, &m->waiters);
     if (m->awaited)
         (void)pthread_cond_broadcast(&t->changed);
@@ -136,6 +141,7 @@ static void finish(struct cm_managed *m, struct cm_outcome *o)
     cm_mutex_unlock(&t->lock);
     /* From here on another stage may begin: m is only read for what is fixed. */
     cm_cancel_free(cancel);
+    cm_cancel_free(token);
     free(old);
     cm_waiters_answer(cfg->hub, waiting, answer, cfg);
     if (!silent)
@@ -162,10 +168,11 @@ cm_status cm_managed_serve(struct cm_managed *m, struct cm_cert *cert, struct cm
 bool cm_managed_begin(struct cm_managed *m, struct cm_cancel *cancel, struct cm_op *op)
 {
     struct cm_names *t = m->cfg->names;
+    struct cm_cancel *gone = NULL;
     bool wanted;
 
     cm_mutex_lock(&t->lock);
-    wanted = m->background || m->interest > 0;
+    wanted = cm_managed_wanted_locked(m, &gone);
     if (t->stopped)
         wanted = wanted && m->late && m->stage == CM_STAGE_LOAD;
     if (wanted) {
@@ -173,6 +180,7 @@ bool cm_managed_begin(struct cm_managed *m, struct cm_cancel *cancel, struct cm_
         op->cancel = cancel != NULL ? cancel : m->late ? m->cfg->stop : t->halt;
     }
     cm_mutex_unlock(&t->lock);
+    cm_cancel_free(gone);
     return wanted;
 }
 
@@ -328,6 +336,37 @@ static bool is_put_off(struct cm_managed *m, struct cm_outcome *o)
     return true;
 }
 
+/* @token, under which it ran, was fired. Whoever else has come for it meanwhile wants it still. */
+static bool is_wanted_again(struct cm_managed *m, struct cm_cancel *token, struct cm_outcome *o)
+{
+    struct cm_names *t = m->cfg->names;
+    struct cm_cancel *gone = NULL;
+    bool again;
+
+    if (o->rc != CM_E_CANCELED || !cm_cancel_is_fired(token))
+        return false;
+    cm_mutex_lock(&t->lock);
+    again = cm_managed_wanted_locked(m, &gone) && !t->stopped;
+    cm_mutex_unlock(&t->lock);
+    cm_cancel_free(gone);
+    if (!again)
+        return false;
+    o->rc = CM_OK;
+    o->go_on = true;
+    o->next = m->stage;
+    return true;
+}
+
+/* The token that ends a stage; *@ret_token is the part of it that is the program's. */
+static cm_status stage_cancel(struct cm_managed *m, struct cm_cancel **ret_token,
+                              struct cm_cancel **ret, struct cm_err *err)
+{
+    cm_mutex_lock(&m->cfg->names->lock);
+    *ret_token = m->served ? NULL : cm_cancel_ref(m->token);
+    cm_mutex_unlock(&m->cfg->names->lock);
+    return cm_cancel_join(cm_names_halt(m->cfg), *ret_token, ret, err);
+}
+
 void cm_managed_conclude(struct cm_managed *m, struct cm_outcome *o)
 {
     struct cm_maint *mt = maint_of(m);
@@ -352,12 +391,13 @@ static void run_stage(struct cm_run *self)
     struct cm_managed *m = CM_CONTAINER_OF(self, struct cm_managed, run);
     struct cm_outcome o = { .rc = CM_OK, .err = CM_ERR_INIT };
     struct cm_cancel *cancel = NULL;
+    struct cm_cancel *token = NULL;
     struct cm_op op = { m->cfg->env, 0, NULL };
 
     if (m->stage == CM_STAGE_LOAD && cm_load_batch(m))
         return;
     if (m->stage != CM_STAGE_LOAD)
-        o.rc = cm_cancel_new(cm_names_halt(m->cfg), &cancel, &o.err);
+        o.rc = stage_cancel(m, &token, &cancel, &o.err);
     if (o.rc == CM_OK && !cm_managed_begin(m, cancel, &op)) {
         cm_cancel_free(cancel);
         o.rc = cm_fail(&o.err, CM_E_CANCELED, "'%s': canceled before it began", m->name);
@@ -365,8 +405,9 @@ static void run_stage(struct cm_run *self)
         op = cm_op_within(&op, limit_of(m));
         do_stage(m, &op, &o);
     }
-    if (is_put_off(m, &o))
+    if (is_put_off(m, &o) || is_wanted_again(m, token, &o))
         o.go_on = true;
+    cm_cancel_free(token);
     if (is_job(m->stage))
         cm_pump_done(m->cfg->pump, m->slot);
     cm_managed_conclude(m, &o);
@@ -405,6 +446,12 @@ void cm_managed_obtain_anew(struct cm_managed *m)
 
     cm_mutex_lock(&t->lock);
     m->served = false;
+    if (m->load_only) { /* until somebody stores another */
+        if (!m->busy)
+            cm_maint_by(maint_of(m), &m->task, cm_wall_ms(m->cfg->env));
+        cm_mutex_unlock(&t->lock);
+        return;
+    }
     line = !m->lined && !(m->busy && is_job(m->stage)); /* a job looks into storage itself */
     if (line)
         cm_managed_want_locked(m);

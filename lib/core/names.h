@@ -53,6 +53,7 @@ struct cm_managed {
     struct cm_due_item line;   /* its place before the pump */
     struct cm_life *life;      /* NULL: nothing served yet */
     struct cm_cancel *cancel;  /* of the job that is running */
+    struct cm_cancel *token;   /* of who wants it in the background; NULL = for good */
     struct cm_failure *last;   /* the last one, or NULL */
     unsigned interest;         /* callers that wait for it */
     uint8_t stage;             /* enum cm_stage; the job's while busy */
@@ -69,6 +70,7 @@ struct cm_managed {
     bool late;                 /* woken when maintenance had been stopped */
     uint8_t news;              /* of enum cm_news: heard of, and not looked at yet */
     bool ondemand;             /* a client asked for it; fixed once in the table */
+    _Atomic bool load_only;    /* nothing is ordered for it: cm_cache_managed() */
     bool provisional;          /* what is served is the snapshot's; the stage's while busy */
     bool alone;                /* to be loaded by itself; the job's while busy */
     uint32_t seen_chain;       /* as rounds.c saw it in storage, which alone uses it; 0: not yet */
@@ -105,6 +107,21 @@ struct cm_todo {
     size_t n;
 };
 void cm_todo_add(struct cm_todo *todo, struct cm_managed *m);
+/* How somebody wants a name managed. */
+struct cm_engage {
+    bool background; /* nobody waits for it */
+    bool load_only;  /* nothing is ordered, unless somebody else has it managed in full */
+    struct cm_cancel
+        *token; /* ends it until it is served; NULL = it goes on. A reference is kept */
+};
+/* Note @name; if there is work for it, it goes to the end of @todo. A new name costs little here:
+ * whether the cache has it already is seen by whoever would load it. */
+CM_MUST_CHECK cm_status cm_names_engage(struct cm_config *cfg, const char *name,
+                                        const struct cm_engage *how, struct cm_todo *todo,
+                                        struct cm_managed **ret, struct cm_err *err);
+/* Is it wanted in the background still? What a token that was fired has ended is forgotten here;
+ * its reference is in *@ret_token, to be freed without the lock. */
+bool cm_managed_wanted_locked(struct cm_managed *m, struct cm_cancel **ret_token);
 void cm_managed_start_all(struct cm_config *cfg, struct cm_todo *todo);
 /* A client waits for it: it comes before those that nobody has asked for. */
 void cm_managed_hurry_locked(struct cm_managed *m);
@@ -123,6 +140,8 @@ void cm_managed_to_work(struct cm_managed *m, unsigned slot);
 bool cm_managed_begin(struct cm_managed *m, struct cm_cancel *cancel, struct cm_op *op);
 /* What a stage that is no job has come to: on with it, or the end. @o is used up. */
 void cm_managed_conclude(struct cm_managed *m, struct cm_outcome *o);
+
+#define CM_LOAD_AGAIN_S 600 /* a look into storage for what is only loaded */
 
 /* load.c: storage first. */
 void cm_load_stage(struct cm_managed *m, const struct cm_subject *s, const struct cm_op *op,

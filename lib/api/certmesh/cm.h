@@ -230,6 +230,7 @@ struct cm_name_state {
     int64_t next_try_s; /* after a failure: seconds since 1970; INT64_MAX: only once something was
                            changed; 0 = now */
     bool on_demand;     /* a client asked for it */
+    bool load_only;     /* nothing is ordered for it, see cm_cache_managed() */
 };
 /** CM_E_NOTFOUND for a name that is not managed. */
 CM_API CM_MUST_CHECK cm_status cm_name_state(struct cm_config *cfg, const char *name,
@@ -610,5 +611,6 @@ CM_API CM_MUST_CHECK cm_status cm_http_fetcher_new(const struct cm_http_fetcher_
 
 #include <certmesh/cm_account.h>
 #include <certmesh/cm_dns_persist.h>
+#include <certmesh/cm_manage.h>
 #include <certmesh/cm_zerossl.h>
 #endif

@@ -136,19 +136,35 @@ static bool stands_in_line(struct cm_managed *m)
     return lined;
 }
 
-static void decide(struct cm_managed *m, struct cm_cert *cert, bool wants_network, int64_t now_s,
-                   struct cm_outcome *o)
+/* Revoked, and nobody here may order another. Perhaps storage has one. */
+static void stop_loaded(struct cm_managed *m, const struct cm_subject *s, struct cm_cert *cert,
+                        struct cm_outcome *o)
+{
+    struct cm_err why = CM_ERR_INIT;
+
+    (void)cm_fail(&why, CM_E_STATE, "nothing is ordered for what is only loaded");
+    cm_revoked_stop(m->cfg, s, cert, &m->life->revoked, &why);
+    o->served = false;
+    o->next = CM_STAGE_LOAD;
+    o->go_on = true;
+}
+
+static void decide(struct cm_managed *m, const struct cm_subject *s, struct cm_cert *cert,
+                   bool wants_network, int64_t now_s, struct cm_outcome *o)
 {
     struct cm_life *life = m->life;
     struct cm_when w;
 
     cm_when_for(m->cfg, cert, &life->ari, &w);
-    tell_schedule(m, cert, &w);
+    if (!m->load_only)
+        tell_schedule(m, cert, &w);
     (void)cm_emit_expiring(m->cfg, m->name, cert, now_s, &life->tier);
     o->urgency_s = cert->not_after_s;
     o->urgent = now_s >= w.urgent_at_s;
-    bool may_ask = now_s >= life->next_try_s && !stands_in_line(m);
-    if (life->revoked.revoked && may_ask) {
+    bool may_ask = now_s >= life->next_try_s && !stands_in_line(m) && !m->load_only;
+    if (life->revoked.revoked && m->load_only) {
+        stop_loaded(m, s, cert, o);
+    } else if (life->revoked.revoked && may_ask) {
         o->next = CM_STAGE_REPLACE;
         o->urgency_s = cm_revoked_urgency_s(&life->revoked, cert, now_s);
         o->go_on = true;
@@ -173,7 +189,8 @@ static void tend_evicted(struct cm_managed *m, const struct cm_subject *s, const
     struct cm_when w;
 
     cm_status rc = cm_store_load(m->cfg, op, s, CM_LOAD_VALID, &cert, NULL);
-    o->go_on = !stands_in_line(m) && (m->life == NULL || now_s >= m->life->next_try_s);
+    o->go_on =
+        !stands_in_line(m) && !m->load_only && (m->life == NULL || now_s >= m->life->next_try_s);
     if (rc == CM_OK) {
         cm_ari_stored(m->cfg, op, s, cert, &ari);
         cm_when_for(m->cfg, cert, &ari, &w);
@@ -185,7 +202,7 @@ static void tend_evicted(struct cm_managed *m, const struct cm_subject *s, const
     } else {
         o->next = CM_STAGE_OBTAIN;
         o->go_on = o->go_on && rc == CM_E_NOTFOUND;
-        if (rc != CM_E_NOTFOUND)
+        if (rc != CM_E_NOTFOUND || m->load_only)
             o->due_s = now_s + UNREADABLE_S;
     }
 }
@@ -259,7 +276,7 @@ void cm_tend_stage(struct cm_managed *m, const struct cm_subject *s, const struc
         reload(m, s, op, &cert);
     bool wants = life->ari_s <= now_s;
     wants = tend_revocation(m, cert, op, may_fetch, now_s) || wants;
-    decide(m, cert, wants && !may_fetch, now_s, o);
+    decide(m, s, cert, wants && !may_fetch, now_s, o);
     cm_cert_unref(cert);
 }
 
@@ -282,6 +299,14 @@ static int64_t jitter_s(const struct cm_managed *m, const struct cm_cert *cert,
         return 0;
     return (int64_t)cm_random_below(m->cfg->env,
                                     (uint64_t)(range > JITTER_MAX_S ? JITTER_MAX_S : range) + 1);
+}
+
+/* Somebody else renews it: how soon to look whether he has. */
+static int64_t successor_s(const struct cm_cert *cert, int64_t now_s)
+{
+    int64_t left_s = cert->not_after_s > now_s ? cert->not_after_s - now_s : CM_LOAD_AGAIN_S;
+
+    return left_s / 10 < CM_LOAD_AGAIN_S ? left_s / 10 + 1 : CM_LOAD_AGAIN_S;
 }
 
 /* @lined: its turn to be renewed comes without the clock. */
@@ -307,7 +332,9 @@ static int64_t next_of_served(struct cm_managed *m, const struct cm_cert *cert, 
     }
     if (lined)
         return at <= now_s ? now_s + NOT_AT_ONCE_S : at;
-    if (life->revoked.revoked || w.renew_at_s <= now_s)
+    if (m->load_only && w.renew_at_s <= now_s)
+        earlier(&at, now_s + successor_s(cert, now_s));
+    else if (life->revoked.revoked || w.renew_at_s <= now_s)
         earlier(&at, life->next_try_s);
     else
         earlier(&at, w.renew_at_s + jitter_s(m, cert, &w));

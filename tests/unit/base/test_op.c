@@ -144,6 +144,46 @@ START_TEST(child_of_a_fired_parent_is_born_fired)
 }
 END_TEST
 
+START_TEST(joined_tokens_fire_with_either)
+{
+    for (int which = 0; which < 2; which++) {
+        struct cm_cancel *root = new_token(NULL);
+        struct cm_cancel *of[2] = { new_token(root), new_token(NULL) };
+        struct cm_cancel *joined = NULL;
+        struct cm_cancel *low;
+
+        ck_assert(cm_cancel_join(of[0], of[1], &joined, NULL) == CM_OK);
+        low = new_token(joined);
+        cm_cancel_free(of[1 - which]); /* kept alive by what looks at it */
+        ck_assert(!cm_cancel_is_fired(low) && !is_readable(low) && !is_readable(joined));
+        cm_cancel_fire(which == 0 ? root : of[1]);
+        ck_assert(cm_cancel_is_fired(joined) && is_readable(joined));
+        ck_assert(cm_cancel_is_fired(low) && is_readable(low));
+        cm_cancel_free(joined);
+        cm_cancel_free(of[which]);
+        cm_cancel_free(low);
+        cm_cancel_free(root);
+    }
+}
+END_TEST
+
+START_TEST(tokens_with_a_common_parent_are_joined)
+{
+    struct cm_cancel *root = new_token(NULL);
+    struct cm_cancel *a = new_token(root);
+    struct cm_cancel *joined = NULL;
+
+    ck_assert(cm_cancel_join(root, a, &joined, NULL) == CM_OK);
+    cm_cancel_fire(a);
+    ck_assert(cm_cancel_is_fired(joined) && is_readable(joined));
+    ck_assert(!cm_cancel_is_fired(root));
+    cm_cancel_free(a);
+    cm_cancel_free(joined);
+    cm_cancel_free(root);
+    ck_assert_ptr_null(cm_cancel_ref(NULL));
+}
+END_TEST
+
 START_TEST(chain_of_a_hundred_tokens_fires_from_the_top)
 {
     struct cm_cancel *chain[100];
@@ -411,6 +451,8 @@ int main(void)
         parent_fires_all_that_is_below_it,
         child_fires_neither_parent_nor_sibling,
         child_of_a_fired_parent_is_born_fired,
+        joined_tokens_fire_with_either,
+        tokens_with_a_common_parent_are_joined,
         chain_of_a_hundred_tokens_fires_from_the_top,
         token_may_be_fired_from_a_signal_handler,
         waiting_ends_as_soon_as_the_parent_token_fires,

@@ -96,6 +96,26 @@ START_TEST(maintenance_takes_it_out_when_the_ca_refuses_and_tries_again)
 }
 END_TEST
 
+START_TEST(what_is_only_loaded_is_not_replaced_but_not_served_either)
+{
+    struct cm_cert *c = NULL;
+
+    begin();
+    ck_ok(cm_cache_managed(k.cfg, NULL, "a.example", &c, &err));
+    ck_assert_str_eq(cm_cert_serial(c), "07");
+    kit_until(kit_logged("revoked_not_replaced") == 1 && strcmp(served(), "") == 0);
+    ck_assert_uint_eq(atomic_load(&k.issuer->asked), 0);
+    /* Nor is it loaded again. */
+    ck_refused(cm_cache_managed(k.cfg, NULL, "a.example", NULL, &err), CM_E_CERT);
+    ck_assert_ptr_nonnull(strstr(err.msg, "revoked"));
+    pass_s(3600);
+    ck_ok(cm_cache_maintain_now(k.cfg->cache, false, &err));
+    ck_assert_str_eq(served(), "");
+    cm_cert_unref(c);
+    crl_end();
+}
+END_TEST
+
 /* ---- of a name that a client asked for ---- */
 
 static _Atomic bool says_no; /* to the next certificate of a name that has one */
@@ -160,6 +180,7 @@ int main(void)
     const TTest *const tests[] = {
         maintenance_replaces_what_a_list_says_is_revoked,
         maintenance_takes_it_out_when_the_ca_refuses_and_tries_again,
+        what_is_only_loaded_is_not_replaced_but_not_served_either,
         a_no_to_the_successor_of_what_is_revoked_ends_its_serving,
     };
 
