@@ -298,115 +298,159 @@ cm_status cm_cache_put(struct cm_cache *c, struct cm_cert *cert, int64_t now_s, 
     return cm_cache_put_new(c, cert, now_s, &added, err);
 }
 
-cm_status cm_cache_replace_own(struct cm_cache *c, struct cm_cert *old, struct cm_cert *cert,
-                               struct cm_err *err)
-{
-    struct cm_cert *gone = NULL;
-    bool had = false;
+/* ---- the program's own ---- */
 
-    cm_status rc = check_cert(cert, err);
-    if (rc == CM_OK) /* looked after from now on, which does not need the cache to hold it yet */
-        rc = cm_owns_add(c->owns, cert, err);
+/* The entry that is the same certificate: leaf, chain and key, to the last byte. */
+static struct cm_cert *same_own_locked(struct cm_cache *c, const struct cm_cert *cert)
+{
+    const char *key = cm_cert_name(cert, 0);
+    size_t n;
+    struct cm_cert *const *have = cm_index_peek(c->index, key, strlen(key), &n);
+
+    for (size_t i = 0; i < n; i++)
+        if (!cm_cert_is_managed(have[i]) && cm_cert_same_all(have[i], cert))
+            return have[i];
+    return NULL;
+}
+
+/* @cert, or what has taken its place since because it was given other tags, too. */
+static struct cm_cert *own_entry_locked(struct cm_cache *c, struct cm_cert *cert)
+{
+    if (cert == NULL || cm_cert_name_count(cert) == 0 || is_in_locked(c, cert))
+        return cert != NULL && is_in_locked(c, cert) ? cert : NULL;
+    return cm_cert_is_managed(cert) ? NULL : same_own_locked(c, cert);
+}
+
+/* One who brought @entry wants it no more; returns it if it was the last. */
+static struct cm_cert *let_go_locked(struct cm_cache *c, struct cm_cert *entry)
+{
+    if (entry == NULL || --entry->keeps > 0)
+        return NULL;
+    take_out_locked(c, entry);
+    return entry;
+}
+
+/* What comes: @cert itself, or, where @same is in already, that or another with the tags of both.
+ * A reference of its own. */
+static cm_status make_entry(struct cm_cert *cert, struct cm_cert *same, struct cm_cert **ret,
+                            struct cm_err *err)
+{
+    if (same != NULL && !cm_cert_has_tags_of(same, cert))
+        return cm_cert_with_tags_of(same, cert, ret, err);
+    *ret = cm_cert_ref(same != NULL ? same : cert);
+    return CM_OK;
+}
+
+struct own_swap {
+    struct cm_cert *same;    /* what was in before, a reference */
+    struct cm_cert *entry;   /* what comes; @same if nothing does */
+    struct cm_cert *old;     /* to be let go; borrowed */
+    struct cm_cert *gone[2]; /* the cache's references */
+    bool had;                /* @old was in */
+};
+
+/* CM_E_AGAIN: somebody was faster. */
+static cm_status swap_own_locked(struct cm_cache *c, const struct cm_cert *cert, struct own_swap *w,
+                                 struct cm_err *err)
+{
+    struct cm_cert *old = own_entry_locked(c, w->old);
+    cm_status rc = CM_OK;
+
+    if (same_own_locked(c, cert) != w->same)
+        return CM_E_AGAIN;
+    w->had = old != NULL;
+    if (w->entry != w->same) {
+        w->gone[0] = w->had || w->same != NULL ? NULL : make_room_locked(c, false);
+        rc = put_in_locked(c, w->entry, err);
+        if (rc != CM_OK)
+            return rc;
+        w->entry->keeps = w->same != NULL ? w->same->keeps : 0;
+        if (w->same != NULL) {
+            take_out_locked(c, w->same);
+            w->gone[0] = w->same;
+        }
+    }
+    w->entry->keeps++;
+    w->gone[1] = let_go_locked(c, old == w->same && old != NULL ? w->entry : old);
+    return CM_OK;
+}
+
+static cm_status swap_own(struct cm_cache *c, struct cm_cert *cert, struct own_swap *w,
+                          struct cm_err *err)
+{
+    cm_mutex_lock(&c->writer);
+    w->same = cm_cert_ref(same_own_locked(c, cert));
+    cm_mutex_unlock(&c->writer);
+    cm_status rc = make_entry(cert, w->same, &w->entry, err);
+    if (rc != CM_OK)
+        return rc;
+    bool comes = w->entry != w->same;
+    if (comes) /* looked after from now on, which does not need the cache to hold it yet */
+        rc = cm_owns_add(c->owns, w->entry, err);
     if (rc != CM_OK)
         return rc;
     cm_mutex_lock(&c->writer);
-    had = old != NULL && is_in_locked(c, old);
-    if (!had)
-        gone = make_room_locked(c, false);
-    rc = put_in_locked(c, cert, err);
-    if (rc == CM_OK && had) {
-        take_out_locked(c, old);
-        gone = old;
-    }
+    rc = swap_own_locked(c, cert, w, err);
     cm_mutex_unlock(&c->writer);
-    if (rc != CM_OK)
-        cm_owns_remove(c->owns, cert);
-    else if (had)
-        cm_owns_remove(c->owns, old);
-    cm_cert_retire(gone);
-    if (rc == CM_OK)
-        cm_emit_unmanaged(c, cert, had);
-    return rc;
-}
-
-/* Takes over the caller's reference. */
-static cm_status add_own(struct cm_cache *c, struct cm_cert *cert, struct cm_cert **ret,
-                         struct cm_err *err)
-{
-    cm_status rc = cm_cache_replace_own(c, NULL, cert, err);
-
-    if (rc == CM_OK && ret != NULL)
-        *ret = cm_cert_ref(cert);
-    cm_cert_unref(cert);
-    return rc;
-}
-
-cm_status cm_cache_add_pem(struct cm_cache *c, struct cm_span chain_pem, struct cm_span key_pem,
-                           const char *const *tags, struct cm_cert **ret, struct cm_err *err)
-{
-    struct cm_cert *cert = NULL;
-
-    if (c == NULL)
-        return cm_fail(err, CM_E_INVAL, "no cache to add the certificate to");
-    cm_status rc = cm_cert_from_pem(chain_pem, key_pem, NULL, tags, 0, &cert, err);
-    return rc == CM_OK ? add_own(c, cert, ret, err) : rc;
-}
-
-cm_status cm_cache_add_parts(struct cm_cache *c, const struct cm_chain *chain,
-                             const struct cm_key *key, const char *const *tags,
-                             struct cm_cert **ret, struct cm_err *err)
-{
-    struct cm_leaf *leaf = NULL;
-    struct cm_cert *cert = NULL;
-    bool fits = false;
-
-    cm_status rc = cm_leaf_parse(chain->der[0], &leaf, err);
-    if (rc == CM_OK)
-        rc = cm_key_matches_cert(key, chain->der[0], &fits, err);
-    if (rc == CM_OK && !fits)
-        rc =
-            cm_fail(err, CM_E_KEY, "the private key does not belong to the certificate (serial %s)",
-                    leaf->serial_hex);
-    if (rc == CM_OK) {
-        const struct cm_cert_parts parts = { chain, leaf, key, NULL, tags, 0 };
-
-        rc = cm_cert_new(&parts, &cert, err);
+    if (rc != CM_OK && comes)
+        cm_owns_remove(c->owns, w->entry);
+    for (size_t i = 0; i < CM_ARRAY_LEN(w->gone); i++) {
+        if (w->gone[i] != NULL && !cm_cert_is_managed(w->gone[i]))
+            cm_owns_remove(c->owns, w->gone[i]);
+        cm_cert_retire(w->gone[i]);
     }
-    cm_leaf_free(leaf);
-    return rc == CM_OK ? add_own(c, cert, ret, err) : rc;
+    if (rc == CM_OK && w->same == NULL)
+        cm_emit_unmanaged(c, w->entry, w->had);
+    return rc;
 }
 
-cm_status cm_cache_add_files(struct cm_cache *c, const char *chain_file, const char *key_file,
-                             const char *const *tags, struct cm_cert **ret, struct cm_err *err)
+cm_status cm_cache_replace_own(struct cm_cache *c, struct cm_cert *old, struct cm_cert *cert,
+                               struct cm_cert **ret, struct cm_err *err)
 {
-    CM_AUTO_BUF struct cm_buf chain = CM_BUF_INIT(CM_CHAIN_PEM_MAX);
-    CM_AUTO_BUF struct cm_buf key = CM_BUF_SECRET(CM_CHAIN_PEM_MAX);
+    cm_status rc = check_cert(cert, err);
 
-    cm_status rc = cm_read_file(chain_file, &chain, err);
-    if (rc == CM_OK)
-        rc = cm_read_file(key_file, &key, err);
     if (rc != CM_OK)
         return rc;
-    rc = cm_cache_add_pem(c, cm_buf_span(&chain), cm_buf_span(&key), tags, ret, err);
-    return rc == CM_OK ? rc : cm_wrap(err, rc, "'%s' with '%s'", chain_file, key_file);
+    do {
+        struct own_swap w = { .old = old };
+
+        rc = swap_own(c, cert, &w, err);
+        if (rc == CM_OK && ret != NULL)
+            *ret = cm_cert_ref(w.entry);
+        cm_cert_unref(w.entry);
+        cm_cert_unref(w.same);
+    } while (rc == CM_E_AGAIN);
+    return rc;
 }
 
-bool cm_cache_remove(struct cm_cache *c, struct cm_cert *cert)
+/* @all: whoever else brought it, too. */
+static bool remove_cert(struct cm_cache *c, struct cm_cert *cert, bool all)
 {
-    bool was_in;
+    struct cm_cert *entry, *gone;
 
     if (c == NULL || cert == NULL)
         return false;
     cm_mutex_lock(&c->writer);
-    was_in = is_in_locked(c, cert);
-    if (was_in)
-        take_out_locked(c, cert);
+    entry = own_entry_locked(c, cert);
+    if (entry != NULL && (all || cm_cert_is_managed(entry)))
+        take_out_locked(c, gone = entry);
+    else
+        gone = let_go_locked(c, entry);
     cm_mutex_unlock(&c->writer);
-    if (was_in && !cm_cert_is_managed(cert))
-        cm_owns_remove(c->owns, cert);
-    if (was_in)
-        cm_cert_retire(cert);
-    return was_in;
+    if (gone != NULL && !cm_cert_is_managed(gone))
+        cm_owns_remove(c->owns, gone);
+    cm_cert_retire(gone);
+    return entry != NULL;
+}
+
+bool cm_cache_remove(struct cm_cache *c, struct cm_cert *cert)
+{
+    return remove_cert(c, cert, true);
+}
+
+void cm_cache_let_go(struct cm_cache *c, struct cm_cert *cert)
+{
+    (void)remove_cert(c, cert, false);
 }
 
 void cm_cache_drop_leaf(struct cm_cache *c, const struct cm_cert *cert)

@@ -221,6 +221,75 @@ bool cm_cert_has_tag(const struct cm_cert *c, const char *tag)
     return false;
 }
 
+bool cm_cert_has_tags_of(const struct cm_cert *c, const struct cm_cert *other)
+{
+    const char *at = (const char *)other->bytes + other->tags_off;
+    bool all = true;
+
+    for (size_t i = 0; i < other->n_tags; i++, at += strlen(at) + 1)
+        all = all && cm_cert_has_tag(c, at);
+    return all;
+}
+
+static char *put_more_tags(const struct cm_cert *c, const struct cm_cert *other, char *to,
+                           uint16_t *io_n)
+{
+    const char *at = (const char *)other->bytes + other->tags_off;
+
+    for (size_t i = 0; i < other->n_tags; i++, at += strlen(at) + 1) {
+        if (cm_cert_has_tag(c, at))
+            continue;
+        to = put_texts(to, &at, 1);
+        (*io_n)++;
+    }
+    return to;
+}
+
+/* The bytes lie as they do in @c, with a gap for the tags that come. */
+cm_status cm_cert_with_tags_of(const struct cm_cert *c, const struct cm_cert *other,
+                               struct cm_cert **ret, struct cm_err *err)
+{
+    struct cm_chain chain = { .n = cm_cert_chain_len(c) };
+    const size_t all = c->leaf_off + c->leaf_len + c->key_len;
+    const size_t most = other->serial_off - other->tags_off; /* what all of them need */
+
+    struct cm_cert *new = cm_calloc(1, sizeof *new + all + most);
+    if (new == NULL)
+        return cm_fail_nomem(err);
+    for (size_t i = 0; i < chain.n; i++)
+        chain.der[i] = cm_cert_der(c, i);
+    cm_status rc =
+        cm_uplink_get(&chain, c->uplink->issuer_key, c->uplink->issuer_cn, &new->uplink, err);
+    if (rc != CM_OK) {
+        free(new);
+        return rc;
+    }
+    atomic_init(&new->refs, 1);
+    new->slot = CM_NO_SLOT;
+    new->not_before_s = c->not_before_s;
+    new->not_after_s = c->not_after_s;
+    new->tags_off = c->tags_off;
+    new->leaf_len = c->leaf_len;
+    new->key_len = c->key_len;
+    new->n_names = c->n_names;
+    new->n_tags = c->n_tags;
+    new->key_type = c->key_type;
+    new->flags = c->flags;
+    memcpy(new->bytes, c->bytes, c->serial_off);
+    char *end = put_more_tags(c, other, (char *)new->bytes + c->serial_off, &new->n_tags);
+    new->serial_off = (uint32_t)(end - (char *)new->bytes);
+    if (new->serial_off - new->tags_off > TAGS_BYTES_MAX) {
+        cm_uplink_put(new->uplink);
+        free(new);
+        return cm_fail(err, CM_E_LIMIT, "tags of a certificate: more than %u bytes in all",
+                       TAGS_BYTES_MAX);
+    }
+    new->leaf_off = new->serial_off + (c->leaf_off - c->serial_off);
+    memcpy(new->bytes + new->serial_off, c->bytes + c->serial_off, all - c->serial_off);
+    *ret = new;
+    return CM_OK;
+}
+
 bool cm_cert_covers(const struct cm_cert *c, const char *name)
 {
     const char *at = (const char *)c->bytes;

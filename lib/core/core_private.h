@@ -81,7 +81,8 @@ enum cm_cert_flags { CM_CERT_MANAGED = 1, CM_CERT_CHALLENGE = 2 };
  * index. */
 struct cm_cert {
     _Atomic int32_t refs; /* and those of the tallies (refs.c) */
-    uint32_t slot;        /* in the list of its cache; guarded by the cache's writer lock */
+    uint32_t slot;        /* in the list of its cache; guarded by the cache's writer lock, as is */
+    uint32_t keeps; /* how many brought it, of the program's own; see cm_cache_replace_own() */
     _Atomic(struct cm_tally *) tallies;
     _Atomic(struct cm_attachment *) attached; /* adapter.c */
     struct cm_uplink *uplink;
@@ -130,6 +131,11 @@ bool cm_cert_is_valid_at(const struct cm_cert *c, int64_t now_s, int64_t skew_s)
 bool cm_cert_same_leaf(const struct cm_cert *a, const struct cm_cert *b);
 /* And chain, issuer and key, to the last byte. */
 bool cm_cert_same_all(const struct cm_cert *a, const struct cm_cert *b);
+/* Has @c all tags of @other? */
+bool cm_cert_has_tags_of(const struct cm_cert *c, const struct cm_cert *other);
+/* @c again, with the tags of @other, too. */
+CM_MUST_CHECK cm_status cm_cert_with_tags_of(const struct cm_cert *c, const struct cm_cert *other,
+                                             struct cm_cert **ret, struct cm_err *err);
 
 /* ------------------------------------------------------------------ refs.c */
 
@@ -188,9 +194,14 @@ CM_MUST_CHECK cm_status cm_cache_add_parts(struct cm_cache *cache, const struct 
                                            const struct cm_key *key, const char *const *tags,
                                            struct cm_cert **ret, struct cm_err *err);
 /* One of the program's own comes and @old, if it is still in, goes: none of their common names is
- * without a certificate for a moment. */
+ * without a certificate for a moment. The same certificate is in once, however often it is brought,
+ * with the tags that it was ever given; it goes when all who brought it have let it go. *@ret (NULL
+ * ok), a reference, is what is in now. */
 CM_MUST_CHECK cm_status cm_cache_replace_own(struct cm_cache *cache, struct cm_cert *old,
-                                             struct cm_cert *cert, struct cm_err *err);
+                                             struct cm_cert *cert, struct cm_cert **ret,
+                                             struct cm_err *err);
+/* One who brought @cert wants it no more; cm_cache_remove() is for all of them. NULL ok. */
+void cm_cache_let_go(struct cm_cache *cache, struct cm_cert *cert);
 /* Candidates for exactly @key ("*.b.c" is just another key), with a reference each. */
 size_t cm_cache_find(struct cm_cache *cache, const char *key, size_t len,
                      struct cm_cert *out[CM_CANDIDATES_MAX]);

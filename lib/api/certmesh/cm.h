@@ -355,7 +355,8 @@ CM_API CM_MUST_CHECK cm_status cm_cache_new(const struct cm_cache_options *opts,
 /** All configs that use it must be gone. */
 CM_API void cm_cache_free(struct cm_cache *cache);
 /** Certificates of your own beside the managed ones: served by their names, never renewed. @tags
- *  is a NULL-terminated array or NULL. The private key must fit the leaf (CM_E_KEY). */
+ *  is a NULL-terminated array or NULL. The private key must fit the leaf (CM_E_KEY). One that is in
+ *  already (leaf, chain, key) stays one, and has the tags of both then: *@ret is that one. */
 CM_API CM_MUST_CHECK cm_status cm_cache_add_pem(struct cm_cache *cache, struct cm_span chain_pem,
                                                 struct cm_span key_pem, const char *const *tags,
                                                 struct cm_cert **ret, struct cm_err *err);
@@ -367,7 +368,7 @@ CM_API CM_MUST_CHECK cm_status cm_cache_add_gnutls(struct cm_cache *cache,
                                                    gnutls_x509_privkey_t key,
                                                    const char *const *tags, struct cm_cert **ret,
                                                    struct cm_err *err);
-/** Take a certificate out; handshakes that hold it go on. false if it was not in. */
+/** Take a certificate out, whoever brought it; handshakes that hold it go on. false if not in. */
 CM_API bool cm_cache_remove(struct cm_cache *cache, struct cm_cert *cert);
 /** Every certificate that matches @name exactly or by wildcard, newest first; the visitor gets a
  *  borrowed pointer and returns false to stop. @name NULL: all. */

@@ -119,8 +119,9 @@ static void watch_all(struct cm_hotfiles *h)
 static void serve(struct cm_hotfiles *h, struct cm_hot_pair *p, struct cm_cert *cert)
 {
     struct cm_err err = CM_ERR_INIT;
+    struct cm_cert *entry = NULL;
 
-    if (cm_cache_replace_own(h->cache, p->cert, cert, &err) != CM_OK) {
+    if (cm_cache_replace_own(h->cache, p->cert, cert, &entry, &err) != CM_OK) {
         p->seen = false; /* it was good: once more when one looks again */
         cm_cache_logf(h->cache, CM_LOG_ERROR, "hot_files_refused", "'%s' with '%s': %s", p->file[0],
                       p->file[1], err.msg);
@@ -128,10 +129,11 @@ static void serve(struct cm_hotfiles *h, struct cm_hot_pair *p, struct cm_cert *
         return;
     }
     cm_cert_unref(p->cert);
-    p->cert = cert;
+    p->cert = entry;
     cm_cache_logf(h->cache, CM_LOG_INFO, "hot_files_loaded",
                   "'%s' with '%s': a new certificate for '%s' is served (serial %s)", p->file[0],
                   p->file[1], cm_cert_name(cert, 0), cm_cert_serial(cert));
+    cm_cert_unref(cert);
 }
 
 /* True if some pair was caught while it changed. */
@@ -226,11 +228,8 @@ static cm_status serve_first(struct cm_cache *cache, struct cm_hot_pair *p, stru
 
     cm_status rc = cm_hot_pair_look(p, wall_s(), &cert, err);
     if (rc == CM_OK)
-        rc = cm_cache_replace_own(cache, NULL, cert, err);
-    if (rc == CM_OK)
-        p->cert = cert;
-    else
-        cm_cert_unref(cert);
+        rc = cm_cache_replace_own(cache, NULL, cert, &p->cert, err);
+    cm_cert_unref(cert);
     return rc;
 }
 

@@ -84,7 +84,7 @@ static void drop(struct cm_sourcer *s, struct kept *x)
 {
     struct cm_cert *cert = find(s, x->name, x->leaf);
 
-    (void)cm_cache_remove(s->cfg->cache, cert);
+    cm_cache_let_go(s->cfg->cache, cert); /* the program may have brought it, too */
     cm_cert_unref(cert);
     free(x->name);
 }
@@ -169,6 +169,17 @@ static cm_status note(struct cm_sourcer *s, uint64_t leaf, const char *name, int
     return rc;
 }
 
+static bool is_kept(struct cm_sourcer *s, uint64_t leaf)
+{
+    bool kept = false;
+
+    cm_mutex_lock(&s->lock);
+    for (size_t i = 0; i < s->n; i++)
+        kept = kept || s->kept[i].leaf == leaf;
+    cm_mutex_unlock(&s->lock);
+    return kept;
+}
+
 static bool is_full(struct cm_sourcer *s)
 {
     cm_mutex_lock(&s->lock);
@@ -194,12 +205,12 @@ static cm_status keep(struct cm_sourcer *s, struct cm_cert *cert, int64_t keep_s
         keep_s = KEEP_S;
     if (keep_s > left_s)
         keep_s = left_s;
-    struct cm_cert *old = find(s, name, leaf);
+    struct cm_cert *old = is_kept(s, leaf) ? find(s, name, leaf) : NULL;
     if (old == NULL && is_full(s) && take_first(s, now_s, true, &gone))
         drop(s, &gone);
     cm_status rc = note(s, leaf, name, now_s + keep_s, err);
     if (rc == CM_OK)
-        rc = cm_cache_replace_own(s->cfg->cache, old, cert, err);
+        rc = cm_cache_replace_own(s->cfg->cache, old, cert, NULL, err);
     cm_cert_unref(old);
     if (rc == CM_OK)
         cm_maint_by(cm_cache_maint(s->cfg->cache), &s->task, cm_ms_of(now_s + keep_s));
