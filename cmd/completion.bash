@@ -32,7 +32,7 @@ _certmesh() {
     --rate) set -- 'off' ;;
     --challenge) set -- 'http-01 tls-alpn-01 dns-01 dns-account-01 dns-persist-01' ;;
     --dns) set -- 'rfc2136://' ;;
-    --key-type) set -- 'p256 p384 rsa2048 rsa3072 rsa4096 ed25519' ;;
+    --key-type) set -- 'p256 p384 rsa2048 rsa3072 rsa4096 rsa8192 ed25519' ;;
     --reason)
         set -- 'unspecified keyCompromise affiliationChanged superseded cessationOfOperation'
         ;;

@@ -183,7 +183,7 @@ const struct cli_option cli_options[] = {
       "store no tokens of http-01: all answer with the thumbprint of the account, which "
       "certmesh account prints; a web server can be told to" },
     { "key-type", 0, ISSUING | CLI_ACCOUNT, CLI_KIND_KEY_TYPE, AT(key_type), "TYPE",
-      "p256 (default), p384, rsa2048, rsa3072, rsa4096 or ed25519" },
+      "p256 (default), p384, rsa2048, rsa3072, rsa4096, rsa8192 or ed25519" },
     { "key-url", 0, ISSUING, CLI_KIND_TEXT, AT(key_url), "URL",
       "make the keys in a PKCS#11 token, such as "
       "'pkcs11:token=edge?pin-source=file:/etc/certmesh/pin'" },

@@ -54,13 +54,26 @@ cm_status cm_acme_client_tlsalpn01_cert(struct cm_acme_client *c, const char *to
                                         const struct cm_acme_id *id, struct cm_buf *ret_cert_pem,
                                         struct cm_buf *ret_key_pem, struct cm_err *err)
 {
+    return cm_acme_client_tlsalpn01_cert_with(c, token, id, NULL, ret_cert_pem, ret_key_pem, err);
+}
+
+cm_status cm_acme_client_tlsalpn01_cert_with(struct cm_acme_client *c, const char *token,
+                                             const struct cm_acme_id *id,
+                                             const struct cm_acme_tlsalpn_options *opts,
+                                             struct cm_buf *ret_cert_pem,
+                                             struct cm_buf *ret_key_pem, struct cm_err *err)
+{
     CM_AUTO_BUF struct cm_buf answer = CM_BUF_INIT(512);
     CM_AUTO_BUF struct cm_buf der = CM_BUF_INIT(CM_CERT_DER_MAX);
-    struct cm_key *key = NULL;
+    struct cm_acme_tlsalpn_options o = { .size = 0 };
+    struct cm_key *key = NULL, *own = NULL;
     char name[CM_NAME_BUF];
 
-    if (c == NULL || id == NULL || ret_cert_pem == NULL || ret_key_pem == NULL ||
-        !ret_key_pem->secret)
+    if (opts != NULL)
+        memcpy(&o, opts, opts->size < sizeof o ? opts->size : sizeof o);
+    bool wants_key = ret_key_pem != NULL || o.key_pem.len == 0;
+    if (c == NULL || id == NULL || ret_cert_pem == NULL ||
+        (wants_key && (ret_key_pem == NULL || !ret_key_pem->secret)))
         return cm_fail(
             err, CM_E_INVAL,
             "ACME client: no client, name or place for it; the key's is a secret buffer");
@@ -71,9 +84,16 @@ cm_status cm_acme_client_tlsalpn01_cert(struct cm_acme_client *c, const char *to
     if (rc == CM_OK)
         rc = key_authorization(c, token, &answer, err);
     if (rc == CM_OK)
-        rc = cm_tlsalpn_make(name, cm_buf_str(&answer), cm_env_wall_s(cm_env_system()), &der, &key,
-                             err);
-    if (rc == CM_OK)
+        rc = o.key_pem.len > 0 ? cm_key_from_pem(o.key_pem, &own, err) : CM_OK;
+    if (rc == CM_OK) {
+        const struct cm_tlsalpn_how how = { own, o.common_name, o.serial, o.not_before_s,
+                                            o.not_after_s };
+
+        rc = cm_tlsalpn_make_how(name, cm_buf_str(&answer), cm_env_wall_s(cm_env_system()), &how,
+                                 &der, &key, err);
+    }
+    cm_key_unref(own);
+    if (rc == CM_OK && ret_key_pem != NULL)
         rc = cm_key_to_pem(key, ret_key_pem, err);
     if (rc == CM_OK)
         rc = cm_cert_der_to_pem(cm_buf_span(&der), ret_cert_pem, err);

@@ -69,7 +69,7 @@ static cm_status take_options(struct cm_config *cfg, const struct cm_config_opti
 {
     int64_t wait_ms = o->handshake_wait_ms != 0 ? o->handshake_wait_ms : DEFAULT_WAIT_MS;
 
-    if (cm_key_type_name(o->key_type) == NULL || o->key_type == CM_KEY_RSA8192)
+    if (cm_key_type_name(o->key_type) == NULL)
         return cm_fail(err, CM_E_INVAL, "option key_type: keys of type %d cannot be made",
                        (int)o->key_type);
     if (!(o->renew_ratio >= 0 && o->renew_ratio < 1))

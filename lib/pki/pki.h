@@ -264,6 +264,19 @@ CM_MUST_CHECK bool cm_ocsp_peek(struct cm_span der, struct cm_ocsp_peek *ret);
 CM_MUST_CHECK cm_status cm_tlsalpn_make(const char *ident, const char *key_authorization,
                                         int64_t now_s, struct cm_buf *ret_cert_der,
                                         struct cm_key **ret_key, struct cm_err *err);
+/* What may be another than by default; zero is the default. */
+struct cm_tlsalpn_how {
+    struct cm_key *key;    /* borrowed; NULL = a fresh P-256 key */
+    const char *cn;        /* of subject and issuer; NULL = "ACME challenge" */
+    struct cm_span serial; /* its bytes, positive; empty = random */
+    int64_t not_before_s;  /* 0 = an hour ago */
+    int64_t not_after_s;   /* 0 = 30 days from now */
+};
+/* *@ret_key is a reference to how->key, or the fresh one. */
+CM_MUST_CHECK cm_status cm_tlsalpn_make_how(const char *ident, const char *key_authorization,
+                                            int64_t now_s, const struct cm_tlsalpn_how *how,
+                                            struct cm_buf *ret_cert_der, struct cm_key **ret_key,
+                                            struct cm_err *err);
 
 /* ------------------------------------------------------------------ local CA */
 

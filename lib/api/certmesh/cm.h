@@ -46,7 +46,7 @@ enum cm_key_type {
     CM_KEY_RSA4096 = 4,
     CM_KEY_ED25519 = 5,
     CM_KEY_RSA3072 = 6,
-    CM_KEY_RSA8192 = 7 /* loaded only */
+    CM_KEY_RSA8192 = 7 /* takes seconds to make; public CAs refuse it */
 };
 /** "p256", ... ; NULL for an unknown value. */
 CM_API const char *cm_key_type_name(enum cm_key_type t);

@@ -232,6 +232,22 @@ CM_API CM_MUST_CHECK cm_status cm_acme_client_dns01_value(struct cm_acme_client 
 CM_API CM_MUST_CHECK cm_status cm_acme_client_tlsalpn01_cert(
     struct cm_acme_client *c, const char *token, const struct cm_acme_id *id,
     struct cm_buf *ret_cert_pem, struct cm_buf *ret_key_pem, struct cm_err *err);
+/** What of that certificate may be another. Zero means default. */
+struct cm_acme_tlsalpn_options {
+    uint32_t size;
+    struct cm_span key_pem;  /* the program's private key; empty = a fresh P-256 one */
+    const char *common_name; /* UTF-8, of subject and issuer; NULL = "ACME challenge" */
+    struct cm_span serial;   /* 1 to 20 bytes, positive, highest first; empty = random */
+    int64_t not_before_s;    /* 0 = an hour ago */
+    int64_t not_after_s;     /* 0 = in 30 days */
+};
+/** The same with @opts (NULL = all defaults). What makes it an answer, the name and the hash of the
+ *  key authorization, cannot be changed. @ret_key_pem may be NULL when @opts has a key. Errors:
+ *  CM_E_INVAL naming the option; CM_E_PARSE and CM_E_KEY for the key. */
+CM_API CM_MUST_CHECK cm_status cm_acme_client_tlsalpn01_cert_with(
+    struct cm_acme_client *c, const char *token, const struct cm_acme_id *id,
+    const struct cm_acme_tlsalpn_options *opts, struct cm_buf *ret_cert_pem,
+    struct cm_buf *ret_key_pem, struct cm_err *err);
 /** RFC 7638 thumbprint of a private key's public half; @ret has 44 bytes. */
 CM_API CM_MUST_CHECK cm_status cm_acme_jwk_thumbprint(struct cm_span key_pem, char ret[44],
                                                       struct cm_err *err);

@@ -511,6 +511,71 @@ START_TEST(answers_to_challenges)
 }
 END_TEST
 
+START_TEST(answer_over_tls_with_what_the_program_wants)
+{
+    const struct cm_acme_id id = { CM_ACME_ID_DNS, "a.example.com" };
+    struct cm_acme_tlsalpn_options o = { .size = (uint32_t)sizeof o };
+    static const struct answer a[] = { { "/dir", 200, NULL, DIRECTORY "}", 0 } };
+    struct cm_acme_client *c;
+    struct ca ca;
+    struct cm_buf mine = CM_BUF_SECRET(8192), key = CM_BUF_SECRET(8192);
+    struct cm_buf crt = CM_BUF_INIT(16384);
+    static const uint8_t serial[] = { 0x12, 0x34 }, negative[] = { 0x80 };
+    struct cm_key *own = NULL;
+    struct cm_chain chain = { .n = 0 };
+    struct cm_leaf *leaf = NULL;
+    bool fits = false;
+
+    c = CLIENT(&ca, a);
+    must(cm_key_generate(CM_PK_RSA2048, &own, &err));
+    must(cm_key_to_pem(own, &mine, &err));
+    o.key_pem = cm_buf_span(&mine);
+    o.common_name = "mine";
+    o.serial = (struct cm_span){ serial, sizeof serial };
+    o.not_before_s = 1700000000;
+    o.not_after_s = 4000000000;
+    must(cm_acme_client_tlsalpn01_cert_with(c, "to-k_en", &id, &o, &crt, NULL, &err));
+    must(cm_chain_from_pem(cm_buf_span(&crt), &chain, &err));
+    must(cm_leaf_parse(chain.der[0], &leaf, &err));
+    ck_assert_str_eq(leaf->names[0], "a.example.com");
+    ck_assert_str_eq(leaf->serial_hex, "1234");
+    ck_assert_str_eq(leaf->issuer_cn, "mine");
+    ck_assert_int_eq(leaf->not_before_s, 1700000000);
+    ck_assert_int_eq(leaf->not_after_s, 4000000000);
+    must(cm_key_matches_cert(own, chain.der[0], &fits, &err));
+    ck_assert(fits);
+    cm_leaf_free(leaf);
+    cm_chain_free(&chain);
+    /* the key is handed back when it is asked for */
+    cm_buf_reset(&crt);
+    must(cm_acme_client_tlsalpn01_cert_with(c, "to-k_en", &id, &o, &crt, &key, &err));
+    ck_assert_str_eq(cm_buf_str(&key), cm_buf_str(&mine));
+    o.serial = (struct cm_span){ negative, sizeof negative };
+    must_fail(cm_acme_client_tlsalpn01_cert_with(c, "to-k_en", &id, &o, &crt, &key, &err),
+              CM_E_INVAL);
+    o.serial.len = 0;
+    o.not_after_s = o.not_before_s;
+    must_fail(cm_acme_client_tlsalpn01_cert_with(c, "to-k_en", &id, &o, &crt, &key, &err),
+              CM_E_INVAL);
+    o.not_after_s = 0;
+    o.common_name = "";
+    must_fail(cm_acme_client_tlsalpn01_cert_with(c, "to-k_en", &id, &o, &crt, &key, &err),
+              CM_E_INVAL);
+    o.common_name = NULL;
+    o.key_pem = cm_span_str("no key");
+    must_fail(cm_acme_client_tlsalpn01_cert_with(c, "to-k_en", &id, &o, &crt, &key, &err),
+              CM_E_PARSE);
+    o.key_pem.len = 0;
+    must_fail(cm_acme_client_tlsalpn01_cert_with(c, "to-k_en", &id, &o, &crt, NULL, &err),
+              CM_E_INVAL);
+    cm_key_unref(own);
+    cm_buf_free(&mine);
+    cm_buf_free(&key);
+    cm_buf_free(&crt);
+    cm_acme_client_free(c);
+}
+END_TEST
+
 START_TEST(documents)
 {
     static const char json[] = "{\"a\":{\"b\":[\"x\",{\"c\":true}]},\"n\":-5,\"challenges\":"
@@ -551,9 +616,18 @@ END_TEST
 int main(void)
 {
     const TTest *const tests[] = {
-        configuration, directory,    accounts,          key_changes,           orders,
-        waiting,       certificates, too_many_requests, answers_to_challenges, documents,
+        configuration,
+        directory,
+        accounts,
+        key_changes,
+        orders,
+        waiting,
+        certificates,
+        too_many_requests,
+        answers_to_challenges,
+        documents,
         what_is_gone,
+        answer_over_tls_with_what_the_program_wants,
     };
 
     return run_tests_how("acme client", tests, CM_ARRAY_LEN(tests),

@@ -90,6 +90,26 @@ START_TEST(several_names_become_one_certificate)
 }
 END_TEST
 
+/* Seconds, so only with CM_FULL=1. */
+START_TEST(largest_keys_are_made)
+{
+    const char *const names[] = { "a.example" };
+    const char *full = getenv("CM_FULL");
+    struct cm_cert *cert = NULL;
+
+    kit_init(&k);
+    k.opts.key_type = CM_KEY_RSA8192;
+    kit_start(&k); /* it can be asked for */
+    if (full != NULL && strcmp(full, "1") == 0) {
+        ck_ok(cm_obtain(k.cfg, NULL, names, 1, NULL, &err));
+        ck_ok(cm_load_stored(k.cfg, NULL, "a.example", &cert, &err));
+        ck_assert_int_eq(cm_cert_key_type(cert), CM_KEY_RSA8192);
+        cm_cert_unref(cert);
+    }
+    kit_stop(&k);
+}
+END_TEST
+
 START_TEST(refused_names_cause_no_input_or_output)
 {
     kit_init(&k);
@@ -596,6 +616,7 @@ int main(void)
         obtain_again_orders_nothing,
         expired_certificate_is_obtained_anew,
         several_names_become_one_certificate,
+        largest_keys_are_made,
         refused_names_cause_no_input_or_output,
         failure_leaves_a_note_of_it_and_the_lock_free,
         crash_after_checkpoint_is_resumed_by_a_peer,
