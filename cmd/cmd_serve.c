@@ -60,6 +60,13 @@ static cm_status take_sockets(struct serving *s, struct cm_err *err)
     return CM_OK;
 }
 
+static cm_status manage_also(struct cli *c, struct cm_err *err)
+{
+    if (c->o.san)
+        return cm_manage_together_async(c->also, c->names, c->n_names, NULL, err);
+    return cm_manage_async(c->also, c->names, c->n_names, err);
+}
+
 static void ports_are_open(void *user, uint16_t http_port, uint16_t tls_port)
 {
     struct serving *s = user;
@@ -75,8 +82,7 @@ static void ports_are_open(void *user, uint16_t http_port, uint16_t tls_port)
     else
         cli_say("certmesh: serving HTTPS on port %u of %s", tls_port, host);
     /* Not before: a port that is open for a challenge could not be had for serving. */
-    if (c->also != NULL && c->n_names > 0 &&
-        cm_manage_async(c->also, c->names, c->n_names, &err) != CM_OK)
+    if (c->also != NULL && c->n_names > 0 && manage_also(c, &err) != CM_OK)
         (void)cli_report(c, "--also-key-type", &err);
     notify("READY=1");
     if (c->n_names > 0)
@@ -97,6 +103,7 @@ static int serve(struct cli *c, struct serving *s)
     o.tls_port = c->o.tls_port;
     o.redirect_port = c->o.redirect_port;
     o.no_http = c->o.no_http;
+    o.together = c->o.san;
     o.ready = ports_are_open;
     o.sockets = s->sockets;
     rc = cm_https(c->names, c->n_names, cli_site_handle, s, &o, &err);

@@ -14,7 +14,7 @@
 
 const struct cli_option cli_options[] = {
     /* what the command does */
-    { "san", 0, CLI_OBTAIN, CLI_KIND_FLAG, AT(san), NULL,
+    { "san", 0, CLI_OBTAIN | CLI_SERVE, CLI_KIND_FLAG, AT(san), NULL,
       "one certificate for all the names, instead of one each" },
     { "csr", 0, CLI_OBTAIN, CLI_KIND_TEXT, AT(csr), "FILE",
       "a certificate for this request (PKCS#10, PEM or DER), whose key stays where it is; again "

@@ -114,7 +114,7 @@ void cm_load_stage(struct cm_managed *m, const struct cm_subject *s, const struc
     struct cm_config *cfg = m->cfg;
     struct cm_cert *cert = NULL;
 
-    if (cm_is_served_well(cfg, m->name)) {
+    if (cm_managed_served_well(m)) {
         o->served = true;
         begin_if_loaded(m);
         return;
@@ -180,14 +180,13 @@ static bool is_alike(const struct cm_run *r, const void *user)
 static void admit(struct batch *b, struct cm_managed *m)
 {
     struct cm_outcome o = { .rc = CM_OK, .err = CM_ERR_INIT };
-    const char *name = m->name;
 
     if (!cm_managed_begin(m, NULL, &b->op))
-        o.rc = cm_fail(&o.err, CM_E_CANCELED, "'%s': canceled before it began", name);
-    else if (cm_is_served_well(b->cfg, name))
+        o.rc = cm_fail(&o.err, CM_E_CANCELED, "'%s': canceled before it began", m->name);
+    else if (cm_managed_served_well(m))
         o.served = true;
     else
-        o.rc = cm_subject_new(&name, 1, &b->subjects[b->n], &o.err);
+        o.rc = cm_managed_subject(m, &b->subjects[b->n], &o.err);
     if (o.rc == CM_OK && !o.served) {
         (void)cm_managed_take_news(m); /* what is loaded now is the newest */
         b->names[b->n++] = m;

@@ -40,10 +40,12 @@ void cm_names_free(struct cm_names *t)
             free(m->last);
             free(m->life);
             cm_cancel_free(m->token);
+            cm_subject_free(m->group);
             free(m);
         }
     }
     free(t->buckets);
+    cm_members_free(t->members);
     cm_cancel_free(t->halt);
     (void)pthread_cond_destroy(&t->changed);
     (void)pthread_mutex_destroy(&t->lock);
@@ -63,7 +65,7 @@ struct cm_managed *cm_names_find_locked(const struct cm_names *t, const char *na
 
     while (m != NULL && strcmp(m->name, name) != 0)
         m = m->next;
-    return m;
+    return m != NULL ? m : cm_group_find_locked(t, name);
 }
 
 /* More buckets when there are many names; without memory the lists just get longer. */
@@ -92,7 +94,7 @@ static void spread_locked(struct cm_names *t)
     t->n_buckets = n;
 }
 
-static struct cm_managed *add_locked(struct cm_config *cfg, const char *name)
+struct cm_managed *cm_names_add_locked(struct cm_config *cfg, const char *name)
 {
     struct cm_names *t = cfg->names;
     size_t len = strlen(name) + 1;
@@ -208,12 +210,13 @@ cm_status cm_names_engage(struct cm_config *cfg, const char *name, const struct 
     struct cm_names *t = cfg->names;
     bool background = how->background;
     struct cm_cancel *old_token = NULL;
-    char normal[CM_NAME_BUF];
+    char one[CM_NAME_BUF];
+    const char *normal = how->group != NULL ? name : one;
     bool known;
     bool well = false;
     bool start = false;
 
-    cm_status rc = cm_normalize_name(name, normal, err);
+    cm_status rc = how->group != NULL ? CM_OK : cm_normalize_name(name, one, err);
     if (rc != CM_OK)
         return rc;
     cm_mutex_lock(&t->lock);
@@ -221,11 +224,13 @@ cm_status cm_names_engage(struct cm_config *cfg, const char *name, const struct 
     known = m != NULL;
     if (known && !is_awaitable(m)) {
         cm_mutex_unlock(&t->lock);
-        well = cm_is_served_well(cfg, normal);
+        well = cm_managed_served_well(m);
         cm_mutex_lock(&t->lock);
     }
-    if (!known)
-        m = add_locked(cfg, normal);
+    if (!known && how->group != NULL)
+        rc = cm_group_add_locked(cfg, how->group, &m, err);
+    else if (!known)
+        m = cm_names_add_locked(cfg, normal);
     if (m != NULL) {
         m->served = m->served || well;
         old_token = note_wish_locked(m, how, known);
@@ -240,7 +245,7 @@ cm_status cm_names_engage(struct cm_config *cfg, const char *name, const struct 
     cm_mutex_unlock(&t->lock);
     cm_cancel_free(old_token);
     if (m == NULL)
-        return cm_fail_nomem(err);
+        return rc != CM_OK ? rc : cm_fail_nomem(err);
     *ret = m;
     if (start)
         cm_todo_add(todo, m);
@@ -256,7 +261,7 @@ static void disengage_locked(struct cm_managed *m)
 }
 
 /* Until @m is served or has failed, or @op ends. */
-static cm_status await(struct cm_managed *m, const struct cm_op *op, struct cm_err *err)
+cm_status cm_names_await(struct cm_managed *m, const struct cm_op *op, struct cm_err *err)
 {
     struct cm_names *t = m->cfg->names;
     cm_status rc = CM_OK;
@@ -335,7 +340,7 @@ cm_status cm_manage(struct cm_config *cfg, const struct cm_op *op, const char *c
 
         if (engaged[i] == NULL)
             continue;
-        rc = await(engaged[i], &own, &why);
+        rc = cm_names_await(engaged[i], &own, &why);
         if (rc != CM_OK && first == CM_OK) {
             first = rc;
             if (err != NULL)
@@ -367,56 +372,6 @@ cm_status cm_manage_async_cancel(struct cm_config *cfg, const char *const *names
     cm_rounds_begin(cfg);
     cm_managed_start_all(cfg, &todo);
     return rc;
-}
-
-cm_status cm_name_state(struct cm_config *cfg, const char *name, struct cm_name_state *ret,
-                        struct cm_err *err)
-{
-    struct cm_name_state full = { .size = (uint32_t)sizeof full, .last = CM_ERR_INIT };
-    struct cm_cert *certs[CM_CANDIDATES_MAX];
-    char normal[CM_NAME_BUF];
-    size_t size;
-
-    if (cfg == NULL || ret == NULL)
-        return cm_fail(err, CM_E_INVAL, "no configuration, or no place for the state");
-    cm_status rc = cm_normalize_name(name, normal, err);
-    if (rc != CM_OK)
-        return rc;
-    size_t n = cm_cache_find(cfg->cache, normal, strlen(normal), certs);
-    for (size_t i = 0; i < n; i++)
-        cm_cert_unref(certs[i]);
-    cm_mutex_lock(&cfg->names->lock);
-    const struct cm_managed *m = cm_names_find_locked(cfg->names, normal);
-    if (m != NULL) {
-        bool ended = m->token != NULL && !m->busy && !m->served && m->interest == 0 &&
-                     cm_cancel_is_fired(m->token);
-
-        full.managed = true;
-        full.load_only = m->load_only;
-        full.on_demand = m->ondemand;
-        full.served = n > 0;
-        full.busy =
-            m->lined || (m->busy && m->stage != CM_STAGE_TEND && m->stage != CM_STAGE_FETCH);
-        full.phase = (enum cm_phase)m->phase;
-        if (m->last != NULL) {
-            full.last = m->last->err;
-            full.attempts = m->last->attempts;
-            full.next_try_s = m->last->next_try_s;
-        }
-        if (ended) { /* when its turn comes, nothing is done any more */
-            full.busy = false;
-            full.phase = CM_PHASE_FAILED;
-            full.next_try_s = INT64_MAX;
-            (void)cm_fail(&full.last, CM_E_CANCELED, "'%s': canceled before it began", normal);
-        }
-    }
-    cm_mutex_unlock(&cfg->names->lock);
-    if (!full.managed)
-        return cm_fail(err, CM_E_NOTFOUND, "'%s' is not managed", normal);
-    size = ret->size > 0 && ret->size < sizeof full ? ret->size : sizeof full;
-    full.size = (uint32_t)size;
-    memcpy(ret, &full, size);
-    return CM_OK;
 }
 
 /* ---- all of them ---- */
@@ -573,7 +528,7 @@ cm_status cm_names_adopt(struct cm_config *cfg, const char *name, size_t max, bo
         rc = cm_fail(err, CM_E_LIMIT, "%zu names that clients asked for are managed already",
                      t->n_ondemand);
     } else if (m == NULL) {
-        m = add_locked(cfg, name);
+        m = cm_names_add_locked(cfg, name);
         rc = m != NULL ? CM_OK : cm_fail_nomem(err);
         if (m != NULL) {
             m->ondemand = true;

@@ -72,8 +72,7 @@ static struct cm_failure *keep_outcome_locked(struct cm_managed *m, const struct
  * had been evicted. */
 static bool is_missed_locked(struct cm_managed *m)
 {
-    return m->served && cm_waiters_any(m->cfg->hub, &m->waiters) &&
-           !cm_is_served_well(m->cfg, m->name);
+    return m->served && cm_waiters_any(m->cfg->hub, &m->waiters) && !cm_managed_served_well(m);
 }
 
 /* Something was heard of it while it was busy. Who is given up stays so. */
@@ -295,10 +294,9 @@ void cm_managed_to_work(struct cm_managed *m, unsigned slot)
 
 static void do_stage(struct cm_managed *m, const struct cm_op *op, struct cm_outcome *o)
 {
-    const char *name = m->name;
     struct cm_subject *s = NULL;
 
-    o->rc = cm_subject_new(&name, 1, &s, &o->err);
+    o->rc = cm_managed_subject(m, &s, &o->err);
     if (o->rc != CM_OK)
         return;
     if (m->stage == CM_STAGE_LOAD)

@@ -53,6 +53,7 @@ struct cm_managed {
     struct cm_due_item line;   /* its place before the pump */
     struct cm_life *life;      /* NULL: nothing served yet */
     struct cm_cancel *cancel;  /* of the job that is running */
+    struct cm_subject *group;  /* its names when they are several: group.c; fixed, NULL = one */
     struct cm_cancel *token;   /* of who wants it in the background; NULL = for good */
     struct cm_failure *last;   /* the last one, or NULL */
     unsigned interest;         /* callers that wait for it */
@@ -85,12 +86,44 @@ struct cm_names {
     size_t n_buckets;
     size_t n;
     size_t n_ondemand;
-    struct cm_cancel *halt;   /* of all that maintenance begins; fired by its stop */
-    _Atomic unsigned batches; /* workers that load many names at a time */
-    bool stopped;             /* nothing is begun any more but loading that was asked for since */
+    struct cm_members *members; /* names that are in a group; NULL: none is */
+    struct cm_cancel *halt;     /* of all that maintenance begins; fired by its stop */
+    _Atomic unsigned batches;   /* workers that load many names at a time */
+    bool stopped;               /* nothing is begun any more but loading that was asked for since */
 };
 
+/* One name finds the group that it is in, too. */
 struct cm_managed *cm_names_find_locked(const struct cm_names *t, const char *name);
+/* NULL without memory. */
+struct cm_managed *cm_names_add_locked(struct cm_config *cfg, const char *name);
+
+/* ---- group.c: several names that are managed as one ----
+ * Such a group is in the table under the ident of its names, which no host is called. Each name is
+ * in one group at most, and none that is managed by itself is in any. */
+struct cm_members;
+/* The group for @s, made if it is new. CM_E_EXISTS: one of its names is managed otherwise. */
+CM_MUST_CHECK cm_status cm_group_add_locked(struct cm_config *cfg, const struct cm_subject *s,
+                                            struct cm_managed **ret, struct cm_err *err);
+struct cm_managed *cm_group_find_locked(const struct cm_names *t, const char *name);
+/* By its folder in storage, which a group does not share with any name. */
+struct cm_managed *cm_group_find_dir_locked(const struct cm_names *t, const char *dir);
+void cm_members_free(struct cm_members *ms); /* NULL ok */
+/* A name that the certificate of @m has: to look it up by. */
+const char *cm_managed_host(const struct cm_managed *m);
+/* What its certificate is for. */
+CM_MUST_CHECK cm_status cm_managed_subject(const struct cm_managed *m, struct cm_subject **ret,
+                                           struct cm_err *err);
+/* Is @cert, found by cm_managed_host(), one that is managed here, and for all of its names? */
+bool cm_managed_is_for(const struct cm_managed *m, const struct cm_cert *cert);
+/* Does the cache hold such a one that is valid now? */
+bool cm_managed_served_well(const struct cm_managed *m);
+/* name_state.c: cm_name_state() for what the table calls @key, which is served by @host. @exact:
+ * not for a group that it is only one name of. */
+CM_MUST_CHECK cm_status cm_names_state(struct cm_config *cfg, const char *key, const char *host,
+                                       bool exact, struct cm_name_state *ret, struct cm_err *err);
+/* The folder and the ident of the group that the normalized @name is in; false if it is in none. */
+bool cm_group_of(struct cm_config *cfg, const char *name, const char **ret_dir,
+                 const char **ret_ident);
 /* For whoever has set it busy, under the lock: the first stage. */
 void cm_managed_wake_locked(struct cm_managed *m, bool background);
 /* And after it: begin. On failure it is idle again, and keeps the reason. */
@@ -109,16 +142,19 @@ struct cm_todo {
 void cm_todo_add(struct cm_todo *todo, struct cm_managed *m);
 /* How somebody wants a name managed. */
 struct cm_engage {
-    bool background; /* nobody waits for it */
-    bool load_only;  /* nothing is ordered, unless somebody else has it managed in full */
-    struct cm_cancel
-        *token; /* ends it until it is served; NULL = it goes on. A reference is kept */
+    const struct cm_subject *group; /* all these, by one certificate; the name is its ident then */
+    bool background;                /* nobody waits for it */
+    bool load_only;          /* nothing is ordered, unless somebody else has it managed in full */
+    struct cm_cancel *token; /* ends it until it is served; NULL = it goes on; borrowed */
 };
 /* Note @name; if there is work for it, it goes to the end of @todo. A new name costs little here:
  * whether the cache has it already is seen by whoever would load it. */
 CM_MUST_CHECK cm_status cm_names_engage(struct cm_config *cfg, const char *name,
                                         const struct cm_engage *how, struct cm_todo *todo,
                                         struct cm_managed **ret, struct cm_err *err);
+/* For who engaged it without background: until it is served or has failed, or @op ends. */
+CM_MUST_CHECK cm_status cm_names_await(struct cm_managed *m, const struct cm_op *op,
+                                       struct cm_err *err);
 /* Is it wanted in the background still? What a token that was fired has ended is forgotten here;
  * its reference is in *@ret_token, to be freed without the lock. */
 bool cm_managed_wanted_locked(struct cm_managed *m, struct cm_cancel **ret_token);

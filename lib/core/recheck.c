@@ -38,11 +38,12 @@ static void check_name(struct cm_managed *m)
 {
     struct cm_config *cfg = m->cfg;
     struct cm_cert *certs[CM_CANDIDATES_MAX];
-    size_t n = cm_cache_find(cfg->cache, m->name, strlen(m->name), certs);
+    const char *host = cm_managed_host(m);
+    size_t n = cm_cache_find(cfg->cache, host, strlen(host), certs);
     bool anew = false;
 
     for (size_t i = 0; i < n; i++) {
-        if (cm_config_manages(cfg, certs[i]) && is_thrown_out(cfg, m->name, certs[i]))
+        if (cm_managed_is_for(m, certs[i]) && is_thrown_out(cfg, m->name, certs[i]))
             anew = true;
         cm_cert_unref(certs[i]);
     }

@@ -333,7 +333,8 @@ static cm_status serve(struct server *s, const char *const *names, size_t n,
     /* The ports are ours before anything is ordered: a solver that finds them taken leaves the
      * answering to us, which is what we are here for. */
     if (rc == CM_OK && n > 0)
-        rc = cm_manage_async(s->cfg, names, n, err);
+        rc = s->together ? cm_manage_together_async(s->cfg, names, n, NULL, err)
+                         : cm_manage_async(s->cfg, names, n, err);
     if (rc != CM_OK)
         return rc;
     cm_logf(s->log, CM_LOG_INFO, "listening", NULL, 0, "serving HTTPS on port %u",
@@ -378,6 +379,7 @@ cm_status cm_https(const char *const *names, size_t n, cm_http_handler handler, 
     s.env = cm_config_env(s.cfg);
     s.log = cm_config_log(s.cfg);
     s.max_conns = conns_allowed();
+    s.together = o.together;
     s.max_per_address = o.max_per_address != 0 ? o.max_per_address : s.max_conns / 4 * 3;
     (void)!cm_env_random(s.env, &s.crowd_seed, sizeof s.crowd_seed, NULL);
     s.wake_watch.kind = WATCH_WAKE;

@@ -114,6 +114,7 @@ struct server {
     struct conn_list list[CONN_STATES];
     size_t n_conns, max_conns;
     size_t max_per_address;
+    bool together; /* one certificate for all names */
     struct crowd_addr *crowd[CROWD_SLOTS];
     uint64_t crowd_seed;
     size_t most_conns; /* since memory was given back */

@@ -90,6 +90,14 @@ exec 3>&-
 is "SIGINT: exit code 0" "$rc" 0
 at_most "SIGINT with a client that says nothing: ends within 5 s" "$seconds" 5
 
+# ---- one certificate for all
+start --tls-port "$tls" --no-http --san one.test two.test
+tap_result $? "serve --san comes up" "$(cat "$work/serve.err")"
+check "and both names do" await grep -q 'all 2 names are up' "$work/serve.err"
+check "each is served" get -o /dev/null --resolve "two.test:$tls:127.0.0.1" "https://two.test:$tls/"
+check "by one certificate" test -s "$work/store/certificates/certmesh-local/one.testtwo.test/one.testtwo.test.crt"
+finish TERM
+
 # ---- a snapshot
 head -c 32 /dev/urandom >"$work/key"
 chmod 600 "$work/key"

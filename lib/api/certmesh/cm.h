@@ -535,6 +535,7 @@ struct cm_https_options {
                                which are three quarters of RLIMIT_NOFILE */
     struct cm_sockets *sockets; /* whose sockets are taken, and closed at the end; what it has none
                                    for is opened as ever. NULL = none; cm_listen.h */
+    bool together;              /* one certificate for all names, as cm_manage_together() */
 };
 #define CM_HTTPS_OPTIONS_INIT                                                                      \
     {                                                                                              \

@@ -20,8 +20,8 @@ struct cm_cert;
  * is in the journal: who comes next goes on with it). What is served by then stays so and is looked
  * after as ever; what is being loaded from storage just then may still come to be served.
  *
- * A name that was ended stays managed. Its state is CM_PHASE_FAILED with CM_E_CANCELED and
- * next_try_s INT64_MAX; handshakes for it are refused; it is tried again when a call manages it
+ * A name that was ended stays managed. Its state is CM_PHASE_FAILED with CM_E_CANCELED, and nothing
+ * is tried by itself any more; handshakes for it are refused; a call that manages it anew begins
  * anew. A name that cm_manage() is waiting for goes on. Of several calls in the background for a
  * name that is not served yet the last one's token counts, NULL being one that is never fired.
  *
@@ -53,6 +53,30 @@ CM_API CM_MUST_CHECK cm_status cm_manage_async_cancel(struct cm_config *cfg,
 CM_API CM_MUST_CHECK cm_status cm_cache_managed(struct cm_config *cfg, const struct cm_op *op,
                                                 const char *name, struct cm_cert **ret,
                                                 struct cm_err *err);
+
+/**
+ * cm_manage() with one certificate for all of @names, instead of one each: ordered together,
+ * renewed and stapled as one (a renewal names its predecessor, as ever), and stored under all its
+ * names, where cm_obtain() with the same names puts it and finds it. Each of @names is served by
+ * it, and tells its state by cm_name_state(); the fleet remembers one state of failures for all.
+ * What is told of it (on_progress, events, status, logs) calls it by its names, sorted and joined
+ * by ','.
+ *
+ * A name is managed in one way: CM_E_EXISTS, and nothing is changed, if one of @names is managed by
+ * itself already or together with others. The same names once more, in any order, are the same
+ * certificate; cm_manage() for one of them leaves it as it is. At most 100 names; one name is as in
+ * cm_manage().
+ *
+ * Blocks until it is served or has failed. Errors: as cm_manage(), and CM_E_EXISTS.
+ */
+CM_API CM_MUST_CHECK cm_status cm_manage_together(struct cm_config *cfg, const struct cm_op *op,
+                                                  const char *const *names, size_t n,
+                                                  struct cm_err *err);
+/** The same in the background, as cm_manage_async_cancel(); @cancel may be NULL. */
+CM_API CM_MUST_CHECK cm_status cm_manage_together_async(struct cm_config *cfg,
+                                                        const char *const *names, size_t n,
+                                                        struct cm_cancel *cancel,
+                                                        struct cm_err *err);
 
 #ifdef __cplusplus
 }

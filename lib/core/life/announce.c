@@ -68,7 +68,7 @@ static cm_status take_names(struct cm_names *t, struct view *v)
 static size_t line_of(const struct cm_managed *m, char ret[CM_NODE_LINE_MAX])
 {
     struct cm_cert *cert = cm_managed_cert((struct cm_managed *)(uintptr_t)m);
-    struct cm_node_name n = { .name = m->name, .serial = "" };
+    struct cm_node_name n = { .name = cm_managed_host(m), .serial = "" };
 
     if (cert != NULL) {
         n.serial = cm_cert_serial(cert);

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "facts.h"
+#include "names.h"
 
 #include <stdio.h>
 #include <string.h>
@@ -92,8 +93,8 @@ static void look_at_process(const struct cm_facts_view *v, struct cm_facts *f)
 {
     struct cm_name_state st = { .size = (uint32_t)sizeof st };
 
-    if (f->subject == NULL || f->subject->n != 1 ||
-        cm_name_state(v->cfg, f->subject->names[0], &st, NULL) != CM_OK)
+    if (f->subject == NULL ||
+        cm_names_state(v->cfg, f->subject->ident, f->subject->names[0], true, &st, NULL) != CM_OK)
         return;
     f->managed = st.managed;
     f->busy = st.busy;
@@ -163,13 +164,17 @@ cm_status cm_facts_of(const struct cm_facts_view *v, const char *name, struct cm
                       struct cm_err *err)
 {
     struct cm_subject *s = NULL;
+    const char *group, *ident;
     char dir[CM_STORAGE_COMPONENT_MAX + 1];
 
     cm_status rc = cm_subject_parse(name, &s, err);
     if (rc == CM_OK)
         rc = cm_facts_of_dir(v, s->dir, name, ret, err);
     if (rc == CM_E_NOTFOUND && s != NULL && s->n == 1 &&
-        cm_facts_find_san(v, s->names[0], dir, NULL) == CM_OK)
+        cm_group_of(v->cfg, s->names[0], &group, &ident))
+        rc = cm_facts_of_dir(v, group, ident, ret, err);
+    else if (rc == CM_E_NOTFOUND && s != NULL && s->n == 1 &&
+             cm_facts_find_san(v, s->names[0], dir, NULL) == CM_OK)
         rc = cm_facts_of_dir(v, dir, NULL, ret, err);
     else if (rc == CM_E_INVAL && cm_store_is_dir(name))
         rc = cm_facts_of_dir(v, name, NULL, ret, err);

@@ -11,7 +11,7 @@ static struct cm_managed *is_dir_of_locked(struct cm_names *t, const char *name,
     CM_AUTO_BUF struct cm_buf safe = CM_BUF_INIT(CM_KEY_BUF);
     struct cm_managed *m = cm_names_find_locked(t, name);
 
-    if (m == NULL || cm_safe_name(name, &safe, NULL) != CM_OK ||
+    if (m == NULL || m->group != NULL || cm_safe_name(name, &safe, NULL) != CM_OK ||
         strcmp(cm_buf_str(&safe), dir) != 0)
         return NULL;
     return m;
@@ -23,6 +23,9 @@ static struct cm_managed *find_dir_locked(struct cm_names *t, const char *dir)
 {
     static const char wildcard[] = "wildcard_";
     struct cm_managed *m = is_dir_of_locked(t, dir, dir);
+
+    if (m == NULL)
+        m = cm_group_find_dir_locked(t, dir);
     char name[CM_NAME_BUF];
     size_t len = strlen(dir);
 

@@ -99,16 +99,17 @@ static cm_status look_at_chains(const struct cm_rounds *r, const struct cm_op *o
                                 struct cm_managed *m, uint8_t *io_news)
 {
     const struct cm_config *cfg = r->task.cfg;
-    CM_AUTO_BUF struct cm_buf safe = CM_BUF_INIT(CM_KEY_BUF);
+    struct cm_subject *s = NULL;
     struct look l = { CM_FNV1A64, true, false };
     char key[CM_KEY_BUF];
 
-    cm_status rc = cm_safe_name(m->name, &safe, NULL);
+    cm_status rc = cm_managed_subject(m, &s, NULL);
     for (size_t i = 0; i < cfg->n_issuers && rc == CM_OK; i++) {
-        rc = cm_path_cert(cm_issuer_key(cfg->issuers[i]), cm_buf_str(&safe), ".crt", key, NULL);
+        rc = cm_path_cert(cm_issuer_key(cfg->issuers[i]), s->dir, ".crt", key, NULL);
         if (rc == CM_OK)
             rc = look_at(r, op, key, &l);
     }
+    cm_subject_free(s);
     if (rc == CM_OK && is_news(&l, &m->seen_chain))
         *io_news |= CM_NEWS_CERT;
     return rc;

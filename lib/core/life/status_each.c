@@ -77,13 +77,13 @@ static cm_status add_noted(const struct cm_facts_view *v, struct known *k, struc
     return rc;
 }
 
-static cm_status add_name(struct known *k, const char *name, struct cm_err *err)
+static cm_status add_name(struct known *k, const struct cm_managed *m, struct cm_err *err)
 {
     struct cm_subject *s = NULL;
 
-    cm_status rc = cm_subject_new(&name, 1, &s, err);
+    cm_status rc = cm_managed_subject(m, &s, err);
     if (rc == CM_OK)
-        rc = known_add(k, s->dir, name, err);
+        rc = known_add(k, s->dir, m->name, err);
     cm_subject_free(s);
     return rc;
 }
@@ -98,13 +98,13 @@ static cm_status add_managed(struct cm_names *t, struct known *k, struct cm_err 
     cm_mutex_lock(&t->lock);
     size_t cap = t->n;
     cm_mutex_unlock(&t->lock);
-    CM_AUTO_FREE const char **names = cm_calloc(cap + 1, sizeof(char *));
+    CM_AUTO_FREE const struct cm_managed **names = cm_calloc(cap + 1, sizeof(struct cm_managed *));
     if (names == NULL)
         return cm_fail_nomem(err);
     cm_mutex_lock(&t->lock);
     for (size_t i = 0; i < t->n_buckets && n < cap; i++)
         for (const struct cm_managed *m = t->buckets[i]; m != NULL && n < cap; m = m->next)
-            names[n++] = m->name;
+            names[n++] = m;
     cm_mutex_unlock(&t->lock);
     for (size_t i = 0; i < n && rc == CM_OK; i++)
         rc = add_name(k, names[i], err);

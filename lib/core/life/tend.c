@@ -30,10 +30,11 @@ struct cm_cert *cm_managed_cert(struct cm_managed *m)
 {
     struct cm_cert *certs[CM_CANDIDATES_MAX];
     struct cm_cert *best = NULL;
-    size_t n = cm_cache_find(m->cfg->cache, m->name, strlen(m->name), certs);
+    const char *host = cm_managed_host(m);
+    size_t n = cm_cache_find(m->cfg->cache, host, strlen(host), certs);
 
     for (size_t i = 0; i < n; i++) {
-        bool better = cm_config_manages(m->cfg, certs[i]) &&
+        bool better = cm_managed_is_for(m, certs[i]) &&
                       (best == NULL || certs[i]->not_before_s > best->not_before_s);
 
         if (better) {

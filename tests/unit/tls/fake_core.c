@@ -490,6 +490,13 @@ cm_status cm_manage_async(struct cm_config *cfg, const char *const *names, size_
     return cfg->manage_rc == CM_OK ? CM_OK : cm_fail(err, cfg->manage_rc, "fake: manage");
 }
 
+cm_status cm_manage_together_async(struct cm_config *cfg, const char *const *names, size_t n,
+                                   struct cm_cancel *cancel, struct cm_err *err)
+{
+    (void)cancel;
+    return cm_manage_async(cfg, names, n, err);
+}
+
 bool cm_http01_looks_like(const char *method, const char *path)
 {
     static const char dir[] = "/.well-known/acme-challenge/";
