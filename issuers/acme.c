@@ -117,6 +117,13 @@ static cm_status acme_renewal_info(struct cm_issuer *is, const struct cm_op *op,
     return rc == CM_OK ? rc : cm_wrap(err, rc, "renewal information from %s", ai->directory_url);
 }
 
+static cm_status acme_clean(struct cm_issuer *is, const struct cm_op *op, struct cm_err *err)
+{
+    struct acme_issuer *ai = self(is);
+
+    return ai->dns_solver != NULL ? cm_solver_dns01_sweep(ai->dns_solver, op, err) : CM_OK;
+}
+
 static void acme_limits(struct cm_issuer *is, struct cm_issuer_limits *ret)
 {
     *ret = self(is)->limits;
@@ -205,6 +212,7 @@ const struct cm_issuer_ops acme_issuer_ops = {
     .renewal_info = acme_renewal_info,
     .limits = acme_limits,
     .stop = acme_stop,
+    .clean = acme_clean,
 };
 
 /* ------------------------------------------------------------------ options */

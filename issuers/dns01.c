@@ -331,9 +331,12 @@ cm_status cm_solver_dns01_sweep(struct cm_solver *sv, const struct cm_op *op, st
 {
     struct dns01 *s = self(sv);
     struct dns_holder *holder = NULL;
-    cm_status rc = dns_holder_get(s->holders, s->host->storage, op, &s->host->log, &holder, err);
+    size_t n = 0;
 
-    if (rc != CM_OK)
+    cm_status rc = dns_record_count(s->host->storage, op, &n, err);
+    if (rc == CM_OK && n > 0)
+        rc = dns_holder_get(s->holders, s->host->storage, op, &s->host->log, &holder, err);
+    if (rc != CM_OK || n == 0)
         return rc;
     (void)dns_record_sweep(s->provider, holder, s->host->storage, op, &s->host->log);
     dns_holder_put(holder);

@@ -22,7 +22,8 @@ CM_MUST_CHECK cm_status cm_solver_dns01_new(const struct cm_dns_options *opts,
                                             struct cm_solver **ret, struct cm_err *err);
 /* @host must outlive the solver. */
 void cm_solver_dns01_attach(struct cm_solver *sv, const struct cm_issuer_host *host);
-/* Take down now what processes that died left with this provider. Attached. */
+/* Take down now what processes that died left with this provider; what goes wrong with a record is
+ * logged. Without any notes it is one look into storage. Attached. */
 CM_MUST_CHECK cm_status cm_solver_dns01_sweep(struct cm_solver *sv, const struct cm_op *op,
                                               struct cm_err *err);
 

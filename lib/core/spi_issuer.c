@@ -2,6 +2,7 @@
 #include <certmesh/cm_spi.h>
 
 #include "base.h"
+#include "maintain.h"
 
 #include <string.h>
 
@@ -187,6 +188,16 @@ void cm_issuer_stop(struct cm_issuer *is)
 {
     if (check_issuer(is, NULL) == CM_OK && ISSUER_HAS(is, stop))
         is->ops->stop(is);
+}
+
+cm_status cm_issuer_clean(struct cm_issuer *is, const struct cm_op *op, struct cm_err *err)
+{
+    cm_status rc = check_issuer(is, err);
+
+    if (rc != CM_OK || !ISSUER_HAS(is, clean))
+        return rc;
+    rc = cm_op_check(op, err);
+    return rc == CM_OK ? is->ops->clean(is, op, err) : rc;
 }
 
 void cm_issuer_destroy(struct cm_issuer *is)

@@ -59,7 +59,8 @@ CM_API CM_MUST_CHECK cm_status cm_dns_persist_check(struct cm_config *cfg, const
 /**
  * Take down what processes that died have left in DNS for dns-01 and dns-account-01, as far as the
  * provider of cfg put it up; cm_storage_clean() cannot, as only an issuer has a provider. Without
- * one, or with @dry_run, nothing is done. Each DNS challenge does the same, now and then. Blocks.
+ * one, or with @dry_run, nothing is done. Each DNS challenge does the same, now and then, and
+ * so does maintenance that cleans (clean_storage). Blocks.
  * @ret_left (NULL ok): records that are noted in storage afterwards, with those that are wanted
  * just now, or another provider's; at most 256. What goes wrong with a record is logged.
  */

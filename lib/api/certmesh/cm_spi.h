@@ -499,6 +499,8 @@ struct cm_issuer_ops {
      * port. Called once before destroy, when nothing is issued any more; until it returns the
      * config answers challenges (those of peers too), and destroy finds the host gone. Bounded. */
     void (*stop)(struct cm_issuer *is);
+    /** Optional: take away what processes that died left elsewhere than in storage, in DNS say. */
+    cm_status (*clean)(struct cm_issuer *is, const struct cm_op *op, struct cm_err *err);
 };
 
 struct cm_issuer {

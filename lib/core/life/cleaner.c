@@ -2,9 +2,11 @@
 #include "maintain.h"
 
 /* Cleaning the storage now and then, if the program wants it: each node tries, one in the fleet
- * does it in each interval. */
+ * does it in each interval. That one lets its issuers clean, too: what lies in DNS can be taken
+ * down by who has a provider only. */
 
 #define DEFAULT_INTERVAL_S (24 * 3600)
+#define ISSUERS_NS         (60 * CM_NS_PER_S) /* for all of them */
 
 struct cm_cleaner {
     struct cm_task task;
@@ -24,6 +26,23 @@ static void again(struct cm_cleaner *c, int64_t least_s, int64_t range_s)
 
     cm_maint_at(cm_cache_maint(cfg->cache), &c->task,
                 cm_ms_of(cm_env_wall_s(cfg->env) + least_s + chance_s));
+}
+
+/* What is not done is left for the next time. */
+static void clean_issuers(struct cm_config *cfg, const struct cm_op *op)
+{
+    const struct cm_op within = cm_op_within(op, ISSUERS_NS);
+
+    for (size_t i = 0; i < cfg->n_issuers; i++) {
+        struct cm_err err = CM_ERR_INIT;
+        cm_status rc = cm_issuer_clean(cfg->issuers[i], &within, &err);
+        if (rc == CM_OK || rc == CM_E_CANCELED)
+            continue;
+        const struct cm_log_field f[] = { { "issuer", cm_issuer_key(cfg->issuers[i]) },
+                                          { "error", err.msg } };
+        cm_logf(&cfg->log, CM_LOG_WARN, "issuer_not_cleaned", f, CM_ARRAY_LEN(f),
+                "take away what processes that died left for %s: %s", f[0].value, err.msg);
+    }
 }
 
 static void run(struct cm_run *self)
@@ -46,6 +65,9 @@ static void run(struct cm_run *self)
     else if (rc != CM_OK && rc != CM_E_CANCELED)
         cm_logf(&cfg->log, CM_LOG_WARN, "storage_not_cleaned", NULL, 0, "clean the storage: %s",
                 err.msg);
+    /* No date is of matter there, so a clock that may be wrong is no reason not to. */
+    if ((rc == CM_OK && !report.skipped) || rc == CM_E_POLICY)
+        clean_issuers(cfg, &op);
     again(c, interval_of(cfg), interval_of(cfg) / 10);
     cm_maint_leave(cm_cache_maint(cfg->cache));
 }

@@ -370,6 +370,121 @@ START_TEST(damaged_notes_do_no_harm)
 }
 END_TEST
 
+/* ---- cleaning */
+
+#define HOUR_NS (3600 * CM_NS_PER_S)
+
+static int warnings;
+
+static void hear(void *user, enum cm_log_level level, const char *event, const char *msg,
+                 const struct cm_log_field *fields, size_t n)
+{
+    (void)user;
+    (void)level;
+    (void)msg;
+    (void)fields;
+    (void)n;
+    warnings += strcmp(event, "dns_record_left") == 0;
+}
+
+/* A node whose maintenance cleans once a day; step by step. */
+struct node {
+    struct cm_cache *cache;
+    struct cm_config *cfg;
+};
+
+static void node_start(struct node *n, struct provider *p)
+{
+    struct cm_cache_options co = { .size = sizeof co, .no_thread = true };
+    struct cm_config_options o = CM_CONFIG_OPTIONS_INIT;
+    struct cm_dns_options dns = CM_DNS_OPTIONS_INIT;
+
+    must(cm_cache_new(&co, &n->cache, &err));
+    dns.provider_object = p != NULL ? &p->base : NULL;
+    o.storage_object = host.storage;
+    o.cache = n->cache;
+    o.env = &fake.env;
+    o.acme.directory_url = "https://ca.test/dir";
+    o.acme.dns = p != NULL ? &dns : NULL;
+    o.clean_storage = true;
+    o.log.write = hear;
+    o.log.min_level = CM_LOG_WARN;
+    must(cm_config_new(&o, &n->cfg, &err));
+}
+
+static void node_stop(struct node *n)
+{
+    cm_config_free(n->cfg);
+    cm_cache_free(n->cache);
+}
+
+static void maintain(struct node *n)
+{
+    must(cm_cache_maintain_now(n->cache, false, &err));
+}
+
+START_TEST(cleaning_takes_them_down_once_a_day)
+{
+    struct node one, two, without;
+
+    node_start(&one, &first);
+    node_start(&two, &first);
+    node_start(&without, NULL);
+    first.up = 1;
+    leave_a_note("fake:first", 7, 4711);
+    fake_env_advance(&fake, 3 * HOUR_NS);
+    maintain(&one);
+    ck_assert_int_eq(first.up, 0);
+    ck_assert_uint_eq(notes(), 0);
+
+    /* The fleet was cleaned today. */
+    first.up = 1;
+    leave_a_note("fake:first", 7, 4711);
+    maintain(&two);
+    ck_assert_int_eq(first.removes, 1);
+
+    /* The provider does not answer: it is told, and all else is as ever. */
+    first.remove_fails = CM_E_NET;
+    fake_env_advance(&fake, 27 * HOUR_NS);
+    maintain(&one);
+    maintain(&one);
+    ck_assert_int_eq(first.removes, 2);
+    ck_assert_int_eq(warnings, 1);
+    ck_assert_uint_eq(notes(), 1);
+
+    /* Who has no provider can do nothing about it, and its turn is a turn. */
+    first.remove_fails = CM_OK;
+    fake_env_advance(&fake, 27 * HOUR_NS);
+    maintain(&without);
+    maintain(&one);
+    ck_assert_uint_eq(notes(), 1);
+    fake_env_advance(&fake, 27 * HOUR_NS);
+    maintain(&two);
+    ck_assert_int_eq(first.up, 0);
+    ck_assert_uint_eq(notes(), 0);
+    node_stop(&one);
+    node_stop(&two);
+    node_stop(&without);
+}
+END_TEST
+
+START_TEST(a_clock_that_is_doubted_keeps_no_record_up)
+{
+    struct node one;
+
+    node_start(&one, &first);
+    must(cm_storage_store(host.storage, NULL, "last_clean.json",
+                          cm_span_str("{\"tls\":{\"timestamp\":\"2040-01-01T00:00:00Z\"}}"), &err));
+    first.up = 1;
+    leave_a_note("fake:first", 7, 4711);
+    fake_env_advance(&fake, 3 * HOUR_NS);
+    maintain(&one);
+    ck_assert_int_eq(first.up, 0);
+    ck_assert_uint_eq(notes(), 0);
+    node_stop(&one);
+}
+END_TEST
+
 START_TEST(options_that_make_no_sense)
 {
     static const char *const resolvers[] = { "ns.test" };
@@ -417,6 +532,8 @@ int main(void)
                                    records_of_the_living_stay,
                                    what_nobody_can_take_down_is_forgotten_after_a_week,
                                    damaged_notes_do_no_harm,
+                                   cleaning_takes_them_down_once_a_day,
+                                   a_clock_that_is_doubted_keeps_no_record_up,
                                    options_that_make_no_sense };
 
     return run_tests_how(
