@@ -137,6 +137,7 @@ struct cli_opts {
     const char *ask;
     struct cli_list allow, allow_suffixes;
     struct cli_rate demand_rate;
+    int64_t recheck_s;
     const char *node_name;
     bool names;
     const char *metrics;

@@ -92,6 +92,7 @@ static const struct cm_ondemand_options *fill_on_demand(const struct cli *c, str
     o->n_names = c->o.allow.n;
     o->suffixes = c->o.allow_suffixes.at;
     o->n_suffixes = c->o.allow_suffixes.n;
+    o->recheck_s = c->o.recheck_s;
     o->orders = (unsigned)c->o.demand_rate.events;
     o->orders_window_s = c->o.demand_rate.window_ms / 1000;
     if (o->orders > 0) /* a client may have a tenth of it, as by default */

@@ -183,6 +183,9 @@ static int check_on_demand(const struct cli *c)
     if (rate->window_ms < 0 || rate->events > 1000 ||
         (rate->window_ms > 0 && (rate->window_ms < 60000 || rate->window_ms > 7 * 86400000)))
         return cli_usage(c, "--on-demand-rate takes 1 to 1000 orders in 1m to 7d, such as 200/3h");
+    if (c->o.recheck_s > 0 && (c->o.ask == NULL || c->o.recheck_s > 86400))
+        return cli_usage(c, c->o.ask == NULL ? "--on-demand-recheck asks again: it needs --ask"
+                                             : "--on-demand-recheck takes a day at most");
     if (c->o.on_demand && option == NULL)
         return cli_usage(c,
                          "--on-demand for which names? Give --ask, --allow or --allow-suffix, or "

@@ -83,6 +83,9 @@ const struct cli_option cli_options[] = {
     { "on-demand-rate", 0, CLI_SERVE, CLI_KIND_RATE, AT(demand_rate), "ORDERS/TIME",
       "with --on-demand: new certificates at most, of all machines on the storage, in any such "
       "time: 1 to 1000 in 1m to 7d; default: 200/3h" },
+    { "on-demand-recheck", 0, CLI_SERVE, CLI_KIND_SPAN, AT(recheck_s), "TIME",
+      "with --ask: ask again about names that are served, at the first client after that: at most "
+      "1d; default: what is served is served" },
     { "grace", 0, CLI_CLEAN, CLI_KIND_DURATION, AT(grace_s), "TIME",
       "how long a certificate must have been expired: 14d (default), 36h, ..." },
     { "dry-run", 0, CLI_CLEAN, CLI_KIND_FLAG, AT(dry_run), NULL,

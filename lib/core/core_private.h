@@ -440,8 +440,13 @@ void cm_names_look_again(struct cm_config *cfg);
 CM_MUST_CHECK cm_status cm_names_wait(struct cm_config *cfg, const struct cm_hello *hello,
                                       const char *name, bool looked_again,
                                       struct cm_pending **ret_pending, struct cm_err *err);
-/* The next three are for ondemand/ask.c. Is there a certificate for it, or one on its way? */
+/* The next five are for lib/core/ondemand. Is there a certificate for it, or one on its way? */
 bool cm_names_expect(struct cm_config *cfg, const char *name);
+/* Did clients bring it, or the wildcard above it, and is that served or coming? Which of the two is
+ * in @ret_subject. *@ret_denied: cm_names_judged() said no last. */
+bool cm_names_brought(struct cm_config *cfg, const char *name, char ret_subject[CM_NAME_BUF],
+                      bool *ret_denied);
+void cm_names_judged(struct cm_config *cfg, const char *name, bool allow);
 /* CM_OK if the next attempt for @name may begin now; else how the last one failed. */
 CM_MUST_CHECK cm_status cm_names_may_try(struct cm_config *cfg, const char *name,
                                          struct cm_err *err);
@@ -553,6 +558,7 @@ struct cm_config {
     struct cm_ari_pace ari_pace[CM_ISSUERS_MAX];
     struct cm_revoked *revoked;
     struct cm_ondemand *ondemand; /* NULL: no name but those that the program told */
+    struct cm_recheck *recheck;   /* belongs to it; NULL: what is served is served */
 };
 
 #define CM_IO_WORKERS 4u

@@ -167,7 +167,7 @@ static cm_status get_on_demand(struct cm_config *cfg, const struct cm_hello *hel
                                const char *name, struct cm_cert **ret_cert,
                                struct cm_pending **ret_pending, struct cm_err *err)
 {
-    cm_status rc = cm_ondemand_wait(cfg, hello, name, ret_pending, err);
+    cm_status rc = cm_ondemand_wait(cfg, hello, name, false, ret_pending, err);
 
     if (rc != CM_OK)
         return rc;
@@ -201,7 +201,10 @@ cm_status cm_get_certificate(struct cm_config *cfg, const struct cm_hello *hello
     if (hello->acme_tls)
         return cm_challenge_get(cfg, hello, name, ret_cert, ret_pending, err);
 
-    cm_status rc = get_by_name(cfg, hello, name, ret_cert, ret_pending, err);
+    cm_status rc =
+        cfg->recheck != NULL ? cm_recheck_hello(cfg, hello, name, ret_pending, err) : CM_OK;
+    if (rc == CM_OK)
+        rc = get_by_name(cfg, hello, name, ret_cert, ret_pending, err);
     if (rc == CM_E_NOTFOUND && cfg->ondemand != NULL)
         rc = get_on_demand(cfg, hello, name, ret_cert, ret_pending, err);
     if ((rc == CM_E_NOTFOUND || rc == CM_E_POLICY) && cfg->fallback_name_set)

@@ -496,6 +496,41 @@ bool cm_names_expect(struct cm_config *cfg, const char *name)
     return expect;
 }
 
+bool cm_names_brought(struct cm_config *cfg, const char *name, char ret_subject[CM_NAME_BUF],
+                      bool *ret_denied)
+{
+    struct cm_names *t = cfg->names;
+    const char *dot = strchr(name, '.');
+    char wild[CM_NAME_BUF];
+    bool brought;
+
+    cm_mutex_lock(&t->lock);
+    const struct cm_managed *m = cm_names_find_locked(t, name);
+    if (m == NULL && dot != NULL) {
+        wild[0] = '*';
+        memcpy(wild + 1, dot, strlen(dot) + 1);
+        m = cm_names_find_locked(t, wild);
+    }
+    brought = m != NULL && m->ondemand && (m->served || is_coming(m));
+    if (brought) {
+        memcpy(ret_subject, m->name, strlen(m->name) + 1);
+        *ret_denied = m->denied;
+    }
+    cm_mutex_unlock(&t->lock);
+    return brought;
+}
+
+void cm_names_judged(struct cm_config *cfg, const char *name, bool allow)
+{
+    struct cm_names *t = cfg->names;
+
+    cm_mutex_lock(&t->lock);
+    struct cm_managed *m = cm_names_find_locked(t, name);
+    if (m != NULL)
+        m->denied = !allow;
+    cm_mutex_unlock(&t->lock);
+}
+
 cm_status cm_names_may_try(struct cm_config *cfg, const char *name, struct cm_err *err)
 {
     struct cm_names *t = cfg->names;

@@ -72,6 +72,7 @@ struct cm_managed {
     uint8_t news;              /* of enum cm_news: heard of, and not looked at yet */
     bool ondemand;             /* a client asked for it; fixed once in the table */
     _Atomic bool load_only;    /* nothing is ordered for it: cm_cache_managed() */
+    bool denied;               /* and whoever decides has said no since */
     bool provisional;          /* what is served is the snapshot's; the stage's while busy */
     bool alone;                /* to be loaded by itself; the job's while busy */
     uint32_t seen_chain;       /* as rounds.c saw it in storage, which alone uses it; 0: not yet */

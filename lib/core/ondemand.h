@@ -81,6 +81,7 @@ struct cm_verdict {
     struct cm_cert *cert; /* from here on of a source; NULL = none */
     int64_t keep_s;
     bool not_mine;
+    bool failed; /* no decision was to be had, so it is a no */
 };
 /* Once for each question, on any thread, without locks. */
 typedef void (*cm_decided_fn)(void *arg, const struct cm_verdict *v);
@@ -123,6 +124,32 @@ CM_MUST_CHECK cm_status cm_sourcer_begin(struct cm_sourcer *s, const char *name,
 void cm_sourcer_stop(struct cm_sourcer *s);
 void cm_sourcer_free(struct cm_sourcer *s);
 
+/* -------------------------------------------------------------- options.c */
+
+/* Checked and copied; what it points to is not. */
+CM_MUST_CHECK cm_status cm_ondemand_read(const struct cm_ondemand_options *given,
+                                         struct cm_ondemand_options *ret, struct cm_err *err);
+
+/* -------------------------------------------------------------- recheck.c */
+
+/* Names that are served and are to be decided about again (cm_ondemand_options.recheck_s). A fixed
+ * number of answers is remembered; who is forgotten is asked about. Functions but new and hello
+ * take NULL. */
+struct cm_recheck;
+/* *@ret NULL when nothing is decided again. */
+CM_MUST_CHECK cm_status cm_recheck_new(struct cm_config *cfg, const struct cm_ondemand_options *o,
+                                       struct cm_recheck **ret, struct cm_err *err);
+void cm_recheck_free(struct cm_recheck *r);
+/* What was decided about @name. */
+void cm_recheck_note(struct cm_recheck *r, const char *name, bool allow);
+/* There was no decision to be had, because of @why: does an earlier yes hold? */
+bool cm_recheck_holds(struct cm_recheck *r, const char *name, const char *why);
+/* For a hello, before anything is looked up: CM_OK (go on), CM_E_AGAIN with a waiter for the
+ * decision, after which it has its certificate, or refused. Only if cfg->recheck is set. */
+CM_MUST_CHECK cm_status cm_recheck_hello(struct cm_config *cfg, const struct cm_hello *hello,
+                                         const char *name, struct cm_pending **ret_pending,
+                                         struct cm_err *err);
+
 /* ------------------------------------------------------------------ ask.c */
 
 struct cm_ondemand;
@@ -132,10 +159,11 @@ CM_MUST_CHECK cm_status cm_ondemand_new(struct cm_config *cfg, const struct cm_o
 void cm_ondemand_stop(struct cm_ondemand *od);
 void cm_ondemand_free(struct cm_ondemand *od);
 /* For a hello that found neither a certificate nor a managed name: CM_E_AGAIN with a waiter, CM_OK
- * (look again, it has just come), else refused. */
+ * (look again, it has just come), else refused. @again: it may be served, and is to be decided
+ * about all the same; never CM_OK then. */
 CM_MUST_CHECK cm_status cm_ondemand_wait(struct cm_config *cfg, const struct cm_hello *hello,
-                                         const char *name, struct cm_pending **ret_pending,
-                                         struct cm_err *err);
+                                         const char *name, bool again,
+                                         struct cm_pending **ret_pending, struct cm_err *err);
 /* May the certificate of @name, which was taken in here, be renewed? Blocks for as long as a
  * decision takes. CM_E_POLICY: no. */
 CM_MUST_CHECK cm_status cm_ondemand_renew(struct cm_config *cfg, const char *name,

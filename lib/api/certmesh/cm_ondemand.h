@@ -11,7 +11,8 @@
  * storage, which may have a certificate already; the quotas of orders; the CA. However many hellos
  * for one name come meanwhile, all this happens once and they share what comes of it. A name that
  * was let in is managed from then on (it is renewed when due, after the decision was asked again);
- * what is known of it is gone with the process, its certificate stays in storage. */
+ * what is known of it is gone with the process, its certificate stays in storage. What is served
+ * is served to whoever asks, unless recheck_s says that it be decided again. */
 
 #include <certmesh/cm_cert_source.h>
 
@@ -21,7 +22,8 @@ extern "C" {
 
 enum cm_ondemand_phase {
     CM_ONDEMAND_OBTAIN = 0, /* a client asked for it; storage has not been looked into yet */
-    CM_ONDEMAND_RENEW = 1   /* its certificate is due */
+    CM_ONDEMAND_RENEW = 1,  /* its certificate is due */
+    CM_ONDEMAND_SERVE = 2   /* a client asks for it again, and it is served: see recheck_s */
 };
 
 /** What is to be decided. Borrowed for the call. */
@@ -102,6 +104,12 @@ struct cm_ondemand_options {
     int64_t source_miss_ms;    /* not asked about a name again for so long after it gave nothing
                                   for it; 10000, at most a day */
     unsigned source_kept;      /* certificates of it at once, the first to end makes room; 10000 */
+    /* Names that clients brought are decided about again although there is a certificate, by the
+     * first hello after so long since the last yes; needs decide or ask_url. After a no they are
+     * refused, for denied_ms as above. When there is no decision to be had (none in time, the URL
+     * cannot be asked or answers 408, 429 or 5xx, too many questions), a yes that was for this very
+     * name holds 10 s longer. 0 = what is served is served; at most a day. */
+    int64_t recheck_s;
 };
 #define CM_ONDEMAND_OPTIONS_INIT                                                                   \
     {                                                                                              \

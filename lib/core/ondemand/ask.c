@@ -21,9 +21,7 @@
 #define NAMES      100000u
 #define DENIED_MS  10000
 #define WINDOW_S   (3 * 3600)
-#define WINDOW_MAX (7 * 24 * 3600)
 #define ORDERS     200u
-#define ORDERS_MAX 1000u
 #define BY_CLIENT  20u
 #define LABELS_MAX 10u
 
@@ -32,6 +30,7 @@ struct ask {
     struct cm_run run;
     struct cm_ondemand *od;
     struct cm_waiters waiters;
+    bool again; /* it was served, or on its way, when it was asked for */
     char client[CM_CLIENT_TEXT];
     char peer_ip[sizeof((struct cm_hello *)0)->peer_ip];
     bool absent;               /* storage has nothing for it */
@@ -48,6 +47,7 @@ struct cm_ondemand {
     struct cm_sourcer *source;  /* NULL = none */
     struct cm_runq *work;       /* what storage is asked after a yes */
     struct cm_lease_keep *keep; /* an order takes two leases, and orders come at once */
+    struct cm_recheck *recheck; /* NULL = none */
     struct cm_quota quota;
     cm_subject_fn subject;
     void *subject_user;
@@ -255,9 +255,13 @@ static void run_look(struct cm_run *self)
 static void allowed(struct ask *a)
 {
     struct cm_err err = CM_ERR_INIT;
+    bool denied;
 
-    cm_count(a->od->cfg, CM_COUNT_ONDEMAND_ALLOWED);
-    cm_denied_clear(a->od->denied, a->name);
+    /* What is there already is not held up by the others' looks into storage. */
+    if (a->again && cm_names_brought(a->od->cfg, a->name, a->subject, &denied)) {
+        hand_over(a);
+        return;
+    }
     a->run.run = run_look;
     if (cm_runq_push(a->od->work, &a->run, &err) != CM_OK)
         refuse(a, &err);
@@ -273,9 +277,15 @@ static void decided(void *arg, const struct cm_verdict *v)
         cm_logf(&a->od->cfg->log, CM_LOG_INFO, "ondemand_allowed", NULL, 0,
                 "'%s' for %s is allowed%s%s", a->name, a->client, reason[0] != '\0' ? ": " : "",
                 reason);
+        cm_count(a->od->cfg, CM_COUNT_ONDEMAND_ALLOWED);
+        cm_denied_clear(a->od->denied, a->name);
+        cm_recheck_note(a->od->recheck, a->name, true);
+    }
+    if (v->allow || (v->failed && a->again && cm_recheck_holds(a->od->recheck, a->name, reason))) {
         allowed(a);
         return;
     }
+    cm_recheck_note(a->od->recheck, a->name, false);
     cm_count(a->od->cfg, CM_COUNT_ONDEMAND_DENIED);
     cm_denied_note(a->od->denied, a->name);
     (void)cm_fail(&err, CM_E_POLICY, "no certificate for '%s' on demand: %s", a->name,
@@ -294,8 +304,8 @@ static bool is_deep(const char *name)
     return labels > LABELS_MAX;
 }
 
-/* Without taking anything: is there any sense in asking? */
-static cm_status may_ask(struct cm_ondemand *od, const char *name, struct cm_err *err)
+/* Without taking anything: is it a name to ask about? */
+static cm_status may_be_asked_about(struct cm_ondemand *od, const char *name, struct cm_err *err)
 {
     bool listed = cm_lists_any(od->lists);
     char normal[CM_NAME_BUF];
@@ -316,7 +326,15 @@ static cm_status may_ask(struct cm_ondemand *od, const char *name, struct cm_err
         strchr(name, '_') != NULL || is_deep(name))
         return cm_refuse(err, CM_E_POLICY, CM_ALERT_UNRECOGNIZED_NAME,
                          "'%s' is no name that a CA certifies", name);
-    return cm_names_may_try(od->cfg, name, err);
+    return CM_OK;
+}
+
+/* And is there any sense in it, when there is no certificate? */
+static cm_status may_ask(struct cm_ondemand *od, const char *name, struct cm_err *err)
+{
+    cm_status rc = may_be_asked_about(od, name, err);
+
+    return rc == CM_OK ? cm_names_may_try(od->cfg, name, err) : rc;
 }
 
 /* A new question: is there room, and is it time for another? */
@@ -347,11 +365,14 @@ static void put_question(struct ask *a)
     struct cm_decider *d = a->od->decider;
     struct cm_err err = CM_ERR_INIT;
 
-    if (!cm_decider_any(d))
+    if (!cm_decider_any(d)) {
+        cm_count(a->od->cfg, CM_COUNT_ONDEMAND_ALLOWED);
         allowed(a);
-    else if (cm_decider_begin(d, a->name, a->peer_ip, CM_ONDEMAND_OBTAIN, decided, a, &err) !=
-             CM_OK)
+    } else if (cm_decider_begin(d, a->name, a->peer_ip,
+                                a->again ? CM_ONDEMAND_SERVE : CM_ONDEMAND_OBTAIN, decided, a,
+                                &err) != CM_OK) {
         refuse(a, &err);
+    }
 }
 
 /* What could not be said before the source was asked. */
@@ -389,7 +410,7 @@ static bool has_come_locked(struct cm_ondemand *od, const char *name)
 }
 
 cm_status cm_ondemand_wait(struct cm_config *cfg, const struct cm_hello *hello, const char *name,
-                           struct cm_pending **ret_pending, struct cm_err *err)
+                           bool again, struct cm_pending **ret_pending, struct cm_err *err)
 {
     struct cm_ondemand *od = cfg->ondemand;
     char client[CM_CLIENT_TEXT];
@@ -398,8 +419,10 @@ cm_status cm_ondemand_wait(struct cm_config *cfg, const struct cm_hello *hello, 
     bool start = false;
     bool come = false;
 
-    bool ask_source = cm_sourcer_wants(od->source, name);
-    cm_status rc = ask_source ? CM_OK : may_ask(od, name, err);
+    bool ask_source = !again && cm_sourcer_wants(od->source, name);
+    cm_status rc = ask_source ? CM_OK
+                   : again    ? may_be_asked_about(od, name, err)
+                              : may_ask(od, name, err);
     if (rc != CM_OK) {
         cm_count(cfg, CM_COUNT_ONDEMAND_REFUSED);
         return rc;
@@ -413,10 +436,12 @@ cm_status cm_ondemand_wait(struct cm_config *cfg, const struct cm_hello *hello, 
     if (rc == CM_OK) {
         cm_mutex_lock(&od->lock);
         a = *slot_of(od, name);
-        come = a == NULL && has_come_locked(od, name);
+        come = a == NULL && !again && has_come_locked(od, name);
         if (a == NULL && !come) {
             a = ask_new_locked(od, name, client, hello->peer_ip);
             start = a != NULL;
+            if (start)
+                a->again = again;
             rc = start ? CM_OK : cm_fail_nomem(err);
         }
         if (a != NULL)
@@ -483,32 +508,6 @@ cm_status cm_ondemand_renew(struct cm_config *cfg, const char *name, struct cm_e
 
 /* ---- beginning and end ---- */
 
-static cm_status read_options(const struct cm_ondemand_options *given,
-                              struct cm_ondemand_options *ret, struct cm_err *err)
-{
-    if (given->size < offsetof(struct cm_ondemand_options, suffixes) || given->size > 64u * 1024)
-        return cm_fail(err, CM_E_INVAL, "on_demand.size is %u: begin with CM_ONDEMAND_OPTIONS_INIT",
-                       given->size);
-    memset(ret, 0, sizeof *ret);
-    memcpy(ret, given, given->size < sizeof *ret ? given->size : sizeof *ret);
-    if (ret->denied_ms < 0 || ret->denied_ms > 24 * INT64_C(3600000))
-        return cm_fail(err, CM_E_INVAL, "option on_demand.denied_ms: %lld is not within a day",
-                       (long long)ret->denied_ms);
-    if (ret->orders_window_s != 0 &&
-        (ret->orders_window_s < 60 || ret->orders_window_s > WINDOW_MAX))
-        return cm_fail(err, CM_E_INVAL,
-                       "option on_demand.orders_window_s: %lld is not between a minute and a week",
-                       (long long)ret->orders_window_s);
-    if (ret->orders > ORDERS_MAX)
-        return cm_fail(err, CM_E_INVAL, "option on_demand.orders: %u, at most %u", ret->orders,
-                       ORDERS_MAX);
-    if (ret->allow_any_dangerous &&
-        (ret->n_names > 0 || ret->n_suffixes > 0 || ret->decide != NULL || ret->ask_url != NULL))
-        return cm_fail(err, CM_E_INVAL,
-                       "option on_demand.allow_any_dangerous excludes lists and decisions");
-    return CM_OK;
-}
-
 static unsigned or_default(unsigned given, unsigned by_default)
 {
     return given != 0 ? given : by_default;
@@ -534,7 +533,7 @@ cm_status cm_ondemand_new(struct cm_config *cfg, const struct cm_ondemand_option
 {
     struct cm_ondemand_options o;
 
-    cm_status rc = read_options(given, &o, err);
+    cm_status rc = cm_ondemand_read(given, &o, err);
     if (rc != CM_OK)
         return rc;
     if (cfg->handshake_wait_ns <= 0)
@@ -562,10 +561,13 @@ cm_status cm_ondemand_new(struct cm_config *cfg, const struct cm_ondemand_option
         rc = cm_decider_new(cfg->env, &o, &od->decider, err);
     if (rc == CM_OK)
         rc = cm_sourcer_new(cfg, &o, &od->source, err);
+    if (rc == CM_OK)
+        rc = cm_recheck_new(cfg, &o, &od->recheck, err);
     if (rc != CM_OK) {
         cm_ondemand_free(od);
         return rc;
     }
+    cfg->recheck = od->recheck;
     *ret = od;
     return CM_OK;
 }
@@ -586,6 +588,7 @@ void cm_ondemand_free(struct cm_ondemand *od)
         return;
     cm_ondemand_stop(od);
     CM_ASSERT(od->n_asks == 0);
+    cm_recheck_free(od->recheck);
     cm_sourcer_free(od->source);
     cm_decider_free(od->decider);
     cm_runq_free(od->work);

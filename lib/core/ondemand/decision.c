@@ -37,6 +37,7 @@ struct cm_decision {
     struct cm_cert *cert; /* what came with the answer, as did ... */
     int64_t keep_s;
     bool not_mine;
+    bool failed;
     enum cm_ondemand_phase phase;
     char client_ip[64];
     char name[CM_NAME_BUF];
@@ -107,12 +108,19 @@ static bool settle_locked(struct cm_decision *q, bool allow, const char *reason)
     k->telling++;
     cm_mutex_unlock(&k->lock);
     (void)cm_escape(reason, strnlen(reason, REASON_MAX), text, sizeof text);
-    const struct cm_verdict v = { allow, text, q->cert, q->keep_s, q->not_mine };
+    const struct cm_verdict v = { allow, text, q->cert, q->keep_s, q->not_mine, q->failed };
     q->fn(q->arg, &v);
     cm_mutex_lock(&k->lock);
     k->telling--;
     (void)pthread_cond_broadcast(&k->changed);
     return true;
+}
+
+/* For one that is open. */
+static bool give_up_locked(struct cm_decision *q, const char *reason)
+{
+    q->failed = true;
+    return settle_locked(q, false, reason);
 }
 
 static void settle(struct cm_decision *q, const struct cm_verdict *v)
@@ -124,6 +132,7 @@ static void settle(struct cm_decision *q, const struct cm_verdict *v)
         q->cert = v->cert != NULL ? cm_cert_ref(v->cert) : NULL;
         q->keep_s = v->keep_s;
         q->not_mine = v->not_mine;
+        q->failed = v->failed;
     }
     bool mine = settle_locked(q, v->allow, v->reason);
     cm_mutex_unlock(&k->lock);
@@ -163,7 +172,7 @@ static void *watch(void *arg)
             (void)cm_cond_wait_ns(&k->changed, &k->lock, CM_NS_PER_S);
         } else if (d->env->mono_ns(d->env) < q->deadline_ns) {
             (void)cm_cond_wait_ns(&k->changed, &k->lock, WATCH_SLICE);
-        } else if (settle_locked(q, false, "no answer in time")) {
+        } else if (give_up_locked(q, "no answer in time")) {
             cm_mutex_unlock(&k->lock);
             unref(q);
             cm_mutex_lock(&k->lock);
@@ -199,7 +208,11 @@ static void ask_url(struct cm_decider *d, struct cm_decision *q)
     else
         (void)snprintf(reason, sizeof reason, "the URL that is asked gave no answer: %.150s",
                        err.msg);
-    cm_decision_answer(q, rc == CM_OK && status == 200, reason);
+    const struct cm_verdict v = { .allow = rc == CM_OK && status == 200,
+                                  .reason = reason,
+                                  .failed = rc != CM_OK || status == 408 || status == 429 ||
+                                            status >= 500 };
+    cm_decision_settle(q, &v);
 }
 
 static void run_question(struct cm_run *self)
@@ -364,7 +377,7 @@ void cm_decider_stop(struct cm_decider *d)
     cm_mutex_lock(&k->lock);
     k->stopped = true;
     while ((q = k->first) != NULL) {
-        if (settle_locked(q, false, "the configuration is being freed")) {
+        if (give_up_locked(q, "the configuration is being freed")) {
             cm_mutex_unlock(&k->lock);
             unref(q);
             cm_mutex_lock(&k->lock);

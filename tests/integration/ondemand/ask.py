@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """ask.py LOG: a server that is asked whether a name may have a certificate. What it says is in the
-name; each question is a line in LOG. Prints its port."""
+name, unless LOG.status has a status for all; each question is a line in LOG. Prints its port."""
 
 import http.server
 import socketserver
@@ -9,6 +9,14 @@ import time
 import urllib.parse
 
 LOG = open(sys.argv[1], "a", buffering=1)
+
+
+def for_all():
+    try:
+        with open(sys.argv[1] + ".status", encoding="ascii") as f:
+            return int(f.read())
+    except OSError:
+        return None
 
 
 class Ask(http.server.BaseHTTPRequestHandler):
@@ -32,7 +40,7 @@ class Ask(http.server.BaseHTTPRequestHandler):
         if name.startswith("herd"):
             time.sleep(1)
         yes = name.startswith(("yes", "herd", "slow"))
-        self.send_response(200 if yes else 403)
+        self.send_response(for_all() or (200 if yes else 403))
         self.send_header("Content-Length", "0")
         self.end_headers()
 

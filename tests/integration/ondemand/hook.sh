@@ -11,15 +11,25 @@ work=$(mktemp -d "${TMPDIR:-/tmp}/cm-hook.XXXXXX")
 pid=
 trap '[ -z "$pid" ] || kill "$pid" 2>/dev/null; rm -rf "$work"' EXIT
 mkfifo "$work/stdin"
-"$ONDEMAND_TESTD" "file://$work/store" <"$work/stdin" >"$work/out" 2>"$work/err" &
-pid=$!
-exec 3>"$work/stdin"
-for _ in $(seq 600); do
-    port=$(awk '/^port/ {print $2}' "$work/out")
-    [ -z "$port" ] || break
-    sleep 0.05
-done
-[ -n "$port" ] || { echo "Bail out! no server: $(cat "$work/err")"; exit 1; }
+start() { # [RECHECK-S]
+    "$ONDEMAND_TESTD" "file://$work/store" "$@" <"$work/stdin" >"$work/out" 2>"$work/err" &
+    pid=$!
+    exec 3>"$work/stdin"
+    for _ in $(seq 600); do
+        port=$(awk '/^port/ {print $2}' "$work/out")
+        [ -z "$port" ] || return 0
+        sleep 0.05
+    done
+    echo "Bail out! no server: $(cat "$work/err")"
+    exit 1
+}
+stop() {
+    exec 3>&-
+    wait "$pid"
+    is "the server stood it" "$? $(cat "$work/err")" "0 "
+    pid=
+}
+start
 
 shake() { # NAME [s_client option...]: names of the certificate, or the alert
     local name=$1 text
@@ -50,8 +60,15 @@ wait "${waiting[@]}"
 is "30 at once are all served" "$(cat "$work"/herd.* | sort | uniq -c | tr -s ' ')" \
     " 30 later-herd.test"
 is "with one question" "$(asked later-herd.test)" 1
-exec 3>&-
-wait "$pid"
-is "the server stood it" "$? $(cat "$work/err")" "0 "
-pid=
+stop
+
+# Decided about again while it is served.
+start 1
+is "once" "$(shake once.test)" once.test
+is "later" "$(shake later.test)" later.test
+sleep 1.1
+is "it is served, and now it is a no" "$(shake once.test)" "alert 112"
+is "it is served, and the yes comes later" "$(shake later.test)" later.test
+is "with a question each time" "$(asked once.test) $(asked later.test)" "2 2"
+stop
 tap_done

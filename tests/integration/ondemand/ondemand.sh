@@ -89,6 +89,24 @@ check "storage is in order" "$CERTMESH" storage check --storage "file://$work/st
 
 stop_serve first
 is "it ends as it should" "$served_rc" 0
+
+# What is served is decided about again; a URL that is out of order decides nothing.
+start_serve again --on-demand --ask "$ask" --on-demand-recheck 1s
+wait_for 30 grep -q 'serving HTTPS' "$work/again.log"
+is "--on-demand-recheck: with a yes it is served" "$(served yes12.ondemand.test)" yes12.ondemand.test
+echo 503 >"$work/asked.status"
+sleep 1.2
+is "... and when who decides is out of order" "$(shake yes12.ondemand.test)" yes12.ondemand.test
+like "... which is told" "$(cat "$work/again.log")" "'yes12.ondemand.test' may still be served cannot"
+echo 403 >"$work/asked.status"
+denied() {
+    [ "$(shake yes12.ondemand.test)" = "alert 112" ]
+}
+check "... after a no it is refused" wait_for 30 denied
+is "... by TLS 1.2 as well" "$(shake yes12.ondemand.test -tls1_2)" "alert 112"
+rm "$work/asked.status"
+stop_serve again
+
 before=$(orders)
 start_serve second --on-demand --ask "$ask"
 wait_for 30 grep -q 'serving HTTPS' "$work/second.log"
@@ -116,5 +134,9 @@ fails "--ask without --on-demand" 2 'without --on-demand' cm serve --ask "$ask" 
 fails "--on-demand-rate off" 2 '1 to 1000' cm serve --on-demand --ask "$ask" --on-demand-rate off
 fails "--on-demand-rate without --on-demand" 2 'without --on-demand' cm serve \
     --on-demand-rate 5/1h a.test
+fails "--on-demand-recheck without --ask" 2 'needs --ask' cm serve --on-demand --allow a.test \
+    --on-demand-recheck 1m
+fails "--on-demand-recheck of more than a day" 2 'a day at most' cm serve --on-demand --ask "$ask" \
+    --on-demand-recheck 25h
 fails "--ask of no URL" 2 'ask_url' cm serve --on-demand --ask /path
 tap_done

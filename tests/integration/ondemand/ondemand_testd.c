@@ -11,10 +11,10 @@
 #include <arpa/inet.h>
 #include <netinet/in.h>
 
-/* ondemand_testd STORE: a thread for each connection behind the hook door, the local CA, and a
- * decision that is told by the name: "yes..." at once, "later..." after half a second by another
- * thread, "never..." not at all, else no. Prints its port, then "asked NAME IP" for each question.
- * Ends with its stdin. */
+/* ondemand_testd STORE [RECHECK-S]: a thread for each connection behind the hook door, the local
+ * CA, and a decision that is told by the name: "yes..." at once, "later..." after half a second by
+ * another thread, "never..." not at all, "once..." when it is not served yet, else no. Prints its
+ * port, then "asked NAME IP" for each question. Ends with its stdin. */
 
 static struct cm_config *cfg;
 
@@ -38,7 +38,10 @@ static void decide(void *user, const struct cm_ondemand_ask *ask, struct cm_deci
         (void)pthread_detach(t);
         return;
     }
-    cm_decision_answer(d, strncmp(ask->name, "yes", 3) == 0, "by its name");
+    cm_decision_answer(d,
+                       strncmp(ask->name, "yes", 3) == 0 ||
+                           (strncmp(ask->name, "once", 4) == 0 && ask->phase != CM_ONDEMAND_SERVE),
+                       "by its name");
 }
 
 static void *serve(void *arg)
@@ -92,9 +95,13 @@ int main(int argc, char **argv)
     pthread_t t;
     char end[64];
 
-    if (argc != 2)
+    if (argc != 2 && argc != 3)
         return 2;
     od.decide = decide;
+    if (argc == 3) {
+        od.recheck_s = strtol(argv[2], NULL, 10);
+        od.decide_timeout_ms = 10000; /* a busy machine */
+    }
     o.on_demand = &od;
     o.storage = argv[1];
     o.internal = true;

@@ -18,6 +18,7 @@ void decide(void *user, const struct cm_ondemand_ask *ask, struct cm_decision *d
     cm_mutex_lock(&lock); /* it is called on several threads */
     (void)snprintf(judge.name, sizeof judge.name, "%s", ask->name);
     (void)snprintf(judge.client, sizeof judge.client, "%s", ask->client_ip);
+    atomic_store(&judge.last, (int)ask->phase);
     if (ask->phase == CM_ONDEMAND_RENEW)
         atomic_fetch_add(&judge.renewals, 1);
     int manner = atomic_load(&judge.manner);

@@ -10,6 +10,7 @@
 enum manner { YES, NO, KEEP, DROP };
 struct judge {
     _Atomic int manner;
+    _Atomic int last; /* phase that was asked about */
     _Atomic unsigned asked, renewals;
     struct cm_decision *kept[64];
     _Atomic unsigned n_kept;
