@@ -40,6 +40,12 @@ extern const size_t alloc_n_scenarios;
 cm_status alloc_autocert(const struct alloc_lab *lab, struct cm_err *err);
 cm_status alloc_autocert_check(const struct alloc_lab *lab, struct cm_err *err);
 
+/* ---- alloc_dns.c ---- */
+cm_status alloc_dns01(const struct alloc_lab *lab, struct cm_err *err);
+cm_status alloc_dns01_check(const struct alloc_lab *lab, struct cm_err *err);
+cm_status alloc_source_prepare(const struct alloc_lab *lab, struct cm_err *err);
+cm_status alloc_source(const struct alloc_lab *lab, struct cm_err *err);
+
 /* ---- alloc_more.c ---- */
 cm_status alloc_csr_prepare(const struct alloc_lab *lab, struct cm_err *err);
 cm_status alloc_csr(const struct alloc_lab *lab, struct cm_err *err);

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: Apache-2.0
 #
-# Every allocation of our own code fails once, in each of 21 scenarios (tests/fault/alloc*.c): no
+# Every allocation of our own code fails once, in each of 23 scenarios (tests/fault/alloc*.c): no
 # crash, no leak, no other error than that there is no memory, no pair lost, and who tries again
 # succeeds. What GnuTLS, libcurl and json-c allocate is theirs.
 . "$(dirname "$0")/../common.sh"
@@ -46,6 +46,7 @@ sweep "$(sample 1 5)" renew
 sweep "$(sample 1 8)" ondemand
 sweep "$(sample 1 15)" autocert
 sweep "$(sample 1 15)" csr
+sweep "$(sample 1 5)" source
 for scenario in load list status clean; do
     sweep "$(sample 1 3)" $scenario
 done
@@ -66,6 +67,9 @@ eval "$vars"
 for scenario in acme-account acme-obtain acme-renew acme-revoke; do
     sweep "$(sample 1 20)" $scenario "$ACME_DIR" "$LAB_CA" "$HTTP01_PORT" "$TLSALPN_PORT"
 done
+
+export CM_ALLOC_CT=${CT_MGMT##*:} CM_ALLOC_DNS=$DNS_ADDR
+sweep "$(sample 1 20)" acme-dns01 "$ACME_DIR" "$LAB_CA" "$HTTP01_PORT" "$TLSALPN_PORT"
 
 # ZeroSSL's interface, as tests/util/zerossld plays it. Each point takes seconds.
 mkdir -m 700 "$work/zerossl.ca"
