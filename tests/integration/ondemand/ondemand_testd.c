@@ -2,6 +2,7 @@
 #include <certmesh/cm.h>
 
 #include <pthread.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -97,6 +98,7 @@ int main(int argc, char **argv)
 
     if (argc != 2 && argc != 3)
         return 2;
+    (void)signal(SIGPIPE, SIG_IGN); /* clients hang up when they like */
     od.decide = decide;
     if (argc == 3) {
         od.recheck_s = strtol(argv[2], NULL, 10);
