@@ -133,9 +133,6 @@ struct cm_cleaner;
 CM_MUST_CHECK cm_status cm_cleaner_new(struct cm_config *cfg, struct cm_cleaner **ret,
                                        struct cm_err *err);
 void cm_cleaner_free(struct cm_cleaner *c); /* the config is detached, its queues stopped */
-/* The gate of cm_issuer_ops.clean, which only the cleaner calls; CM_OK for issuers without it. */
-CM_MUST_CHECK cm_status cm_issuer_clean(struct cm_issuer *is, const struct cm_op *op,
-                                        struct cm_err *err);
 
 /* --------------------------------------------------------------- tickets.c */
 

@@ -2,7 +2,6 @@
 #include <certmesh/cm_spi.h>
 
 #include "base.h"
-#include "maintain.h"
 
 #include <string.h>
 

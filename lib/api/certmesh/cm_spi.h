@@ -528,6 +528,8 @@ CM_API CM_MUST_CHECK cm_status cm_issuer_renewal_info(struct cm_issuer *is, cons
 /** No limits for an issuer that tells none. */
 CM_API void cm_issuer_get_limits(struct cm_issuer *is, struct cm_issuer_limits *ret);
 CM_API void cm_issuer_stop(struct cm_issuer *is);
+CM_API CM_MUST_CHECK cm_status cm_issuer_clean(struct cm_issuer *is, const struct cm_op *op,
+                                               struct cm_err *err); /* CM_OK without clean */
 CM_API void cm_issuer_destroy(struct cm_issuer *is);
 
 CM_API CM_MUST_CHECK bool cm_solver_can(struct cm_solver *sv, const char *type,

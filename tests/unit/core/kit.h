@@ -104,6 +104,7 @@ struct kit_issuer {
     struct cm_err ari_err;                 /* ... with its whole_ca and retry_after_s */
     void (*on_ari)(struct kit_issuer *is); /* while the CA is being asked */
     void (*on_stop)(struct kit_issuer *is);
+    cm_status (*on_clean)(const struct cm_op *op, struct cm_err *err);
     bool stopped;
     /* what happened */
     _Atomic unsigned asked, ari_asked, failed;

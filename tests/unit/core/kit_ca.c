@@ -292,6 +292,13 @@ static void is_stop(struct cm_issuer *base)
         is->on_stop(is);
 }
 
+static cm_status is_clean(struct cm_issuer *base, const struct cm_op *op, struct cm_err *err)
+{
+    struct kit_issuer *is = kit_issuer_of(base);
+
+    return is->on_clean != NULL ? is->on_clean(op, err) : CM_OK;
+}
+
 static const struct cm_issuer_ops kit_issuer_ops = { .abi = CM_SPI_ABI,
                                                      .size = (uint32_t)sizeof kit_issuer_ops,
                                                      .name = "kit",
@@ -302,7 +309,8 @@ static const struct cm_issuer_ops kit_issuer_ops = { .abi = CM_SPI_ABI,
                                                      .challenge_prefix = is_prefix,
                                                      .destroy = is_destroy,
                                                      .limits = is_limits,
-                                                     .stop = is_stop };
+                                                     .stop = is_stop,
+                                                     .clean = is_clean };
 
 void kit_issuer_suggests(struct kit_issuer *is)
 {

@@ -242,6 +242,57 @@ START_TEST(certificates_of_the_future_are_doubted)
 }
 END_TEST
 
+/* ---- what is not in storage ---- */
+
+static unsigned issuer_cleanings;
+
+static cm_status issuer_cannot(const struct cm_op *op, struct cm_err *e)
+{
+    int64_t left_ns = op->deadline_ns - cm_op_env(op)->mono_ns(cm_op_env(op));
+
+    ck_assert(left_ns > 0 && left_ns <= 60 * CM_NS_PER_S);
+    issuer_cleanings++;
+    return cm_fail(e, CM_E_NET, "the provider is away");
+}
+
+/* Once in the fleet, and what it cannot do is no reason not to clean. */
+START_TEST(maintenance_lets_issuers_clean_too)
+{
+    struct cm_cache_options co = { .size = (uint32_t)sizeof co, .no_thread = true };
+    struct cm_cache *cache = NULL;
+    char *stamp;
+
+    kit_init(&k);
+    kit_log_reset();
+    issuer_cleanings = 0;
+    ck_ok(cm_cache_new(&co, &cache, &err));
+    k.opts.cache = cache;
+    k.opts.clean_storage = true;
+    kit_start(&k);
+    k.issuer->on_clean = issuer_cannot;
+    put_site("old.example", START_S - 200 * DAY, 90 * DAY);
+    ck_ok(cm_cache_maintain_now(cache, false, &err));
+    ck_assert_uint_eq(issuer_cleanings, 0); /* not while it starts */
+    for (unsigned day = 1; day <= 3; day++) {
+        kit_pass(&k.env, 27 * 3600 * CM_NS_PER_S);
+        ck_ok(cm_cache_maintain_now(cache, false, &err));
+        ck_ok(cm_cache_maintain_now(cache, false, &err));
+        ck_assert_uint_eq(issuer_cleanings, day);
+    }
+    ck_assert_uint_eq(kit_logged("the provider is away"), 3);
+    ck_assert_uint_eq(n_sites(), 0);
+    stamp = kit_get(&k.storage.base, STAMP);
+    ck_assert_ptr_nonnull(stamp);
+    free(stamp);
+    kit_pass(&k.env, 27 * 3600 * CM_NS_PER_S);
+    kit_put(&k.storage.base, STAMP, "{\"tls\":{\"timestamp\":\"2026-01-05T11:00:00Z\"}}");
+    ck_ok(cm_cache_maintain_now(cache, false, &err)); /* somebody else has just done it */
+    ck_assert_uint_eq(issuer_cleanings, 3);
+    kit_stop(&k);
+    cm_cache_free(cache);
+}
+END_TEST
+
 /* ---- nothing valid ever goes ---- */
 
 #define STORES 30
@@ -351,6 +402,7 @@ int main(void)
         few_may_all_go,
         a_cleaning_of_the_future_is_doubted,
         certificates_of_the_future_are_doubted,
+        maintenance_lets_issuers_clean_too,
         nothing_valid_ever_goes,
     };
 

@@ -278,6 +278,38 @@ START_TEST(issuer_without_limits_has_none)
 }
 END_TEST
 
+static cm_status fake_clean(struct cm_issuer *is, const struct cm_op *op, struct cm_err *e)
+{
+    (void)is;
+    (void)op;
+    (void)e;
+    calls++;
+    return answer;
+}
+
+START_TEST(issuer_that_cleans_is_called_within_its_operation)
+{
+    struct cm_issuer_ops table = { .abi = CM_SPI_ABI, .size = sizeof table, .name = "bare" };
+    const struct cm_op over = { .env = cm_env_system(), .deadline_ns = 1 };
+    struct cm_issuer is = { &table };
+
+    calls = 0;
+    must(cm_issuer_clean(&is, &over, &err)); /* there is nothing to do */
+    table.clean = fake_clean;
+    must_fail(cm_issuer_clean(&is, &over, &err), CM_E_TIMEOUT);
+    ck_assert_uint_eq(calls, 0);
+    answer = CM_E_IO;
+    must_fail(cm_issuer_clean(&is, NULL, &err), CM_E_IO);
+    answer = CM_OK;
+    must(cm_issuer_clean(&is, NULL, &err));
+    ck_assert_uint_eq(calls, 2);
+    table.size = offsetof(struct cm_issuer_ops, clean);
+    must(cm_issuer_clean(&is, NULL, &err));
+    ck_assert_uint_eq(calls, 2);
+    must_fail(cm_issuer_clean(NULL, NULL, &err), CM_E_INVAL);
+}
+END_TEST
+
 /* ------------------------------------------------------------------ fetchers */
 
 static size_t answer_len;
@@ -431,10 +463,15 @@ END_TEST
 int main(void)
 {
     const TTest *const tests[] = {
-        a_table_of_another_interface_is_not_entered, what_a_table_lacks_is_unsupported,
-        outputs_are_written_on_success_only,         unlock_and_drop_go_through_even_if_canceled,
-        issuer_gates_check_what_they_are_given,      issuer_without_limits_has_none,
-        fetcher_gates_check_what_they_are_given,     solver_gates_let_no_bad_token_pass,
+        a_table_of_another_interface_is_not_entered,
+        what_a_table_lacks_is_unsupported,
+        outputs_are_written_on_success_only,
+        unlock_and_drop_go_through_even_if_canceled,
+        issuer_gates_check_what_they_are_given,
+        issuer_without_limits_has_none,
+        issuer_that_cleans_is_called_within_its_operation,
+        fetcher_gates_check_what_they_are_given,
+        solver_gates_let_no_bad_token_pass,
     };
 
     return run_with_root("gates", tests, CM_ARRAY_LEN(tests), 20);
