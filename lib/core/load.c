@@ -73,8 +73,12 @@ static bool serve_snapshot(struct cm_managed *m, const struct cm_op *op, struct 
 {
     struct cm_cert *cert = NULL;
 
-    if (!is_away(o->rc) || cm_snapshot_load(m->cfg, op, m->name, &cert, NULL) != CM_OK)
+    if (!is_away(o->rc) || cm_snapshot_load(m->cfg, op, cm_managed_host(m), &cert, NULL) != CM_OK)
         return false;
+    if (m->group != NULL && !cm_cert_covers_all(cert, m->group->names, m->group->n)) {
+        cm_cert_unref(cert); /* it was managed otherwise then */
+        return false;
+    }
     if (m->ondemand)
         cm_cache_mark_passing(m->cfg->cache, cert);
     o->served = cm_serve_managed(m->cfg, cert, NULL) == CM_OK;

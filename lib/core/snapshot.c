@@ -116,7 +116,7 @@ static cm_status write_all(struct cm_snapshot *s, size_t *ret_n, struct cm_err *
 
         rc = cm_op_check(&op, err);
         if (rc == CM_OK && cert != NULL) {
-            rc = write_cert(w, all[i]->name, cert, err);
+            rc = write_cert(w, cm_managed_host(all[i]), cert, err);
             written++;
         }
         cm_cert_unref(cert);

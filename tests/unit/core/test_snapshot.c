@@ -314,6 +314,27 @@ START_TEST(a_node_starts_while_storage_is_away)
 }
 END_TEST
 
+START_TEST(names_with_one_certificate_are_served_together)
+{
+    static const char *const two[] = { "one.example", "two.example" };
+    static const char *const three[] = { "one.example", "three.example", "two.example" };
+
+    prepare();
+    kit_start(&k);
+    ck_ok(cm_manage_together(k.cfg, NULL, two, 2, &err));
+    kit_pass(&k.env, 3 * S);
+    kit_until(is_written(1));
+    restart();
+    storage_is_away(true);
+    ck_ok(cm_manage_together(k.cfg, NULL, two, 2, &err));
+    ck_assert_int_eq(served_from("one.example"), served_from("two.example"));
+    restart(); /* nor is it taken for what it is not */
+    ck_refused(cm_manage_together(k.cfg, NULL, three, 3, &err), CM_E_NET);
+    storage_is_away(false);
+    end();
+}
+END_TEST
+
 START_TEST(what_storage_says_comes_first)
 {
     prepare();
@@ -459,6 +480,7 @@ int main(void)
         no_record_can_be_moved_or_come_from_another_file,
         what_others_could_have_written_is_not_read,
         a_node_starts_while_storage_is_away,
+        names_with_one_certificate_are_served_together,
         what_storage_says_comes_first,
         a_snapshot_that_is_of_no_use_is_said_so,
         what_has_ended_is_not_taken_from_a_snapshot,
