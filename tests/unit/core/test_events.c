@@ -450,6 +450,9 @@ START_TEST(own_certificate_is_told_to_every_config_of_the_cache)
     ck_assert_uint_eq(atomic_load(&also_told), 1);
     /* who has gone is told nothing */
     cm_config_free(peer);
+    cm_buf_reset(&chain);
+    cm_buf_reset(&key);
+    kit_make_pair(CM_PK_P256, example, 1, START_S, 86400, &chain, &key);
     ck_ok(cm_cache_add_pem(cache, cm_buf_span(&chain), cm_buf_span(&key), NULL, NULL, &err));
     ck_assert_uint_eq(atomic_load(&also_told), 1);
     ck_assert_uint_eq(count_told(CM_EVENT_CACHED_UNMANAGED_CERT), 2);

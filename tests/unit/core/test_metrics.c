@@ -258,7 +258,7 @@ START_TEST(metrics_say_what_is_served_and_done)
     ck_assert(value(with_labels("certmesh_certificate_managed", "own.example", "Kit CA")) == 0);
     ck_assert(!has(with_labels("certmesh_certificate_renew_at_seconds", "own.example", "Kit CA")));
     ck_assert_uint_eq(count("certmesh_certificate_not_after_seconds{"), 3);
-    ck_assert(value("certmesh_certificates") == 4);
+    ck_assert(value("certmesh_certificates") == 3);
     ck_assert(value("certmesh_name_failing{name=\"bad.example\"}") == 1);
     ck_assert_uint_eq(count("certmesh_name_failing{"), 1);
     ck_assert(value("certmesh_names{state=\"served\"}") == 2);
