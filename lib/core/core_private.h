@@ -451,11 +451,12 @@ void cm_names_judged(struct cm_config *cfg, const char *name, bool allow);
 CM_MUST_CHECK cm_status cm_names_may_try(struct cm_config *cfg, const char *name,
                                          struct cm_err *err);
 /* Manage @name from now on, at most @max such; who waits in @w waits for it then, unless it is
- * served already. @absent: storage has just been found to have nothing for it. The caller starts it
- * when *@ret_start is not NULL: cm_managed_line_up() if @absent, else cm_managed_start(). */
+ * served already. *@io_absent: storage has just been found to have nothing for it. The caller
+ * starts it when *@ret_start is not NULL: cm_managed_line_up() if *@io_absent (still), else
+ * cm_managed_start(). */
 struct cm_managed;
 CM_MUST_CHECK cm_status cm_names_adopt(struct cm_config *cfg, const char *name, size_t max,
-                                       bool absent, struct cm_waiters *w,
+                                       bool *io_absent, struct cm_waiters *w,
                                        struct cm_managed **ret_start, struct cm_err *err);
 /* Choice among what the cache has for the normalized @name (exact, then wildcard). */
 CM_MUST_CHECK cm_status cm_choose_by_name(void *cfg, const struct cm_hello *hello, const char *name,

@@ -549,7 +549,7 @@ cm_status cm_names_may_try(struct cm_config *cfg, const char *name, struct cm_er
     return rc;
 }
 
-cm_status cm_names_adopt(struct cm_config *cfg, const char *name, size_t max, bool absent,
+cm_status cm_names_adopt(struct cm_config *cfg, const char *name, size_t max, bool *io_absent,
                          struct cm_waiters *w, struct cm_managed **ret_start, struct cm_err *err)
 {
     struct cm_names *t = cfg->names;
@@ -573,7 +573,8 @@ cm_status cm_names_adopt(struct cm_config *cfg, const char *name, size_t max, bo
     if (rc == CM_OK) {
         m->served = m->served || well;
         if (!well && !is_coming(m)) {
-            if (absent)
+            *io_absent = *io_absent && !m->load_only; /* else loading says what is to be done */
+            if (*io_absent)
                 cm_managed_want_locked(m);
             else
                 cm_managed_wake_locked(m, true);

@@ -160,7 +160,7 @@ static void hand_over(struct ask *a)
 
     cm_mutex_lock(&od->lock);
     cm_status rc =
-        cm_names_adopt(cfg, a->subject, od->max_names, a->absent, &a->waiters, &start, &err);
+        cm_names_adopt(cfg, a->subject, od->max_names, &a->absent, &a->waiters, &start, &err);
     if (rc == CM_OK)
         leave_locked(od, a);
     cm_mutex_unlock(&od->lock);

@@ -341,6 +341,29 @@ START_TEST(hosts_share_the_wildcard_that_the_program_names)
 }
 END_TEST
 
+/* A wildcard that is loaded and never ordered stays so, whoever names it. */
+START_TEST(a_subject_that_is_only_loaded_is_not_ordered)
+{
+    struct cm_cert *c = NULL;
+
+    set_up(YES);
+    od.subject = shops;
+    od.subject_user = &shop_user;
+    kit_start(&k);
+    kit_store_pair(&k.storage.base, "ca.test-dir", "*.shop.test", START_S - 3600, 90 * 86400);
+    ck_ok(cm_cache_managed(k.cfg, NULL, "*.shop.test", &c, &err));
+    ck_ok(get("a.shop.test"));
+    ck_ok(cm_storage_remove(&k.storage.base, NULL, "certificates/ca.test-dir/wildcard_.shop.test",
+                            &err));
+    ck_assert(cm_cache_remove(k.cfg->cache, c));
+    cm_cert_unref(c);
+    (void)get("b.shop.test"); /* it was served until now, so it is loaded anew */
+    ck_assert_int_ne(get("c.shop.test"), CM_OK);
+    ck_assert_uint_eq(atomic_load(&k.issuer->orders), 0);
+    kit_stop(&k);
+}
+END_TEST
+
 START_TEST(names_of_a_process_are_bounded)
 {
     set_up(YES);
@@ -369,6 +392,7 @@ int main(void)
         what_was_evicted_is_loaded_without_a_question,
         eviction_spares_what_the_program_manages,
         hosts_share_the_wildcard_that_the_program_names,
+        a_subject_that_is_only_loaded_is_not_ordered,
         names_of_a_process_are_bounded,
     };
 
