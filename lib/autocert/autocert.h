@@ -126,6 +126,20 @@ struct cm_op autocert_op(const struct cm_autocert *m, const struct cm_op *op, in
 /* ---- agree.c ---- */
 CM_MUST_CHECK cm_status autocert_agree(void *user, const struct cm_op *op, struct cm_err *err);
 
+/* ---- listen.c ---- */
+struct cm_autocert_listener {
+    struct cm_autocert *m;
+    struct cm_autocert *own; /* of cm_autocert_listen_names() */
+    struct cm_listener *l;
+};
+/* cm_autocert_listen_names() elsewhere: @config as in cm_autocert_options, @host and @port as for
+ * cm_autocert_listen(). */
+CM_MUST_CHECK cm_status autocert_listen_names(const char *const *names, size_t n,
+                                              const struct cm_config_options *config,
+                                              const char *host, uint16_t port,
+                                              struct cm_autocert_listener **ret,
+                                              struct cm_err *err);
+
 /* ---- failures.c: names whose order failed just now ---- */
 /* CM_OK, or how it failed less than a minute ago. */
 CM_MUST_CHECK cm_status autocert_failed_lately(struct cm_autocert *m, const char *host, bool rsa,

@@ -14,12 +14,6 @@
 #define KEEP_ALIVE_S 180               /* as autocert's listener has it */
 #define HANDSHAKE_MS (10 * 1000)       /* for what the client has to say */
 
-struct cm_autocert_listener {
-    struct cm_autocert *m;
-    struct cm_autocert *own; /* of cm_autocert_listen_names() */
-    struct cm_listener *l;
-};
-
 cm_status cm_autocert_listen(struct cm_autocert *m, const char *host, uint16_t port,
                              struct cm_autocert_listener **ret, struct cm_err *err)
 {
@@ -57,8 +51,10 @@ static char *default_cache(struct cm_err *err)
     return path;
 }
 
-cm_status cm_autocert_listen_names(const char *const *names, size_t n,
-                                   struct cm_autocert_listener **ret, struct cm_err *err)
+cm_status autocert_listen_names(const char *const *names, size_t n,
+                                const struct cm_config_options *config, const char *host,
+                                uint16_t port, struct cm_autocert_listener **ret,
+                                struct cm_err *err)
 {
     struct cm_autocert_options o = CM_AUTOCERT_OPTIONS_INIT;
     struct cm_autocert_cache *cache = NULL;
@@ -76,18 +72,25 @@ cm_status cm_autocert_listen_names(const char *const *names, size_t n,
     o.cache = cache;
     o.hosts = names;
     o.n_hosts = n;
+    o.config = config;
     rc = cm_autocert_new(&o, &m, err);
     if (rc != CM_OK) {
         cm_autocert_cache_free(cache);
         return rc;
     }
     m->own_cache = cache;
-    rc = cm_autocert_listen(m, NULL, 0, ret, err);
+    rc = cm_autocert_listen(m, host, port, ret, err);
     if (rc != CM_OK)
         cm_autocert_free(m);
     else
         (*ret)->own = m;
     return rc;
+}
+
+cm_status cm_autocert_listen_names(const char *const *names, size_t n,
+                                   struct cm_autocert_listener **ret, struct cm_err *err)
+{
+    return autocert_listen_names(names, n, NULL, NULL, 0, ret, err);
 }
 
 static void keep_alive(int fd)
@@ -112,7 +115,7 @@ cm_status cm_autocert_accept(struct cm_autocert_listener *l, const struct cm_op 
     if (rc != CM_OK)
         return rc;
     keep_alive(fd);
-    int grc = gnutls_init(&session, GNUTLS_SERVER);
+    int grc = gnutls_init(&session, GNUTLS_SERVER | GNUTLS_NO_SIGNAL);
     if (grc < 0) {
         (void)close(fd);
         return cm_fail(err, CM_E_TLS, "start a TLS session: %s", gnutls_strerror(grc));

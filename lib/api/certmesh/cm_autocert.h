@@ -94,6 +94,11 @@ CM_API bool cm_accept_tos(void *user, const char *tos_url);
  *  the handshake fails with. May block. Called on the thread of the handshake, without locks. */
 typedef cm_status (*cm_autocert_policy_fn)(void *user, const struct cm_op *op, const char *host,
                                            struct cm_err *err);
+/** Yes to any, which is what Go's autocert does without a policy. Then whoever points a name here
+ *  has certificates ordered, until the CA wants no more: only for machines that strangers do not
+ *  reach. */
+CM_API cm_status cm_autocert_any_host(void *user, const struct cm_op *op, const char *host,
+                                      struct cm_err *err);
 
 struct cm_autocert_options {
     uint32_t size;

@@ -493,16 +493,23 @@ START_TEST(plain_http)
 }
 END_TEST
 
-START_TEST(listeners_of_names)
+START_TEST(any_host_when_it_is_said)
 {
-    struct cm_autocert_listener *l = NULL;
+    struct cm_config_options c = CM_CONFIG_OPTIONS_INIT;
+    struct cm_autocert_options o = CM_AUTOCERT_OPTIONS_INIT;
+    struct cm_autocert *m = NULL;
+    struct cm_cert *cert = NULL;
 
-    must_fail(cm_autocert_listen_names(NULL, 0, &l, &err), CM_E_INVAL);
-    ck_assert_int_eq(unsetenv("XDG_CACHE_HOME"), 0);
-    ck_assert_int_eq(unsetenv("HOME"), 0);
-    const char *name = "a.example.com";
-    must_fail(cm_autocert_listen_names(&name, 1, &l, &err), CM_E_INVAL);
-    ck_assert(strstr(err.msg, "HOME") != NULL);
+    c.internal = true;
+    o.config = &c;
+    o.prompt = cm_accept_tos;
+    o.policy = cm_autocert_any_host;
+    must(cm_autocert_new(&o, &m, &err));
+    must(ask(m, "no.example.com", true, &cert));
+    ck_assert_str_eq(cm_cert_name(cert, 0), "no.example.com");
+    cm_cert_unref(cert);
+    must_fail(ask(m, "one-label", true, &cert), CM_E_INVAL);
+    cm_autocert_free(m);
 }
 END_TEST
 
@@ -519,7 +526,7 @@ int main(void)
         names_are_checked_first,
         failures_are_remembered,
         plain_http,
-        listeners_of_names,
+        any_host_when_it_is_said,
     };
 
     return run_tests_how("autocert", tests, CM_ARRAY_LEN(tests),
