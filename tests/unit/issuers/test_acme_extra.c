@@ -240,6 +240,7 @@ START_TEST(what_makes_no_sense_is_refused_at_the_start)
         { .size = sizeof extra, .backdate_s = 31 * 86400 },
         { .size = sizeof extra, .chain = (enum cm_chain_choice)3 },
         { .size = 0 },
+        { .size = sizeof extra, .never_challenges = CM_CHALLENGE_HTTP01 | CM_CHALLENGE_TLSALPN01 },
         { .size = sizeof extra, .variant = "" },
         { .size = sizeof extra, .variant = "../x" },
         { .size = sizeof extra, .variant = "RSA" },
