@@ -114,6 +114,8 @@ static void sentence(const struct cm_event *ev, char *out, size_t size)
     case CM_EVENT_LOCK_LOST:
     case CM_EVENT_STORAGE_DOWN:
     case CM_EVENT_STORAGE_UP:
+    case CM_EVENT_CERT_KEY_AWAY:
+    case CM_EVENT_CERT_KEY_BACK:
         break;
     }
     (void)snprintf(out, size, "%s%s%s", name != NULL ? name : "", name != NULL ? ": " : "", what);
@@ -131,7 +133,8 @@ cm_status cli_event(void *user, const struct cm_event *ev, struct cm_err *err)
         return CM_OK;
     /* these the library logs itself, under the same names */
     if (ev->type == CM_EVENT_LOCK_LOST || ev->type == CM_EVENT_STORAGE_DOWN ||
-        ev->type == CM_EVENT_STORAGE_UP)
+        ev->type == CM_EVENT_STORAGE_UP || ev->type == CM_EVENT_CERT_KEY_AWAY ||
+        ev->type == CM_EVENT_CERT_KEY_BACK)
         return CM_OK;
     collect(&f, ev, issuers, sizeof issuers);
     sentence(ev, text, sizeof text);

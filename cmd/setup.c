@@ -203,6 +203,7 @@ int cli_open(struct cli *c)
         }
         rc = cli_life_fill(c, &o, &life, &err);
     }
+    cm_pkcs11_alone(true);
     if (rc == CM_OK && c->o.key_url != NULL)
         rc = cm_pkcs11_keys_new(c->o.key_url, &c->key_source, &err);
     o.key_source = c->key_source;

@@ -25,6 +25,7 @@ struct cm_cache {
     size_t capacity;     /* 0 = unlimited */
     struct cm_maint *maint;
     struct cm_owns *owns;
+    struct cm_tokens *tokens;
     struct cm_audience audience;
     struct cm_hotfiles *hotfiles;
 };
@@ -47,6 +48,8 @@ cm_status cm_cache_new(const struct cm_cache_options *opts, struct cm_cache **re
         rc = cm_maint_new(c, &o, &c->maint, err);
     if (rc == CM_OK)
         rc = cm_owns_new(c, &c->owns, err);
+    if (rc == CM_OK)
+        rc = cm_tokens_new(c, &c->tokens, err);
     if (rc == CM_OK)
         rc = cm_hotfiles_new(&c->hotfiles, err);
     if (rc != CM_OK) {
@@ -74,6 +77,7 @@ void cm_cache_free(struct cm_cache *c)
     if (c == NULL)
         return;
     cm_cache_stop(c);
+    cm_tokens_free(c->tokens);
     cm_maint_free(c->maint);
     cm_owns_free(c->owns);
     cm_hotfiles_free(c->hotfiles);

@@ -146,9 +146,19 @@ struct cm_span cm_cert_der(const struct cm_cert *c, size_t i)
     return (struct cm_span){ c->bytes + c->leaf_off, c->leaf_len };
 }
 
+struct cm_span cm_cert_key_form(const struct cm_cert *c)
+{
+    return (struct cm_span){ key_bytes(c), c->key_len };
+}
+
 cm_status cm_cert_key(const struct cm_cert *c, struct cm_key **ret, struct cm_err *err)
 {
-    return cm_key_from_der((struct cm_span){ key_bytes(c), c->key_len }, ret, err);
+    return cm_key_from_der(cm_cert_key_form(c), ret, err);
+}
+
+bool cm_cert_key_is_away(const struct cm_cert *c, struct cm_err *err)
+{
+    return cm_key_is_away(cm_cert_key_form(c), err);
 }
 
 bool cm_cert_is_challenge(const struct cm_cert *c)

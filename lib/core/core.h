@@ -17,6 +17,8 @@
 /* New reference to the private key (imported from the compact form). */
 CM_MUST_CHECK cm_status cm_cert_key(const struct cm_cert *c, struct cm_key **ret,
                                     struct cm_err *err);
+/* Is its key in a token that is away just now? Quick. @err may get the reason. */
+bool cm_cert_key_is_away(const struct cm_cert *c, struct cm_err *err);
 /* Such an answer that somebody else has made. CM_E_KEY when the key is not the certificate's. */
 CM_MUST_CHECK cm_status cm_cert_of_challenge(struct cm_span cert_pem, struct cm_span key_pem,
                                              struct cm_cert **ret, struct cm_err *err);

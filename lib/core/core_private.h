@@ -11,6 +11,7 @@
  *      desk          ondemand/ask.c   names that are being decided
  *   2. names         manage.c   the table of managed names and their states
  *   3. pump          life/pump.c      names that wait for their turn at the CA
+ *      token watch   lib/pki/key_tend.c  who is told of tokens
  *   4. clockwork     life/maintain.c  what is due when
  *   5. hub           pending.c  who waits for which answer
  *   6. run queue     runq.c     jobs not yet taken by a worker
@@ -114,6 +115,8 @@ struct cm_cert_parts {
     const char *const *tags;
     unsigned flags;
 };
+/* Its key as cm_key_to_der() has it; borrowed. */
+struct cm_span cm_cert_key_form(const struct cm_cert *c);
 /* No check that the parts belong together: that is the caller's. */
 CM_MUST_CHECK cm_status cm_cert_new(const struct cm_cert_parts *parts, struct cm_cert **ret,
                                     struct cm_err *err);

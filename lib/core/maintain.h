@@ -158,6 +158,14 @@ void cm_announce_end(struct cm_announce *a, int64_t limit_ns);
 /* As the cleaner; ends it, too. NULL ok. */
 void cm_announce_free(struct cm_announce *a);
 
+/* ---------------------------------------------------------------- tokens.c */
+
+/* Keys of certificates whose token is away: looked for, and told of. */
+struct cm_tokens;
+CM_MUST_CHECK cm_status cm_tokens_new(struct cm_cache *cache, struct cm_tokens **ret,
+                                      struct cm_err *err);
+void cm_tokens_free(struct cm_tokens *t); /* the clockwork is stopped, but there; NULL ok */
+
 /* ------------------------------------------------------------------- own.c */
 
 /* Certificates of the program's own: staples, and a word before they expire. */

@@ -2,9 +2,9 @@
 #include "core_private.h"
 
 /* Which of several certificates for one name a client gets. A certificate of the wrong kind ends
- * the handshake, so what the client can use comes first; then what is valid now; then elliptic
- * curves before RSA (signing costs a seventh or less); then the newest. If nothing fits, the best
- * of what does not is still offered: a client may know more than it says. */
+ * the handshake, so what the client can use comes first, if its key can be used; then what is valid
+ * now; then elliptic curves before RSA (signing costs a seventh or less); then the newest. If
+ * nothing fits, the best of what does not is still offered: a client may know more than it says. */
 
 #define TLS12 0x0303
 #define TLS13 0x0304
@@ -193,6 +193,8 @@ static unsigned rank(const struct cm_hello *h, const struct cm_cert *c, int64_t 
         r += 4;
     if (cm_select_supports(h, type))
         r += 8;
+    if (!cm_cert_key_is_away(c, NULL))
+        r += 16;
     return r;
 }
 

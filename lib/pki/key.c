@@ -132,7 +132,7 @@ cm_status cm_key_to_gnutls(const struct cm_key *key, gnutls_privkey_t *ret, stru
     if (key->url_len != 0 && cm__key_is_signers(cm__key_url(key)))
         return cm__signer_handle(key, ret, err);
     if (key->url_len != 0)
-        return cm__key_url_handle(cm__key_url(key), ret, err);
+        return cm__token_handle(key, ret, err);
     int rc = gnutls_x509_privkey_init(&x509);
     if (rc < 0)
         return cm_fail_gnutls(err, CM_E_NOMEM, rc, what);

@@ -86,13 +86,45 @@ CM_MUST_CHECK cm_status cm__key_url_parse(struct cm_span text, struct cm_buf *ou
                                           struct cm_err *err);
 CM_MUST_CHECK cm_status cm__key_url_text(const struct cm_key *key, struct cm_buf *out,
                                          struct cm_err *err);
-CM_MUST_CHECK cm_status cm__key_url_handle(struct cm_span url, gnutls_privkey_t *ret,
-                                           struct cm_err *err);
+/* Ask the token for the key at @url, between cm__token_enter() and cm__token_leave(). */
+CM_MUST_CHECK cm_status cm__token_open(struct cm_span url, gnutls_privkey_t *ret,
+                                       struct cm_err *err);
+/* What shows whether the file with the PIN has changed; zeros if there is none. */
+struct cm_pin_mark {
+    uint64_t ino;
+    int64_t s, ns;
+};
+void cm__token_pin_mark(struct cm_span url, struct cm_pin_mark *ret);
 /* Status and text for what GnuTLS says of the key at @url. */
 cm_status cm__key_url_fail(struct cm_span url, int gnutls_rc, const char *what, struct cm_err *err);
 struct cm_span cm__key_url(const struct cm_key *key);
 /* How GnuTLS calls a type that can be generated. */
 bool cm__pk_params(enum cm_pk type, gnutls_pk_algorithm_t *ret_alg, unsigned *ret_bits);
+
+/* ---- key_session.c: keys in tokens, as they are signed with ---- */
+/* Around calls into modules, signatures apart: while one is initialized anew nobody enters, which
+ * is waited for, but not long: CM_E_IO. */
+CM_MUST_CHECK cm_status cm__token_enter(struct cm_err *err);
+void cm__token_leave(void);
+/* A handle of ours that signs with the token for as long as the token is there, and fails at once
+ * while it is away. The first one of a key asks the token, here and now. */
+CM_MUST_CHECK cm_status cm__token_handle(const struct cm_key *key, gnutls_privkey_t *ret,
+                                         struct cm_err *err);
+/* As cm__signer_sign(). Not for handshakes: a token that was away is asked here and now. */
+CM_MUST_CHECK cm_status cm__token_sign(const struct cm_key *key, gnutls_sign_algorithm_t algo,
+                                       struct cm_span input, struct cm_buf *out,
+                                       struct cm_err *err);
+
+/* Something else than a signature failed because a token was not there. */
+void cm__token_missed(void);
+
+/* ---- key_module.c: the modules of tokens ---- */
+#define CM_MODULE_MAX 256u
+/* The file of the module that has the token of @url; "" if that cannot be said. Within
+ * cm__token_enter(). */
+void cm__module_of(struct cm_span url, char ret[CM_MODULE_MAX]);
+/* Finalize and initialize those that are @wanted. Nobody may be inside of them. */
+void cm__modules_again(bool (*wanted)(const char *file));
 
 /* Append the form we keep of an Ed25519 key. */
 CM_MUST_CHECK cm_status cm__key_ed25519(struct cm_span seed, struct cm_buf *out,

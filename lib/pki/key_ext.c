@@ -48,6 +48,14 @@ bool cm__ext_scheme(gnutls_sign_algorithm_t sign, gnutls_pk_algorithm_t pk,
     return true;
 }
 
+gnutls_sign_algorithm_t cm__ext_algo(enum cm_sign_alg alg)
+{
+    for (size_t i = 0; i < CM_ARRAY_LEN(schemes); i++)
+        if (schemes[i].alg == alg)
+            return schemes[i].sign;
+    return GNUTLS_SIGN_UNKNOWN;
+}
+
 static int give(const struct cm_ext *e, enum cm_sign_alg alg, struct cm_span input,
                 gnutls_datum_t *ret)
 {
@@ -125,8 +133,11 @@ static int info(gnutls_privkey_t key, unsigned int flags, void *user)
         return (int)e->pk;
     if ((flags & GNUTLS_PRIVKEY_INFO_PK_ALGO_BITS) != 0)
         return (int)e->bits;
-    if ((flags & GNUTLS_PRIVKEY_INFO_HAVE_SIGN_ALGO) != 0)
-        return scheme_of((gnutls_sign_algorithm_t)GNUTLS_FLAGS_TO_SIGN_ALGO(flags), e->pk) >= 0;
+    if ((flags & GNUTLS_PRIVKEY_INFO_HAVE_SIGN_ALGO) != 0) {
+        int i = scheme_of((gnutls_sign_algorithm_t)GNUTLS_FLAGS_TO_SIGN_ALGO(flags), e->pk);
+
+        return i >= 0 && (e->can == NULL || e->can(e, schemes[i].alg));
+    }
     return -1;
 }
 

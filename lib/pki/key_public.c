@@ -181,12 +181,12 @@ cm_status cm__key_sign(const struct cm_key *key, struct cm_span input, struct cm
         return cm_fail(err, CM_E_LIMIT, "signature: input of %zu bytes", input.len);
     if (key->url_len != 0 && cm__key_is_signers(cm__key_url(key)))
         return cm__signer_sign(key, scheme_of(key)->alg, input, out, err);
+    if (key->url_len != 0)
+        return cm__token_sign(key, scheme_of(key)->alg, input, out, err);
     cm_status st = cm__key_handle(key, &handle, err);
     if (st != CM_OK)
         return st;
     int rc = gnutls_privkey_sign_data2(handle, scheme_of(key)->alg, 0, &in, &sig);
-    if (rc < 0 && key->url_len != 0)
-        return cm__key_url_fail(cm__key_url(key), rc, "sign with the key in a token", err);
     if (rc < 0)
         return cm_fail_gnutls(err, CM_E_KEY, rc, "signing with private key");
     st = cm_buf_append(out, sig.data, sig.size, err);

@@ -6,9 +6,11 @@
 #include <gnutls/crypto.h>
 #include <gnutls/pkcs11.h>
 #include <string.h>
+#include <sys/stat.h>
 
-/* Keys that stay in a PKCS#11 token; with a signer: key_signer.c. What is kept of one is its URL
- * (RFC 7512) and its public half, so that certificates are matched, loaded and listed without the
+/* Keys that stay in a PKCS#11 token: their URLs, and how they are made and opened; how they are
+ * signed with: key_session.c; with a signer: key_signer.c. What is kept of one is its URL (RFC
+ * 7512) and its public half, so that certificates are matched, loaded and listed without the
  * token; only who signs needs it.
  *
  * The PIN is in a file that the URL names as pin-source. GnuTLS gets it in place of that name, in a
@@ -166,12 +168,13 @@ static cm_status put_decoded(struct cm_buf *out, struct cm_span s, struct cm_err
 
 /* ------------------------------------------------------------------- the PIN */
 
-static cm_status read_pin(const struct url *u, struct cm_buf *pin, struct cm_err *err)
+/* The file with the PIN; CM_E_INVAL if it cannot be one. */
+static cm_status pin_file(const struct url *u, struct cm_buf *source, const char **ret,
+                          struct cm_err *err)
 {
     static const char file[] = "file:";
-    CM_AUTO_BUF struct cm_buf source = CM_BUF_INIT(URL_MAX + 1);
-    cm_status rc = put_decoded(&source, u->pin_source, err);
-    const char *path = cm_buf_str(&source);
+    cm_status rc = put_decoded(source, u->pin_source, err);
+    const char *path = cm_buf_str(source);
 
     if (rc != CM_OK)
         return rc;
@@ -181,6 +184,34 @@ static cm_status read_pin(const struct url *u, struct cm_buf *pin, struct cm_err
         path += 2;
     if (path[0] != '/')
         return cm_fail(err, CM_E_INVAL, "URL of a key: pin-source has to be file:/path/of/a/file");
+    *ret = path;
+    return CM_OK;
+}
+
+void cm__token_pin_mark(struct cm_span url, struct cm_pin_mark *ret)
+{
+    CM_AUTO_BUF struct cm_buf source = CM_BUF_INIT(URL_MAX + 1);
+    const char *path = NULL;
+    struct stat st;
+    struct url u;
+
+    *ret = (struct cm_pin_mark){ .ino = 0 };
+    if (url_split(url, &u, NULL) != CM_OK || u.pin_source.len == 0 ||
+        pin_file(&u, &source, &path, NULL) != CM_OK || stat(path, &st) != 0)
+        return;
+    *ret = (struct cm_pin_mark){ .ino = (uint64_t)st.st_ino,
+                                 .s = (int64_t)st.st_ctim.tv_sec,
+                                 .ns = (int64_t)st.st_ctim.tv_nsec };
+}
+
+static cm_status read_pin(const struct url *u, struct cm_buf *pin, struct cm_err *err)
+{
+    CM_AUTO_BUF struct cm_buf source = CM_BUF_INIT(URL_MAX + 1);
+    const char *path = NULL;
+    cm_status rc = pin_file(u, &source, &path, err);
+
+    if (rc != CM_OK)
+        return rc;
     rc = cm_read_private_file(path, pin, err);
     if (rc == CM_E_NOTFOUND) {
         rc = CM_E_IO; /* "not found" would mean that there is no key */
@@ -248,7 +279,7 @@ cm_status cm__key_url_fail(struct cm_span url, int gnutls_rc, const char *what, 
                                      : "");
 }
 
-cm_status cm__key_url_handle(struct cm_span url, gnutls_privkey_t *ret, struct cm_err *err)
+cm_status cm__token_open(struct cm_span url, gnutls_privkey_t *ret, struct cm_err *err)
 {
     CM_AUTO_BUF struct cm_buf full = CM_BUF_SECRET(2 * URL_MAX);
     gnutls_privkey_t handle = NULL;
@@ -271,13 +302,12 @@ cm_status cm__key_url_handle(struct cm_span url, gnutls_privkey_t *ret, struct c
     return CM_OK;
 }
 
-/* The public half, as the token has it. */
-static cm_status ask_public(struct cm_span url, struct cm_buf *out, struct cm_err *err)
+static cm_status ask_public_within(struct cm_span url, struct cm_buf *out, struct cm_err *err)
 {
     gnutls_privkey_t handle = NULL;
     gnutls_pubkey_t pub = NULL;
     gnutls_datum_t der = { NULL, 0 };
-    cm_status st = cm__key_url_handle(url, &handle, err);
+    cm_status st = cm__token_open(url, &handle, err);
 
     if (st != CM_OK)
         return st;
@@ -293,6 +323,20 @@ static cm_status ask_public(struct cm_span url, struct cm_buf *out, struct cm_er
         gnutls_pubkey_deinit(pub);
     gnutls_privkey_deinit(handle);
     return st;
+}
+
+/* The public half, as the token has it. */
+static cm_status ask_public(struct cm_span url, struct cm_buf *out, struct cm_err *err)
+{
+    cm_status rc = cm__token_enter(err);
+
+    if (rc != CM_OK)
+        return rc;
+    rc = ask_public_within(url, out, err);
+    cm__token_leave();
+    if (rc == CM_E_IO)
+        cm__token_missed();
+    return rc;
 }
 
 /* -------------------------------------------------------------- form and text */
@@ -440,10 +484,18 @@ static cm_status make(struct cm_span token, const struct url *u, enum cm_pk type
         return st;
     unsigned flags = GNUTLS_PKCS11_OBJ_FLAG_LOGIN | GNUTLS_PKCS11_OBJ_FLAG_MARK_PRIVATE |
                      GNUTLS_PKCS11_OBJ_FLAG_MARK_SENSITIVE;
+    st = cm__token_enter(err);
+    if (st != CM_OK)
+        return st;
     int rc = gnutls_pkcs11_privkey_generate3(cm_buf_str(&full), alg, bits, label, &cid,
                                              GNUTLS_X509_FMT_DER, &pub, 0, flags);
-    if (rc < 0)
-        return cm__key_url_fail(token, rc, "make a key in a token", err);
+    cm__token_leave();
+    if (rc < 0) {
+        st = cm__key_url_fail(token, rc, "make a key in a token", err);
+        if (st == CM_E_IO)
+            cm__token_missed();
+        return st;
+    }
     st = cm_buf_append(ret_spki, pub.data, pub.size, err);
     gnutls_free(pub.data);
     return st;

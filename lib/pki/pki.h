@@ -112,6 +112,34 @@ CM_MUST_CHECK cm_status cm_key_check(const struct cm_key *key, struct cm_err *er
 CM_MUST_CHECK cm_status cm_key_matches_cert(const struct cm_key *key, struct cm_span leaf_der,
                                             bool *ret, struct cm_err *err);
 
+/* ---------------------------------------------------------- tokens that go away */
+
+/* Is the key of this DER (cm_key_to_der) in a token that is away just now? Quick; one atomic read
+ * while none is. @err may get the reason. */
+bool cm_key_is_away(struct cm_span key_der, struct cm_err *err);
+/* Open again what is away and due; where modules may be initialized anew, and it takes that, they
+ * are. Blocks for as long as tokens do; of several threads one does it. How long until there is
+ * something to do again; INT64_MAX: nothing is away. */
+int64_t cm_tokens_tend(void);
+/* One key whose token went away or came back. */
+struct cm_token_news {
+    struct cm_span url;
+    bool away;
+    int64_t for_ns;  /* it has been, or was */
+    const char *why; /* of the last attempt */
+};
+/* Tell what has changed since @after (at first 0); returns what to ask with the next time. */
+uint64_t cm_tokens_news(uint64_t after, void (*tell)(void *user, const struct cm_token_news *n),
+                        void *user);
+/* Somebody who calls cm_tokens_tend() when there is something to do. @changed is called on any
+ * thread and must be quick; not any more once cm_token_watch_end() has returned. */
+struct cm_token_watch {
+    void (*changed)(struct cm_token_watch *w);
+    struct cm_token_watch *next; /* lib/pki's */
+};
+void cm_token_watch_begin(struct cm_token_watch *w);
+void cm_token_watch_end(struct cm_token_watch *w);
+
 /* --------------------------------------------------------- JOSE (RFC 7515-8) */
 
 /* "ES256", "ES384", "RS256", "EdDSA" for @key; NULL if it cannot sign JWS. */

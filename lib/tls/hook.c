@@ -71,7 +71,7 @@ int cm_tls_hook(gnutls_session_t session, unsigned int htype, unsigned when, uns
         cm_tls_refuse(st, CM_E_PARSE, CM_ALERT_UNEXPECTED_MESSAGE, NULL);
     }
     if (!st->refused)
-        cm_tls_make_ready(st);
+        cm_tls_make_ready(st, body);
     if (st->refused)
         return refuse_now(st, st->refusal_alert);
     return prepare(st, body);

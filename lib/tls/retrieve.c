@@ -106,7 +106,10 @@ int cm_tls_retrieve(gnutls_session_t session, const struct gnutls_cert_retr_st *
     if (st == NULL || st->refused || st->cert == NULL)
         return GNUTLS_E_INSUFFICIENT_CREDENTIALS;
     sv = serving_of(st->cert, NULL);
-    if (sv == NULL)
+    /* Of those with a ticket, for which nothing is signed, GnuTLS asks for a certificate only when
+     * it does not take it. Here it is still before the ServerHello, behind which it sends alerts
+     * that clients cannot read. */
+    if (sv == NULL || cm_cert_key_is_away(st->cert, NULL))
         return GNUTLS_E_INTERNAL_ERROR;
     *certs = sv->pcert;
     *n_certs = (unsigned)sv->n;
@@ -132,14 +135,19 @@ static void warn(struct cm_config *cfg, const struct cm_err *why)
             "a handshake failed: its certificate's key cannot be used: %s", why->msg);
 }
 
-void cm_tls_make_ready(struct cm_tls_session *st)
+void cm_tls_make_ready(struct cm_tls_session *st, struct cm_span body)
 {
+    uint8_t ticket[1][CM_TLS_TICKET_NAME];
     struct cm_err err = CM_ERR_INIT;
 
-    if (st->cert == NULL || serving_of(st->cert, &err) != NULL)
+    if (st->cert == NULL)
         return;
-    cm_tls_give_up(st, err.status, &err);
-    warn(st->cfg, &err);
+    if (serving_of(st->cert, &err) == NULL) {
+        cm_tls_give_up(st, err.status, &err);
+        warn(st->cfg, &err);
+    } else if (cm_cert_key_is_away(st->cert, &err) && cm_tls_hello_tickets(body, ticket, 1) == 0) {
+        cm_tls_give_up(st, err.status, &err); /* this is told of elsewhere */
+    }
 }
 
 static gnutls_certificate_credentials_t shared_credentials;

@@ -117,7 +117,7 @@ void cm_tls_gate_install(struct cm_tls_session *st);
 
 /* ---- retrieve.c ---- */
 /* Make what is chosen into what GnuTLS serves, or refuse: its key may be elsewhere, and away. */
-void cm_tls_make_ready(struct cm_tls_session *st);
+void cm_tls_make_ready(struct cm_tls_session *st, struct cm_span body);
 /* Credentials shared by all sessions: everything that differs stands with the session. */
 CM_MUST_CHECK cm_status cm_tls_credentials(gnutls_certificate_credentials_t *ret,
                                            struct cm_err *err);

@@ -17,8 +17,10 @@
  * cannot read (chmod 0600); URLs that hold a PIN or name a module are refused. Modules are those
  * that p11-kit knows; they are loaded into the process when a token is needed first.
  *
- * A signature blocks its thread for as long as the token takes. The OpenSSL adapter does not serve
- * such keys. */
+ * A signature blocks its thread for as long as the token takes. When one fails, the token counts as
+ * away: what needs it fails at once, its certificates are chosen for a handshake only where there
+ * is no other, and the maintenance of a cache that has them looks for it, first at once and then
+ * every 10 s at most, until it is back. */
 
 #include <certmesh/cm_spi.h>
 
@@ -37,6 +39,13 @@ extern "C" {
 CM_API CM_MUST_CHECK cm_status cm_pkcs11_keys_new(const char *url, struct cm_key_source **ret,
                                                   struct cm_err *err);
 CM_API void cm_key_source_free(struct cm_key_source *ks); /* NULL ok */
+/**
+ * @alone: nothing in this process uses PKCS#11 modules but certmesh. Then those that do not find a
+ * token again by themselves (SoftHSM is one) are finalized and initialized anew while a token is
+ * away; not while another key of certmesh's in the module can be used. At first false: sessions are
+ * opened again, and no more. The command says true. Any thread.
+ */
+CM_API void cm_pkcs11_alone(bool alone);
 
 /* ------------------------------------------------------------------- signers */
 

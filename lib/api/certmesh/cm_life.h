@@ -51,7 +51,10 @@ enum cm_event_type {
     CM_EVENT_CERT_RENEW_SCHEDULED,  /* "cert_renew_scheduled": identifier, cert, at_s, source */
     CM_EVENT_LOCK_LOST,             /* "lock_lost": identifier (the lock's name), error */
     CM_EVENT_STORAGE_DOWN,          /* "storage_down": error */
-    CM_EVENT_STORAGE_UP             /* "storage_up" */
+    CM_EVENT_STORAGE_UP,            /* "storage_up" */
+    CM_EVENT_CERT_KEY_AWAY,         /* "cert_key_away": cert, error. Its key is in a token that does
+                                       not sign any more, and is looked for */
+    CM_EVENT_CERT_KEY_BACK          /* "cert_key_back": cert */
 };
 /** "cert_obtained", ...; NULL for an unknown value. */
 CM_API const char *cm_event_name(enum cm_event_type t);

@@ -19,6 +19,8 @@ static const char *const names[] = {
     [CM_EVENT_LOCK_LOST] = "lock_lost",
     [CM_EVENT_STORAGE_DOWN] = "storage_down",
     [CM_EVENT_STORAGE_UP] = "storage_up",
+    [CM_EVENT_CERT_KEY_AWAY] = "cert_key_away",
+    [CM_EVENT_CERT_KEY_BACK] = "cert_key_back",
 };
 
 const char *cm_event_name(enum cm_event_type t)

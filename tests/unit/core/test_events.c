@@ -114,11 +114,12 @@ START_TEST(every_event_has_a_name)
 {
     ck_assert_str_eq(cm_event_name(CM_EVENT_TLS_GET_CERTIFICATE), "tls_get_certificate");
     ck_assert_str_eq(cm_event_name(CM_EVENT_STORAGE_UP), "storage_up");
-    for (int t = CM_EVENT_TLS_GET_CERTIFICATE; t <= CM_EVENT_STORAGE_UP; t++)
+    ck_assert_str_eq(cm_event_name(CM_EVENT_CERT_KEY_BACK), "cert_key_back");
+    for (int t = CM_EVENT_TLS_GET_CERTIFICATE; t <= CM_EVENT_CERT_KEY_BACK; t++)
         ck_assert_ptr_nonnull(cm_event_name((enum cm_event_type)t));
     ck_assert_ptr_null(cm_event_name((enum cm_event_type)0));
     ck_assert_ptr_null(cm_event_name((enum cm_event_type) - 1));
-    ck_assert_ptr_null(cm_event_name((enum cm_event_type)(CM_EVENT_STORAGE_UP + 1)));
+    ck_assert_ptr_null(cm_event_name((enum cm_event_type)(CM_EVENT_CERT_KEY_BACK + 1)));
 }
 END_TEST
 

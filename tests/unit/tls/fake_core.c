@@ -88,6 +88,13 @@ cm_status cm_cert_key(const struct cm_cert *c, struct cm_key **ret, struct cm_er
     return CM_OK;
 }
 
+bool cm_cert_key_is_away(const struct cm_cert *c, struct cm_err *err)
+{
+    CM_AUTO_BUF struct cm_buf der = CM_BUF_SECRET(CM_KEY_PEM_MAX);
+
+    return cm_key_to_der(c->key, &der, NULL) == CM_OK && cm_key_is_away(cm_buf_span(&der), err);
+}
+
 bool cm_cert_is_challenge(const struct cm_cert *c)
 {
     return c->challenge;
