@@ -46,6 +46,11 @@ cm_status alloc_dns01_check(const struct alloc_lab *lab, struct cm_err *err);
 cm_status alloc_source_prepare(const struct alloc_lab *lab, struct cm_err *err);
 cm_status alloc_source(const struct alloc_lab *lab, struct cm_err *err);
 
+/* ---- alloc_keys.c ---- */
+cm_status alloc_signer(const struct alloc_lab *lab, struct cm_err *err);
+cm_status alloc_signer_check(const struct alloc_lab *lab, struct cm_err *err);
+cm_status alloc_token(const struct alloc_lab *lab, struct cm_err *err);
+
 /* ---- alloc_more.c ---- */
 cm_status alloc_csr_prepare(const struct alloc_lab *lab, struct cm_err *err);
 cm_status alloc_csr(const struct alloc_lab *lab, struct cm_err *err);
@@ -53,6 +58,7 @@ cm_status alloc_csr_check(const struct alloc_lab *lab, struct cm_err *err);
 cm_status alloc_zerossl(const struct alloc_lab *lab, struct cm_err *err);
 cm_status alloc_rfc2136_prepare(const struct alloc_lab *lab, struct cm_err *err);
 cm_status alloc_rfc2136(const struct alloc_lab *lab, struct cm_err *err);
+cm_status alloc_dns_providers(const struct alloc_lab *lab, struct cm_err *err);
 
 /* ---- alloc_openssl.c: a handshake of a server built on OpenSSL ---- */
 #ifdef WITH_OPENSSL

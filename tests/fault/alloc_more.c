@@ -8,14 +8,17 @@
 #include <poll.h>
 #include <pthread.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
-/* Scenarios of requests that others made, of ZeroSSL's interface, and of dynamic updates. */
+/* Scenarios of requests that others made, of ZeroSSL's interface, of dynamic updates, and of DNS
+ * providers. */
 
-#define NAME "alloc.test"
+#define NAME  "alloc.test"
+#define TOKEN "evaGxfADs6pSRb2LAv9IZf17Dt3juxGJ-PCt92wr-oA"
 
 static struct cm_op soon(void)
 {
@@ -243,5 +246,43 @@ cm_status alloc_rfc2136(const struct alloc_lab *lab, struct cm_err *err)
     if (rc == CM_OK)
         rc = signed_update(server, lab->root, err);
     yes_end(&y);
+    return rc;
+}
+
+/* ---- DNS providers: a program is run, the others are opened ---- */
+
+cm_status alloc_dns_providers(const struct alloc_lab *lab, struct cm_err *err)
+{
+    const struct cm_dns_record rec = { .size = sizeof rec,
+                                       .zone = "alloc.test",
+                                       .fqdn = "_acme-challenge." NAME,
+                                       .type = "TXT",
+                                       .value = TOKEN,
+                                       .ttl = 60,
+                                       .ident = NAME,
+                                       .challenge_name = "_acme-challenge." NAME,
+                                       .token = TOKEN,
+                                       .key_authorization = TOKEN "." TOKEN };
+    struct cm_dns_provider *p = NULL;
+    struct cm_op op = soon();
+    char accounts[560];
+    cm_status rc = cm_dns_provider_open("exec:/bin/echo?style=dehydrated&env=PATH", NULL, &p, err);
+
+    if (rc == CM_OK)
+        rc = cm_dns_provider_append(p, &op, &rec, err);
+    if (rc == CM_OK)
+        rc = cm_dns_provider_remove(p, &op, &rec, err);
+    cm_dns_provider_close(p);
+    p = NULL;
+    (void)setenv("CF_DNS_API_TOKEN", "token", 1);
+    if (rc == CM_OK)
+        rc = cm_dns_provider_open("cloudflare:?zone-id=1", NULL, &p, err);
+    cm_dns_provider_close(p);
+    p = NULL;
+    (void)snprintf(accounts, sizeof accounts,
+                   "acme-dns:https://auth.test?accounts=%s/none&register=yes", lab->root);
+    if (rc == CM_OK)
+        rc = cm_dns_provider_open(accounts, NULL, &p, err);
+    cm_dns_provider_close(p);
     return rc;
 }

@@ -2,7 +2,6 @@
 #include "alloc.h"
 
 #include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
 
 #define NAME    "alloc.test"
@@ -452,46 +451,11 @@ static cm_status tlsalpn_check(const struct alloc_lab *lab, struct cm_err *err)
     return challenge_check(lab, tlsalpn, err);
 }
 
-/* ---- DNS providers: a program is run, the others are opened ---- */
-
-static cm_status dns_providers(const struct alloc_lab *lab, struct cm_err *err)
-{
-    const struct cm_dns_record rec = { .size = sizeof rec,
-                                       .zone = "alloc.test",
-                                       .fqdn = "_acme-challenge." NAME,
-                                       .type = "TXT",
-                                       .value = TOKEN,
-                                       .ttl = 60,
-                                       .ident = NAME,
-                                       .challenge_name = "_acme-challenge." NAME,
-                                       .token = TOKEN,
-                                       .key_authorization = KEYAUTH };
-    struct cm_dns_provider *p = NULL;
-    struct cm_op op = soon();
-    char accounts[560];
-    cm_status rc = cm_dns_provider_open("exec:/bin/echo?style=dehydrated&env=PATH", NULL, &p, err);
-
-    if (rc == CM_OK)
-        rc = cm_dns_provider_append(p, &op, &rec, err);
-    if (rc == CM_OK)
-        rc = cm_dns_provider_remove(p, &op, &rec, err);
-    cm_dns_provider_close(p);
-    p = NULL;
-    (void)setenv("CF_DNS_API_TOKEN", "token", 1);
-    if (rc == CM_OK)
-        rc = cm_dns_provider_open("cloudflare:?zone-id=1", NULL, &p, err);
-    cm_dns_provider_close(p);
-    p = NULL;
-    (void)snprintf(accounts, sizeof accounts,
-                   "acme-dns:https://auth.test?accounts=%s/none&register=yes", lab->root);
-    if (rc == CM_OK)
-        rc = cm_dns_provider_open(accounts, NULL, &p, err);
-    cm_dns_provider_close(p);
-    return rc;
-}
-
 const struct alloc_scenario alloc_scenarios[] = {
-    { .name = "dns-providers", .least = 20, .run = dns_providers, .check = dns_providers },
+    { .name = "dns-providers",
+      .least = 20,
+      .run = alloc_dns_providers,
+      .check = alloc_dns_providers },
     { .name = "obtain", .fresh = true, .least = 150, .run = obtain, .check = obtain_then_look },
     { .name = "renew", .prepare = obtain, .least = 100, .run = renew, .check = look_then_renew },
     { .name = "load", .prepare = obtain, .least = 40, .run = load, .check = load },
@@ -506,6 +470,18 @@ const struct alloc_scenario alloc_scenarios[] = {
       .least = 60,
       .run = alloc_csr,
       .check = alloc_csr_check },
+    { .name = "signer",
+      .fresh = true,
+      .also = { CM_E_TLS },
+      .least = 150,
+      .run = alloc_signer,
+      .check = alloc_signer_check },
+    { .name = "token",
+      .fresh = true,
+      .also = { CM_E_TLS },
+      .least = 150,
+      .run = alloc_token,
+      .check = alloc_token },
     { .name = "rfc2136",
       .prepare = alloc_rfc2136_prepare,
       .least = 10,

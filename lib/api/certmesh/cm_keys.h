@@ -20,7 +20,7 @@
  * A signature blocks its thread for as long as the token takes. When one fails, the token counts as
  * away: what needs it fails at once, its certificates are chosen for a handshake only where there
  * is no other, and the maintenance of a cache that has them looks for it, first at once and then
- * every 10 s at most, until it is back. */
+ * every 10 s at most, until it is back. The OpenSSL adapter does not serve such keys. */
 
 #include <certmesh/cm_spi.h>
 

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: Apache-2.0
 #
-# Every allocation of our own code fails once, in each of 23 scenarios (tests/fault/alloc*.c): no
+# Every allocation of our own code fails once, in each of 25 scenarios (tests/fault/alloc*.c): no
 # crash, no leak, no other error than that there is no memory, no pair lost, and who tries again
 # succeeds. What GnuTLS, libcurl and json-c allocate is theirs.
 . "$(dirname "$0")/../common.sh"
@@ -53,6 +53,23 @@ done
 for scenario in gate hook http01 tlsalpn dns-providers rfc2136; do
     sweep 1 $scenario
 done
+
+# Keys elsewhere: with a signer, and in a token of SoftHSM's. What that allocates is its own.
+sweep "$(sample 1 40)" signer
+if command -v softhsm2-util >/dev/null; then
+    mkdir -m 700 "$work/tokens"
+    export SOFTHSM2_CONF=$work/softhsm.conf
+    printf 'directories.tokendir = %s\nobjectstore.backend = file\nlog.level = ERROR\n' \
+        "$work/tokens" >"$SOFTHSM2_CONF"
+    (umask 077 && echo 48151623 >"$work/pin")
+    softhsm2-util --init-token --free --label alloc --pin 48151623 --so-pin 12345678 >/dev/null
+    report $? "alloc: no token"
+    export CM_ALLOC_TOKEN="pkcs11:token=alloc?pin-source=file:$work/pin"
+    sweep "$(sample 1 80)" token
+else
+    [ -z "${CI:-}${CM_REQUIRE:-}" ]
+    report $? "alloc: no softhsm2-util"
+fi
 
 # Of the adapter's own; a build without OpenSSL has none.
 [ ${#adapter[@]} = 0 ] || sweep "$(sample 1 6)" openssl
