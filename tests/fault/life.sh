@@ -55,6 +55,13 @@ put_expired() {
 
 prepare_life() {
     fresh_storage
+    if [ $scenario = ondemand ]; then
+        cm account register
+        report $? "$scenario: set-up: $(said)"
+        before=
+        mark
+        return
+    fi
     cm obtain $name && case $scenario in
     replace)
         cp "$(stored_key)" "$work/compromised.key" && cm revoke $name --yes --keep --reason keyCompromise
@@ -80,6 +87,7 @@ life_command() { # sets words
     staple) served_words --once --no-ari $name ;;
     replace) served_words --once --no-ari $name ;;
     clean) served_words --once --no-ari --no-ocsp --clean 1 $name ;;
+    ondemand) served_words --once --no-ari --no-ocsp --on-demand $name ;;
     esac
 }
 
@@ -102,6 +110,12 @@ staples_are_good() {
 # What must be so at any moment, also before anything is run again. Sets $now to the serial number.
 check_life() {
     local out
+    if [ $scenario = ondemand ] && ! pair >/dev/null; then
+        out=$(look absent $name) # nothing yet is as good, a part of it is not
+        report $? "$point: $(pair); $out"
+        now=
+        return
+    fi
     now=$(pair)
     report $? "$point: the pair: $now"
     out=$(staples_are_good)
@@ -142,6 +156,13 @@ check_life_done() {
     local out
     check_life
     case $scenario in
+    ondemand)
+        [ -n "$now" ]
+        report $? "$point: no certificate after the second run: $(said)"
+        # Counted once for each run that came so far: a run may try again by itself.
+        [[ $(look get certmesh/ondemand/orders | grep -cE '^[0-9]+ [0-9a-f]+ ') = [12] ]]
+        report $? "$point: counted are $(look get certmesh/ondemand/orders)"
+        ;;
     renew | replace)
         [ "$now" != "$before" ]
         report $? "$point: not renewed after the second run: $(said)"
@@ -164,7 +185,7 @@ check_life_done() {
 # An order that was finalized is never made again, and one more is the most for a run cut off before.
 check_orders() {
     case $scenario in
-    renew | replace)
+    renew | replace | ondemand)
         ! order_after_finalize
         report $? "$point: a second order after finalize"
         [ "$(orders)" -le 2 ]

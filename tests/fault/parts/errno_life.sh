@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: Apache-2.0
 #
-# Each system call of the maintenance fails once, with each error that it may give: no crash, no hang;
+# Each system call of the maintenance, and of a handshake on demand, fails once, with each error that it may give: no crash, no hang;
 # the pair is whole, no bad staple is stored, and the next run does what was to be done. Every third
 # run is one with sanitizers.
 . "$(dirname "$0")/../common.sh"
@@ -97,4 +97,5 @@ sweep renew "$(sample 300 18)"
 sweep staple "$(sample 300 18)"
 sweep replace "$(sample 300 18)"
 sweep clean "$(sample 300 12)"
+sweep ondemand "$(sample 300 12)"
 finish

@@ -2,7 +2,8 @@
 # SPDX-License-Identifier: Apache-2.0
 #
 # kill -9 at the system calls of the maintenance: a renewal, the refresh of a staple, the replacement
-# of what is revoked with its key put aside, a cleaning. The pair is whole at any moment, no staple
+# of what is revoked with its key put aside, a cleaning; and of the first handshake for a name on
+# demand. The pair is whole at any moment, no staple
 # that is stored is a bad one, and the next run does the rest.
 . "$(dirname "$0")/../common.sh"
 CM_FAULT_STORAGE= # the file of a key put aside is looked at
@@ -70,6 +71,7 @@ sweep renew "$(sample 300 14)"
 sweep staple "$(sample 300 14)"
 sweep replace "$(sample 300 14)"
 sweep clean "$(sample 300 8)"
+sweep ondemand "$(sample 300 8)"
 
 # Detectors that cannot fail prove nothing: a bad staple, a key that was not put aside.
 scenario=replace point='negative control'

@@ -19,6 +19,8 @@
  *   --grace S      what expired so long ago goes
  *   --reuse-key    keys are kept over renewals
  *   --ratio R      certificates are renewed when less than that part of their life is left
+ *   --on-demand    names are no managed ones: the first client to ask gets each; with --once there
+ * is one for each
  *   --once         no server and no thread: names are loaded or obtained, then what is due is done,
  *                  once. For sweeps, which want the same calls in the same order each time
  *
@@ -28,6 +30,7 @@
 struct settings {
     struct cm_config_options config;
     struct cm_cache_options cache;
+    struct cm_ondemand_options ondemand;
     bool once;
 };
 
@@ -199,6 +202,28 @@ static int tend_once(struct served *s, const struct settings *set, char *const *
     return set->config.clean_storage ? clean_once(s, set, &op) : 0;
 }
 
+/* As a handshake does it. */
+static int ask_once(struct served *s, char *const *names, size_t n)
+{
+    for (size_t i = 0; i < n; i++) {
+        struct cm_hello hello = { .peer_ip = "127.0.0.1" };
+        struct cm_op op = { NULL, 0, s->stop };
+        struct cm_err err = CM_ERR_INIT;
+        struct cm_pending *p = NULL;
+        struct cm_cert *cert = NULL;
+
+        (void)snprintf(hello.server_name, sizeof hello.server_name, "%s", names[i]);
+        cm_status rc = cm_get_certificate(s->cfg, &hello, &cert, &p, &err);
+        if (rc == CM_E_AGAIN)
+            rc = cm_pending_wait(p, &op, &cert, &err);
+        cm_pending_free(p);
+        cm_cert_unref(cert);
+        if (rc != CM_OK)
+            return fail(names[i], &err);
+    }
+    return 0;
+}
+
 static int run(const struct settings *set, char *const *names, size_t n)
 {
     struct cm_config_options o = set->config;
@@ -217,9 +242,9 @@ static int run(const struct settings *set, char *const *names, size_t n)
     if (cm_config_new(&o, &s.cfg, &err) != CM_OK) {
         (void)fail("start", &err);
     } else if (set->once) {
-        code = tend_once(&s, set, names, n);
+        code = o.on_demand != NULL ? ask_once(&s, names, n) : tend_once(&s, set, names, n);
     } else if (pthread_create(&minder, NULL, mind_signals, &s) == 0) {
-        code = serve(&s, names, n);
+        code = serve(&s, names, o.on_demand != NULL ? 0 : n);
         (void)pthread_kill(minder, SIGTERM); /* it may be waiting yet */
         (void)pthread_join(minder, NULL);
     }
@@ -244,6 +269,7 @@ enum option_id {
     OPT_GRACE,
     OPT_REUSE_KEY,
     OPT_RATIO,
+    OPT_ON_DEMAND,
     OPT_ONCE
 };
 
@@ -260,6 +286,7 @@ static const struct option options[] = {
     { "grace", required_argument, NULL, OPT_GRACE },
     { "reuse-key", no_argument, NULL, OPT_REUSE_KEY },
     { "ratio", required_argument, NULL, OPT_RATIO },
+    { "on-demand", no_argument, NULL, OPT_ON_DEMAND },
     { "once", no_argument, NULL, OPT_ONCE },
     { NULL, 0, NULL, 0 },
 };
@@ -307,6 +334,9 @@ static void set_option(struct settings *set, int id, const char *value)
     case OPT_RATIO:
         o->renew_ratio = strtod(value, NULL);
         break;
+    case OPT_ON_DEMAND:
+        o->on_demand = &set->ondemand;
+        break;
     case OPT_ONCE:
         set->once = true;
         set->cache.no_thread = true;
@@ -318,7 +348,10 @@ static void set_option(struct settings *set, int id, const char *value)
 
 int main(int argc, char **argv)
 {
-    struct settings set = { CM_CONFIG_OPTIONS_INIT, { .size = (uint32_t)sizeof set.cache }, false };
+    struct settings set = { CM_CONFIG_OPTIONS_INIT,
+                            { .size = (uint32_t)sizeof set.cache },
+                            CM_ONDEMAND_OPTIONS_INIT,
+                            false };
     int id = 0;
 
     set.config.acme.agreed = true;
@@ -332,5 +365,7 @@ int main(int argc, char **argv)
         (void)fputs("usage: life_served --storage URL --ca URL [OPTION...] NAME...\n", stderr);
         return 2;
     }
+    set.ondemand.names = (const char *const *)(argv + optind);
+    set.ondemand.n_names = (size_t)(argc - optind);
     return run(&set, argv + optind, (size_t)(argc - optind));
 }
