@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "link.h"
 
+#include <stdio.h>
 #include <string.h>
 
 /* One call: commands to a server, replies back; and what to do when this server is not the one, or
@@ -27,6 +28,7 @@ struct call {
     unsigned failures, resends, pauses, redirects;
     struct redis_whence served; /* by which node, ... */
     uint64_t connection;        /* ... on which connection */
+    char waited_for[200];       /* the last reason to pause; "" = none yet */
 };
 
 /* What a reply says of its server. */
@@ -98,6 +100,7 @@ static cm_status pause_for(struct call *c, const struct cm_err *why, struct cm_e
         ns = PAUSE_MAX_NS;
     ns = ns / 2 + (int64_t)cm_random_below(c->l->env, (uint64_t)ns / 2 + 1);
     c->pauses++;
+    (void)snprintf(c->waited_for, sizeof c->waited_for, "%.199s", why->msg);
     rc = cm_op_wait(c->op, ns, &end);
     if (rc == CM_OK)
         return CM_OK;
@@ -339,6 +342,10 @@ cm_status redis_call_whence(struct redis_link *l, const struct cm_op *op, const 
         tell_whence(&c, whence);
     if (rc == CM_E_AGAIN)
         rc = cm_wrap(err, CM_E_NET, "no answer");
+    /* The time may be up while the server is asked once more, and that says little. */
+    if (rc == CM_E_TIMEOUT && err != NULL && c.waited_for[0] != '\0' &&
+        strstr(err->msg, c.waited_for) == NULL)
+        (void)cm_wrap(err, rc, "after '%s'", c.waited_for);
     if (rc == CM_E_NET && err != NULL)
         err->status = CM_E_NET;
     redis_node_put(l, c.sent_to);
