@@ -68,7 +68,7 @@ ask() { # PORT NAME OPTION...
             s/^ *(Verify return code: [1-9][0-9]*).*/\1/p' <<<"$text"
     } | sort -u | paste -sd ' '
 }
-orders() { grep -c 'POST /order-plz' "$PEBBLE_LOG"; }
+orders() { grep -c 'Added order' "$PEBBLE_LOG"; } # not requests: some are refused for their nonce
 tls12rsa=(-tls1_2 -cipher ECDHE-RSA-AES128-GCM-SHA256)
 
 # ---- who does not agree gets nothing
