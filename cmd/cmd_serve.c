@@ -55,8 +55,10 @@ static cm_status take_sockets(struct serving *s, struct cm_err *err)
         return rc;
     s->given = cm_sockets_count(s->sockets, CM_SOCKET_TLS) > 0;
     if (o->no_http && cm_sockets_count(s->sockets, CM_SOCKET_HTTP) > 0)
-        return cm_fail(err, CM_E_INVAL,
-                       "systemd gives a socket for HTTP, and --no-http wants none");
+        return cm_fail(
+            err, CM_E_INVAL,
+            "systemd gives a socket for HTTP, and --no-http wants none: take the one out "
+            "of the socket unit, or leave the other out");
     return CM_OK;
 }
 

@@ -40,8 +40,8 @@ CM_MUST_CHECK cm_status cm_responder_new(const struct cm_issuer_host *host,
                                          struct cm_err *err);
 /* One more challenge wants answers: opens the port for the first one. CM_OK also when the port is
  * taken by somebody else: then that server is expected to answer (it shares our storage). @prefix:
- * where the challenge's token lies. Errors: CM_E_PERM (no right to bind: the message says what to
- * do), CM_E_IO. */
+ * where the challenge's token lies. Errors: CM_E_PERM (no right to bind, and nobody listens there:
+ * the message says what to do), CM_E_IO. */
 CM_MUST_CHECK cm_status cm_responder_acquire(struct cm_responder *r, const char *prefix,
                                              struct cm_err *err);
 /* One less, its token is gone from storage. The last one closes the port; while other processes

@@ -152,9 +152,10 @@ static cm_status start_locked(struct cm_responder *r, struct cm_err *err)
 {
     uint16_t port = port_of(r);
     int fd = open_port(r->host->listen_host, port);
-    if (fd < 0 && errno == EADDRINUSE)
-        return CM_OK;
-    if (fd < 0 && (errno == EACCES || errno == EPERM))
+    bool refused = fd < 0 && (errno == EACCES || errno == EPERM);
+    if ((fd < 0 && errno == EADDRINUSE) || (refused && issuer_port_is_held(port)))
+        return CM_OK; /* by somebody who is expected to answer */
+    if (refused)
         return cm_fail(err, CM_E_PERM,
                        "no right to listen on port %u: run as root, give the program "
                        "CAP_NET_BIND_SERVICE, or use another port that the CA's requests are "

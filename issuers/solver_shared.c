@@ -163,20 +163,15 @@ static cm_status remove_tokens(const struct shared *s, const struct cm_op *op,
     return rc == CM_OK ? also : rc;
 }
 
-/* Without a right to the port: where a web server has been told the thumbprint we need none, and
- * where somebody has the port he is expected to answer, as when we might have had it. */
+/* Where a web server has been told the thumbprint, we need no right to its port. */
 static cm_status open_port(struct shared *s, struct presented *p, struct cm_err *err)
 {
-    const bool http = is_http01(p->ch.type);
-    struct cm_responder *r = http ? s->http : s->tls;
+    struct cm_responder *r = is_http01(p->ch.type) ? s->http : s->tls;
 
     cm_status rc = cm_responder_acquire(r, p->prefix, err);
     if (rc == CM_OK)
         p->responder = r;
-    if (rc == CM_E_PERM &&
-        (!p->is_stored || issuer_port_is_held(http ? s->host->http_port : s->host->tls_port)))
-        return CM_OK;
-    return rc;
+    return rc == CM_E_PERM && !p->is_stored ? CM_OK : rc;
 }
 
 static cm_status shared_present(struct cm_solver *sv, const struct cm_op *op,

@@ -121,8 +121,6 @@ cm_status zerossl_files_put(struct zerossl_files *f, const struct cm_op *op,
     if (rc == CM_OK)
         rc = cm_responder_acquire(f->responder, ZEROSSL_PREFIX, err);
     f->open = rc == CM_OK;
-    if (rc == CM_E_PERM && issuer_port_is_held(f->host->http_port))
-        return CM_OK;
     return rc;
 }
 

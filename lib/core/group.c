@@ -109,7 +109,8 @@ static cm_status check_free(const struct cm_names *t, const struct cm_subject *s
         const struct cm_managed *m = cm_names_find_locked(t, s->names[i]);
 
         if (m != NULL)
-            return cm_fail(err, CM_E_EXISTS, "'%s' is managed already, %s", s->names[i],
+            return cm_fail(err, CM_E_EXISTS,
+                           "'%s' is managed already, %s: a name is managed in one way", s->names[i],
                            m->group != NULL ? "together with others" : "by itself");
     }
     return CM_OK;

@@ -202,12 +202,16 @@ cm_status cm_tls_sockets_given(struct cm_sockets *s, const struct cm_sockets_env
         return CM_OK;
     pid = number(env->pid);
     if (pid <= 0)
-        return cm_fail(err, CM_E_INVAL, "LISTEN_PID is no number of a process");
+        return cm_fail(err, CM_E_INVAL,
+                       "LISTEN_PID is no number of a process; unset it where it was not systemd "
+                       "that set it");
     if (pid != getpid())
         return CM_OK; /* a parent's: they are not for us */
     g.n = number(env->fds);
     if (g.n < 0)
-        return cm_fail(err, CM_E_INVAL, "LISTEN_FDS is no number of sockets");
+        return cm_fail(err, CM_E_INVAL,
+                       "LISTEN_FDS is no number of sockets; unset it where it was not systemd that "
+                       "set it");
     if ((unsigned)g.n > 2 * CM_SOCKETS_MAX)
         return cm_fail(err, CM_E_LIMIT, "LISTEN_FDS is %d; %u sockets are taken at most", g.n,
                        2 * CM_SOCKETS_MAX);

@@ -44,15 +44,7 @@ void cm_client_of(const char *ip, char ret[CM_CLIENT_TEXT])
                    (unsigned)(a[2] << 8 | a[3]), (unsigned)(a[4] << 8 | a[5]));
 }
 
-#ifdef CM_WITH_PSL
-const char *cm_domain_of(const char *name)
-{
-    const char *domain = psl_registrable_domain(psl_builtin(), name);
-
-    return domain != NULL ? domain : name; /* a public suffix itself */
-}
-#else
-const char *cm_domain_of(const char *name)
+static const char *last_two_labels(const char *name)
 {
     const char *at = name + strlen(name);
     unsigned dots = 0;
@@ -65,4 +57,17 @@ const char *cm_domain_of(const char *name)
     }
     return at;
 }
+
+const char *cm_domain_of(const char *name)
+{
+#ifdef CM_WITH_PSL
+    const psl_ctx_t *list = psl_builtin();
+
+    if (list != NULL) { /* libpsl may be built without one */
+        const char *domain = psl_registrable_domain(list, name);
+
+        return domain != NULL ? domain : name; /* a public suffix itself */
+    }
 #endif
+    return last_two_labels(name);
+}

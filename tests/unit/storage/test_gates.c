@@ -278,6 +278,44 @@ START_TEST(issuer_without_limits_has_none)
 }
 END_TEST
 
+static void issuer_stops(struct cm_issuer *is)
+{
+    (void)is;
+    calls++;
+}
+
+static void solver_stops(struct cm_solver *sv)
+{
+    (void)sv;
+    calls++;
+}
+
+START_TEST(who_can_stop_is_stopped)
+{
+    struct cm_issuer_ops table = { .abi = CM_SPI_ABI, .size = sizeof table, .name = "bare" };
+    struct cm_solver_ops solver = { .abi = CM_SPI_ABI, .size = sizeof solver, .name = "bare" };
+    struct cm_issuer is = { &table };
+    struct cm_solver sv = { &solver };
+
+    calls = 0;
+    cm_issuer_stop(&is);
+    cm_solver_stop(&sv);
+    cm_issuer_stop(NULL);
+    cm_solver_stop(NULL);
+    table.stop = issuer_stops;
+    cm_issuer_stop(&is);
+    ck_assert_uint_eq(calls, 1);
+    solver.stop = solver_stops;
+    cm_solver_stop(&sv);
+    ck_assert_uint_eq(calls, 2);
+    table.size = offsetof(struct cm_issuer_ops, stop); /* made before there was one */
+    solver.size = offsetof(struct cm_solver_ops, stop);
+    cm_issuer_stop(&is);
+    cm_solver_stop(&sv);
+    ck_assert_uint_eq(calls, 2);
+}
+END_TEST
+
 static cm_status fake_clean(struct cm_issuer *is, const struct cm_op *op, struct cm_err *e)
 {
     (void)is;
@@ -469,6 +507,7 @@ int main(void)
         unlock_and_drop_go_through_even_if_canceled,
         issuer_gates_check_what_they_are_given,
         issuer_without_limits_has_none,
+        who_can_stop_is_stopped,
         issuer_that_cleans_is_called_within_its_operation,
         fetcher_gates_check_what_they_are_given,
         solver_gates_let_no_bad_token_pass,
